@@ -303,7 +303,7 @@ impl Layout {
             while group > 1 || (axis > 0 && shape[axis - 1] == 1) {
                 axis = axis.checked_sub(1)?;
                 let dim = shape[axis];
-                if dim == 0 || group % dim != 0 {
+                if dim == 0 || !group.is_multiple_of(dim) {
                     return None;
                 }
                 strides[axis] = stride;
