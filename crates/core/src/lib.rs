@@ -21,5 +21,5 @@ pub mod shape;
 pub use buffer::Buffer;
 pub use dtype::{DType, Element, Float, bf16, f16};
 pub use pool::parallel_for;
-pub use rng::Philox;
+pub use rng::Rng;
 pub use shape::{Layout, Shape};

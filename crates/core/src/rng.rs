@@ -1,29 +1,29 @@
 //! Counter-based random numbers: Philox 4x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 //! SC 2011).
 //!
-//! A [`Philox`] is a key. The numbers at position `i` of its stream are a pure function of key and position, so that any
-//! thread may compute any part in any order. Streams of different purposes are separated by [`Philox::stream`], which
+//! An [`Rng`] is a key. The numbers at position `i` of its stream are a pure function of key and position, so that any
+//! thread may compute any part in any order. Streams of different purposes are separated by [`Rng::stream`], which
 //! derives a key from words such as (step, sample, call).
 
 /// A random stream, addressed by position.
 ///
 /// ```
-/// use cupola_core::Philox;
-/// let stream = Philox::new(7).stream(&[3, 1]);
-/// assert_eq!(stream.u32x4(5), Philox::new(7).stream(&[3, 1]).u32x4(5));
+/// use cupola_core::Rng;
+/// let stream = Rng::seed(7).stream(&[3, 1]);
+/// assert_eq!(stream.u32x4(5), Rng::seed(7).stream(&[3, 1]).u32x4(5));
 /// assert_ne!(stream.u32x4(5), stream.u32x4(6));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Philox {
+pub struct Rng {
     key: [u32; 2],
 }
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 
-impl Philox {
+impl Rng {
     /// The stream of a seed.
-    pub const fn new(seed: u64) -> Self {
+    pub const fn seed(seed: u64) -> Self {
         Self {
             key: [seed as u32, (seed >> 32) as u32],
         }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn moments_of_uniform_and_normal() {
-        let stream = Philox::new(42).named("weights");
+        let stream = Rng::seed(42).named("weights");
         let n = 100_000;
         let uniform: f64 = (0..n).map(|i| stream.uniform(i)).sum::<f64>() / n as f64;
         let normal: Vec<f64> = (0..n).map(|i| stream.normal(i)).collect();
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn streams_of_different_addresses_differ() {
-        let base = Philox::new(1);
+        let base = Rng::seed(1);
         let keys = [
             base,
             base.stream(&[0]),
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn below_reaches_every_value_and_no_other() {
-        let stream = Philox::new(3);
+        let stream = Rng::seed(3);
         let mut seen = [0; 5];
         (0..1000).for_each(|i| seen[stream.below(i, 5) as usize] += 1);
         assert!(seen.iter().all(|&n| n > 140), "{seen:?}");
