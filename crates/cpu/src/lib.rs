@@ -10,9 +10,13 @@
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`unary`] | functions of one argument and their derivatives |
+//! | [`strided`] | walking strided operands |
+//! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 
+pub mod binary;
 pub mod isa;
 pub mod real;
+pub mod strided;
 pub mod tier;
 pub mod unary;
 pub mod vmath;
