@@ -12,10 +12,17 @@
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
+//! | [`reduce`] | sums, extrema, variances, cumulative sums |
+//! | [`softmax`] | softmax and its logarithm |
+//! | [`norm`] | layer and RMS normalisation |
 
 pub mod binary;
 pub mod isa;
+pub mod norm;
 pub mod real;
+pub mod reduce;
+mod rows;
+pub mod softmax;
 pub mod strided;
 pub mod tier;
 pub mod unary;
