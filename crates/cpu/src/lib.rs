@@ -12,6 +12,7 @@
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
+//! | [`select`], [`cast`], [`mod@copy`] | choosing, converting, laying out anew |
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
 //! | [`softmax`] | softmax and its logarithm |
 //! | [`norm`] | layer and RMS normalisation |
@@ -20,18 +21,23 @@
 //! | [`glu`] | gated linear units |
 //! | [`rotary`] | rotary position embedding |
 //! | [`dropout`] | dropout by position |
+//! | [`optim`] | optimiser steps |
 
 pub mod binary;
+pub mod cast;
+pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod glu;
 pub mod isa;
 pub mod norm;
+pub mod optim;
 pub mod real;
 pub mod reduce;
 pub mod rotary;
 mod rows;
+pub mod select;
 pub mod softmax;
 pub mod strided;
 pub mod tier;
