@@ -1,0 +1,78 @@
+//! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
+
+/// Declares the operation files, their registry, and the test that runs every case of every file.
+macro_rules! operations {
+    ($($module:ident),* $(,)?) => {
+        $(pub mod $module;)*
+
+        /// Every operation of this crate, by file.
+        pub const REGISTRY: &[(&str, &[crate::op::OpInfo])] = &[$((stringify!($module), $module::OPS)),*];
+
+        #[cfg(test)]
+        mod cases {
+            $(
+                #[test]
+                fn $module() {
+                    super::check_cases(stringify!($module), super::$module::OPS, super::$module::cases());
+                }
+            )*
+        }
+    };
+}
+
+operations! {
+    affine,
+    arithmetic,
+    cast,
+    concat,
+    contiguous,
+    exp,
+    expand,
+    permute,
+    recip,
+    reshape,
+    slice,
+    split,
+    sum,
+}
+
+#[cfg(test)]
+fn check_cases(file: &str, ops: &[crate::op::OpInfo], cases: Vec<crate::testing::Case>) {
+    use crate::op::Differentiable;
+    assert!(!cases.is_empty(), "{file}: there are no cases");
+    let checked = cases.iter().any(crate::testing::Case::is_gradient_check);
+    let differentiable = ops.iter().any(|op| op.differentiable == Differentiable::Yes);
+    assert_eq!(
+        checked, differentiable,
+        "{file}: gradient checks and declared differentiability disagree"
+    );
+    cases.iter().for_each(|case| case.check(file));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::REGISTRY;
+
+    #[test]
+    fn names_are_unique_and_every_operation_in_a_file_is_listed() {
+        let mut names = std::collections::BTreeSet::new();
+        for (file, ops) in REGISTRY {
+            assert!(
+                ops.iter().all(|op| names.insert(op.name)),
+                "{file}: a name is taken twice"
+            );
+            let path = format!("{}/src/ops/{file}.rs", env!("CARGO_MANIFEST_DIR"));
+            let source = std::fs::read_to_string(&path).expect("the file that declares the module");
+            let implemented = source
+                .lines()
+                .filter(|line| line.starts_with("impl") && line.contains("Op for "))
+                .count();
+            let macros = source.lines().filter(|line| line.starts_with("operation!")).count();
+            assert_eq!(
+                implemented + macros,
+                ops.len(),
+                "{file}: operations implemented and listed"
+            );
+        }
+    }
+}
