@@ -5,10 +5,12 @@ use cupola_core::Shape;
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
-/// The sum over the given dimensions, which stay with size 1.
+/// The sum over the given dimensions.
 pub struct Sum {
     /// The dimensions, in rising order.
     pub axes: Vec<usize>,
+    /// Whether they stay, with size 1.
+    pub keepdim: bool,
 }
 
 /// What this file offers.
@@ -19,13 +21,26 @@ impl Op for Sum {
 
     fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
         let [x] = inputs else { unreachable!("sum has one input") };
-        let shape = self.axes.iter().fold(*x.shape(), |shape, &axis| shape.with_dim(axis, 1));
-        x.sum_to(shape).into()
+        let kept = kept_shape(x.shape(), &self.axes);
+        let sum = x.sum_to(kept);
+        let shape = if self.keepdim { kept } else { dropped_shape(x.shape(), &self.axes) };
+        sum.reshape(shape).into()
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        cx.dy().expand(cx.input_shape(0)).into()
+        let shape = cx.input_shape(0);
+        cx.dy().reshape(kept_shape(&shape, &self.axes)).expand(shape).into()
     }
+}
+
+/// `shape` with the reduced `axes` set to 1.
+pub(crate) fn kept_shape(shape: &Shape, axes: &[usize]) -> Shape {
+    axes.iter().fold(*shape, |shape, &axis| shape.with_dim(axis, 1))
+}
+
+/// `shape` without the reduced `axes`, which are in rising order.
+pub(crate) fn dropped_shape(shape: &Shape, axes: &[usize]) -> Shape {
+    axes.iter().rev().fold(*shape, |shape, &axis| shape.without(axis))
 }
 
 /// The dimensions that a reduction's `axes` name, in rising order: an empty list means all.
@@ -54,9 +69,7 @@ impl Tensor {
     /// When a dimension does not exist or is named twice.
     #[track_caller]
     pub fn sum<const N: usize>(&self, axes: [isize; N]) -> Tensor {
-        let found = reduced_axes("sum", self.shape(), &axes);
-        let shape = found.iter().rev().fold(*self.shape(), |shape, &axis| shape.without(axis));
-        self.sum_keepdim(axes).reshape(shape)
+        Sum { axes: reduced_axes("sum", self.shape(), &axes), keepdim: false }.apply(&[self])
     }
 
     /// The sum over `axes`, which stay with size 1.
@@ -65,7 +78,7 @@ impl Tensor {
     /// As [`Tensor::sum`].
     #[track_caller]
     pub fn sum_keepdim<const N: usize>(&self, axes: [isize; N]) -> Tensor {
-        Sum { axes: reduced_axes("sum", self.shape(), &axes) }.apply(&[self])
+        Sum { axes: reduced_axes("sum", self.shape(), &axes), keepdim: true }.apply(&[self])
     }
 }
 
