@@ -165,6 +165,29 @@ impl Tensor {
         }
     }
 
+    /// The same elements as the leaf that `other` is: one gradient is reported for both. This is how a parameter that is
+    /// written out of place, because somebody still reads its old values, stays the parameter it was.
+    ///
+    /// # Panics
+    /// When `other` is no leaf, or has another shape or dtype.
+    #[track_caller]
+    #[must_use]
+    pub fn as_leaf(&self, other: &Tensor) -> Self {
+        assert!(
+            other.is_leaf() && self.shape() == other.shape() && self.dtype() == other.dtype(),
+            "as_leaf: a tensor of {} {} cannot stand for one of {} {} (a leaf: {})",
+            self.dtype(),
+            self.shape(),
+            other.dtype(),
+            other.shape(),
+            other.is_leaf()
+        );
+        Self {
+            edge: other.edge.clone(),
+            ..self.clone()
+        }
+    }
+
     /// The same elements outside any graph.
     #[must_use]
     pub fn detach(&self) -> Self {
