@@ -28,12 +28,15 @@ operations! {
     contiguous,
     exp,
     expand,
+    gather,
     permute,
     recip,
     reshape,
     slice,
+    sort,
     split,
     sum,
+    triangle,
 }
 
 #[cfg(test)]
