@@ -294,7 +294,7 @@ mod tests {
         let mut arena = Arena::default();
         let step = |arena: &mut Arena| {
             let blocks: Vec<_> = (1..40)
-                .map(|k| rounded(k * 300 << 10))
+                .map(|k| rounded((k * 300) << 10))
                 .map(|s| (arena.take(s), s))
                 .collect();
             blocks.into_iter().for_each(|(address, size)| arena.give(address, size));
