@@ -14,6 +14,7 @@
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 
 pub mod binary;
+pub mod gemm;
 pub mod isa;
 pub mod real;
 pub mod strided;
