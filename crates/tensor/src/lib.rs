@@ -31,6 +31,7 @@ mod naive;
 pub mod op;
 mod operators;
 pub mod ops;
+mod product;
 pub mod tensor;
 #[cfg(test)]
 mod testing;

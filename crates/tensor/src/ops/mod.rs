@@ -1,5 +1,7 @@
 //! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
 
+use crate::tensor::Tensor;
+
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
     ($($module:ident),* $(,)?) => {
@@ -20,6 +22,9 @@ macro_rules! operations {
     };
 }
 
+/// Composites, written from operations alone.
+pub mod einsum;
+
 operations! {
     affine,
     arithmetic,
@@ -29,6 +34,8 @@ operations! {
     exp,
     expand,
     gather,
+    linear,
+    matmul,
     permute,
     recip,
     reshape,
@@ -37,6 +44,14 @@ operations! {
     split,
     sum,
     triangle,
+}
+
+/// `dy * f'(x)` for a function whose derivative is taken from its input.
+pub(crate) fn unary_backward<F: cupola_cpu::unary::UnaryKernel>(function: F, x: &Tensor, dy: &Tensor) -> Tensor {
+    let (x, dy) = (x.contiguous(), dy.contiguous());
+    crate::dispatch::with_float!(F::NAME, x.dtype(), T => Tensor::build::<T>(*x.shape(), |dx| {
+        cupola_cpu::unary::backward(function, x.slice_of::<T>(), dy.slice_of::<T>(), dx);
+    }))
 }
 
 #[cfg(test)]
