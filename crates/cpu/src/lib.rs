@@ -1,5 +1,24 @@
 //! CPU kernels: plain functions over slices and sizes, with no knowledge of tensors.
+//!
+//! Read in this order:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`mod@isa`] | which instruction-set tier kernels run in |
+//! | [`tier`] | one body stamped for every tier |
+//! | [`work`] | how work is cut, by fixed sizes |
+//! | [`vmath`] | elementary functions in f32 that vectorise |
+//! | [`real`] | what kernels compute in, load and store |
+//! | [`unary`] | functions of one argument and their derivatives |
 
 pub mod isa;
+pub mod real;
+pub mod tier;
+pub mod unary;
+pub mod vmath;
+pub mod work;
+
+#[cfg(test)]
+mod testing;
 
 pub use isa::{Isa, isa, with_isa};
