@@ -10,8 +10,13 @@
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`unary`] | functions of one argument and their derivatives |
+//! | [`pooling`] | maxima and means over windows of images |
+//! | [`norm`] | normalisation over channels of images |
 
 pub mod isa;
+mod lanes;
+pub mod norm;
+pub mod pooling;
 pub mod real;
 pub mod tier;
 pub mod unary;

@@ -1,5 +1,7 @@
 //! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
 
+pub use crate::compute::Window;
+
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
     ($($module:ident),* $(,)?) => {
@@ -21,13 +23,18 @@ macro_rules! operations {
 }
 
 operations! {
+    adaptive_avg_pool,
     affine,
     arithmetic,
+    avg_pool,
+    batch_norm,
     cast,
     concat,
     contiguous,
     exp,
     expand,
+    group_norm,
+    max_pool,
     permute,
     recip,
     reshape,
