@@ -12,12 +12,17 @@
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`norm`] | normalisation over channels of images |
+//! | [`strided`] | walking strided operands |
+//! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 
+pub mod binary;
+pub mod gemm;
 pub mod isa;
 mod lanes;
 pub mod norm;
 pub mod pooling;
 pub mod real;
+pub mod strided;
 pub mod tier;
 pub mod unary;
 pub mod vmath;

@@ -91,3 +91,56 @@ macro_rules! kernel {
         }
     )*};
 }
+
+/// Compiles generic functions in this crate for a list of element types.
+///
+/// A generic function is otherwise compiled in the crate that calls it, with the optimisation of that crate: in a
+/// development build the kernels would be slow wherever they are used. The trait is the list of types; the functions
+/// forward to its methods.
+#[macro_export]
+#[doc(hidden)]
+macro_rules! instantiate {
+    ($(#[$meta:meta])* $trait:ident for [$($type:ty),* $(,)?] $functions:tt) => {
+        $crate::instantiate! { @trait [$(#[$meta])*] $trait $functions }
+        $( $crate::instantiate! { @impl $trait, $type, $functions } )*
+    };
+    (@trait [$(#[$trait_meta:meta])*] $trait:ident { $(
+        $(#[$meta:meta])*
+        fn $name:ident($($arg:ident : $arg_type:ty),* $(,)?) $(-> $result:ty)? = $body:path;
+    )* }) => {
+        $(#[$trait_meta])*
+        pub trait $trait<T>: cupola_core::Element {
+            $(
+                #[doc(hidden)]
+                #[track_caller]
+                #[allow(clippy::too_many_arguments)]
+                fn $name($($arg: $arg_type),*) $(-> $result)?;
+            )*
+        }
+        $(
+            $(#[$meta])*
+            #[track_caller]
+            #[inline]
+            #[allow(clippy::too_many_arguments)]
+            pub fn $name<T: $trait<T>>($($arg: $arg_type),*) $(-> $result)? {
+                <T as $trait<T>>::$name($($arg),*)
+            }
+        )*
+    };
+    (@impl $trait:ident, $type:ty, { $(
+        $(#[$meta:meta])*
+        fn $name:ident($($arg:ident : $arg_type:ty),* $(,)?) $(-> $result:ty)? = $body:path;
+    )* }) => {
+        const _: () = {
+            type T = $type;
+            impl $trait<T> for T {
+                $(
+                    #[track_caller]
+                    fn $name($($arg: $arg_type),*) $(-> $result)? {
+                        $body($($arg),*)
+                    }
+                )*
+            }
+        };
+    };
+}

@@ -35,12 +35,15 @@ operations! {
     expand,
     group_norm,
     max_pool,
+    gather,
     permute,
     recip,
     reshape,
     slice,
+    sort,
     split,
     sum,
+    triangle,
 }
 
 #[cfg(test)]
