@@ -22,6 +22,7 @@
 //! | [`mode`] | scopes of a thread: no gradients, training, autocast |
 
 pub mod autograd;
+mod compute;
 pub mod create;
 mod dispatch;
 mod display;

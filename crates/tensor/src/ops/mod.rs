@@ -1,6 +1,7 @@
 //! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
 
 use crate::tensor::Tensor;
+pub use crate::compute::Window;
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
@@ -26,13 +27,18 @@ macro_rules! operations {
 pub mod einsum;
 
 operations! {
+    adaptive_avg_pool,
     affine,
     arithmetic,
+    avg_pool,
+    batch_norm,
     cast,
     concat,
     contiguous,
     exp,
     expand,
+    group_norm,
+    max_pool,
     gather,
     linear,
     matmul,
