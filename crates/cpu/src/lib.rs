@@ -1,5 +1,34 @@
 //! CPU kernels: plain functions over slices and sizes, with no knowledge of tensors.
+//!
+//! Read in this order:
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`mod@isa`] | which instruction-set tier kernels run in |
+//! | [`tier`] | one body stamped for every tier |
+//! | [`work`] | how work is cut, by fixed sizes |
+//! | [`vmath`] | elementary functions in f32 that vectorise |
+//! | [`real`] | what kernels compute in, load and store |
+//! | [`unary`] | functions of one argument and their derivatives |
+//! | [`pooling`] | maxima and means over windows of images |
+//! | [`norm`] | normalisation over channels of images |
+//! | [`strided`] | walking strided operands |
+//! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 
+pub mod binary;
+pub mod gemm;
 pub mod isa;
+mod lanes;
+pub mod norm;
+pub mod pooling;
+pub mod real;
+pub mod strided;
+pub mod tier;
+pub mod unary;
+pub mod vmath;
+pub mod work;
+
+#[cfg(test)]
+mod testing;
 
 pub use isa::{Isa, isa, with_isa};

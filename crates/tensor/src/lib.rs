@@ -22,6 +22,7 @@
 //! | [`mode`] | scopes of a thread: no gradients, training, autocast |
 
 pub mod autograd;
+mod compute;
 pub mod create;
 mod dispatch;
 mod display;
@@ -31,6 +32,7 @@ mod naive;
 pub mod op;
 mod operators;
 pub mod ops;
+mod product;
 pub mod tensor;
 #[cfg(test)]
 mod testing;

@@ -234,6 +234,15 @@ impl Tensor {
         Self::from_parts(self.buffer.clone(), layout)
     }
 
+    /// The buffer, when this tensor fills it alone and nobody else holds it; else the tensor back.
+    pub(crate) fn into_buffer(self) -> Result<Buffer, Self> {
+        if !self.is_donatable() {
+            return Err(self);
+        }
+        let Self { buffer, layout, edge } = self;
+        Arc::try_unwrap(buffer).map_err(|buffer| Self { buffer, layout, edge })
+    }
+
     /// Whether this tensor and its buffer have no other holder and no graph, so that its memory may be reused.
     pub(crate) fn is_donatable(&self) -> bool {
         self.edge.is_none()

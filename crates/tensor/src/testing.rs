@@ -115,7 +115,6 @@ impl Case {
         self
     }
 
-    #[allow(dead_code)]
     /// Leaves bf16 and f16 out, where their inputs would be rounded across a jump of the function.
     pub fn no_half_precision(mut self) -> Self {
         self.half_precision = false;
