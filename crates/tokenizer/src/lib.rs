@@ -11,11 +11,14 @@
 //! | [`added`] | special and added tokens |
 //! | [`template`] | special tokens around texts |
 //! | [`decode`] | from ids to text, whole or streaming |
+//! | [`format`] | files: `tokenizer.json`, `.tiktoken`, SentencePiece, Tekken, GGUF |
+//! | [`train`] | vocabularies from text |
 //! | [`vocab`] | byte strings and ids |
 
 pub mod added;
 pub mod decode;
 pub mod error;
+pub mod format;
 mod hash;
 pub mod model;
 pub mod normalize;
@@ -23,6 +26,7 @@ mod rng;
 pub mod split;
 pub mod template;
 pub mod tokenizer;
+pub mod train;
 mod trie;
 pub mod vocab;
 

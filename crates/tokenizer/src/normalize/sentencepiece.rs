@@ -31,6 +31,12 @@ impl SentencePieceNormalizer {
         Self { map, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces, whitespace_as_suffix, protected }
     }
 
+    /// Whether a space is put in front, when that and marking spaces is all that this normaliser does.
+    pub(crate) fn simple_prefix(&self) -> Option<bool> {
+        let simple = self.map.is_none() && !self.remove_extra_whitespaces && self.escape_whitespaces && !self.whitespace_as_suffix;
+        simple.then_some(self.add_dummy_prefix)
+    }
+
     /// The next unit of the text: its length and its replacement.
     fn step<'a>(&'a self, text: &'a str) -> (usize, &'a str) {
         if let Some((len, _)) = self.protected.longest(text.as_bytes()) {
