@@ -17,16 +17,26 @@
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
 //! | [`softmax`] | softmax and its logarithm |
 //! | [`norm`] | layer and RMS normalisation |
+//! | [`cross_entropy`] | softmax cross-entropy |
+//! | [`embedding`] | rows of a table by number |
+//! | [`glu`] | gated linear units |
+//! | [`rotary`] | rotary position embedding |
+//! | [`dropout`] | dropout by position |
 
 pub mod binary;
 pub mod gemm;
 pub mod image_norm;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod glu;
 pub mod isa;
 mod lanes;
 pub mod norm;
 pub mod pooling;
 pub mod real;
 pub mod reduce;
+pub mod rotary;
 mod rows;
 pub mod softmax;
 pub mod strided;
