@@ -10,15 +10,18 @@
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`unary`] | functions of one argument and their derivatives |
+//! | [`conv`] | convolutions of images, and the causal one of sequences |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 
 pub mod binary;
+pub mod conv;
 pub mod gemm;
 pub mod isa;
 mod lanes;
+pub mod multiply;
 pub mod norm;
 pub mod pooling;
 pub mod real;
