@@ -32,6 +32,7 @@ mod naive;
 pub mod op;
 mod operators;
 pub mod ops;
+mod product;
 pub mod tensor;
 #[cfg(test)]
 mod testing;

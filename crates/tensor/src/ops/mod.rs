@@ -1,5 +1,6 @@
 //! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
 
+use crate::tensor::Tensor;
 pub use crate::compute::Window;
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
@@ -22,6 +23,9 @@ macro_rules! operations {
     };
 }
 
+/// Composites, written from operations alone.
+pub mod einsum;
+
 operations! {
     adaptive_avg_pool,
     affine,
@@ -36,6 +40,8 @@ operations! {
     group_norm,
     max_pool,
     gather,
+    linear,
+    matmul,
     permute,
     recip,
     reshape,
@@ -44,6 +50,14 @@ operations! {
     split,
     sum,
     triangle,
+}
+
+/// `dy * f'(x)` for a function whose derivative is taken from its input.
+pub(crate) fn unary_backward<F: cupola_cpu::unary::UnaryKernel>(function: F, x: &Tensor, dy: &Tensor) -> Tensor {
+    let (x, dy) = (x.contiguous(), dy.contiguous());
+    crate::dispatch::with_float!(F::NAME, x.dtype(), T => Tensor::build::<T>(*x.shape(), |dx| {
+        cupola_cpu::unary::backward(function, x.slice_of::<T>(), dy.slice_of::<T>(), dx);
+    }))
 }
 
 #[cfg(test)]
