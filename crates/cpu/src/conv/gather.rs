@@ -5,8 +5,8 @@ use cupola_core::{Buffer, parallel_for};
 
 use super::Conv;
 use super::rows::{Convolve, RowCopy, Run, runs};
-use crate::gemm::tiles::{Arithmetic, Kernels, OVERRUN, PANEL_BYTES, Shared, Tile, View};
 use crate::gemm::Lhs;
+use crate::gemm::tiles::{Arithmetic, Kernels, OVERRUN, PANEL_BYTES, Shared, Tile, View};
 use crate::isa::{Isa, isa};
 
 /// Column panels that a task fills side by side: they stay in the second cache while each row panel passes over all of them.
@@ -76,7 +76,12 @@ pub(super) const fn columns<T: Convolve>() -> usize {
 }
 
 impl<T: Convolve> RowPanels<T> {
-    fn pack(groups: usize, rows: usize, depth: usize, pack: impl Fn(usize, std::ops::Range<usize>, *mut T) + Sync) -> Self {
+    fn pack(
+        groups: usize,
+        rows: usize,
+        depth: usize,
+        pack: impl Fn(usize, std::ops::Range<usize>, *mut T) + Sync,
+    ) -> Self {
         let panels = rows.div_ceil(kernels::<T>(isa()).rows());
         let pitch = rows.div_ceil(panels.max(1)) * depth + OVERRUN / size_of::<T>();
         let mut buffer = Buffer::uninit(T::DTYPE, groups * panels * pitch, Placement::Passing);
@@ -200,13 +205,19 @@ impl<T: Convolve> Job<'_, T> {
         let (gather, width) = (self.gather, columns::<T>());
         let panels = positions.len().div_ceil(width);
         let taps = gather.taps.len();
-        let blocks = (gather.channels * taps).div_ceil(DEPTH).clamp(1, gather.channels.max(1));
+        let blocks = (gather.channels * taps)
+            .div_ceil(DEPTH)
+            .clamp(1, gather.channels.max(1));
         let block_depth = gather.channels.div_ceil(blocks) * taps;
         let first_row = self.left.panel(group, row_panels.start, 0).0.start;
         let rows = self.left.panel(group, row_panels.end - 1, 0).0.end - first_row;
         let stride = panels * width;
 
-        let mut scratch = Buffer::uninit(T::DTYPE, panels * block_depth * width + rows * stride, Placement::Passing);
+        let mut scratch = Buffer::uninit(
+            T::DTYPE,
+            panels * block_depth * width + rows * stride,
+            Placement::Passing,
+        );
         let filled = scratch.as_mut_slice::<T>().as_mut_ptr();
         let sums = filled.wrapping_add(panels * block_depth * width);
         let cuts: Vec<Vec<Run>> = (0..panels)
@@ -282,7 +293,14 @@ impl<T: Convolve> Job<'_, T> {
     }
 
     /// Adds the bias and writes the sums to where they belong.
-    unsafe fn store(&self, group: usize, first_row: usize, positions: &std::ops::Range<usize>, sums: &[T], stride: usize) {
+    unsafe fn store(
+        &self,
+        group: usize,
+        first_row: usize,
+        positions: &std::ops::Range<usize>,
+        sums: &[T],
+        stride: usize,
+    ) {
         let (gather, target) = (self.gather, &self.gather.target);
         // Where the grid is the whole target, images are one row each.
         let dense = gather.target_step == [1, 1] && gather.grid == target.size;

@@ -208,7 +208,14 @@ mod tests {
         let source: Vec<f32> = (1..200).map(|i| i as f32).collect();
         each_tier(|isa| {
             for step in 1..4 {
-                for (low, high, len) in [(0, 5, 5), (3, 20, 33), (0, 33, 33), (17, 17, 20), (1, 16, 16), (0, 0, 40)] {
+                for (low, high, len) in [
+                    (0, 5, 5),
+                    (3, 20, 33),
+                    (0, 33, 33),
+                    (17, 17, 20),
+                    (1, 16, 16),
+                    (0, 0, 40),
+                ] {
                     let mut target = vec![-1.0f32; 100];
                     let copy = RowCopy {
                         source: source.as_ptr().wrapping_sub(low * step),
@@ -230,7 +237,11 @@ mod tests {
                                 _ if (low..high).contains(&lane) => source[channel * 7 + (lane - low) * step],
                                 _ => 0.0,
                             };
-                            assert_eq!(target[channel * 50 + lane], value, "step {step}, lane {lane} of {low}..{high} of {len}");
+                            assert_eq!(
+                                target[channel * 50 + lane],
+                                value,
+                                "step {step}, lane {lane} of {low}..{high} of {len}"
+                            );
                         }
                     }
                 }

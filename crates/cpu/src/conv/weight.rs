@@ -44,13 +44,11 @@ pub fn weight_gradient<T: Convolve>(conv: &Conv, x: &[T], dy: &[T], accumulate: 
     let per_task = panels.div_ceil(TASKS).min(PANELS);
     let column_tasks = panels.div_ceil(per_task);
     let chunk_images = CHUNK.div_ceil(conv.output_plane());
-    let chunks = if conv.groups * column_tasks < TASKS {
-        conv.batch.div_ceil(chunk_images)
-    } else {
-        1
-    };
+    // Also for a single chunk: its sum is added to what `dw` holds, as that of every other batch's chunk would be.
+    let chunked = conv.groups * column_tasks < TASKS;
+    let chunks = if chunked { conv.batch.div_ceil(chunk_images) } else { 1 };
     let left = Left::pack(conv, dy);
-    let mut partial = (chunks > 1).then(|| Buffer::uninit(T::DTYPE, chunks * dw.len(), Placement::Passing));
+    let mut partial = chunked.then(|| Buffer::uninit(T::DTYPE, chunks * dw.len(), Placement::Passing));
     let target = match &mut partial {
         None => Shared(dw.as_mut_ptr()),
         Some(partial) => {
@@ -67,14 +65,25 @@ pub fn weight_gradient<T: Convolve>(conv: &Conv, x: &[T], dy: &[T], accumulate: 
         target,
     };
     let task = |index: usize| {
-        let (chunk, index) = (index / (conv.groups * column_tasks), index % (conv.groups * column_tasks));
+        let (chunk, index) = (
+            index / (conv.groups * column_tasks),
+            index % (conv.groups * column_tasks),
+        );
         let (group, column) = (index / column_tasks, index % column_tasks);
-        let images = match chunks {
-            1 => 0..conv.batch,
-            _ => chunk * chunk_images..conv.batch.min((chunk + 1) * chunk_images),
+        let images = if chunked {
+            chunk * chunk_images..conv.batch.min((chunk + 1) * chunk_images)
+        } else {
+            0..conv.batch
         };
         // SAFETY: sizes were checked; tasks of a chunk write columns of their own, chunks their own copies.
-        unsafe { job.task(group, part(panels, column_tasks, column), images, chunk * conv.weight_len()) };
+        unsafe {
+            job.task(
+                group,
+                part(panels, column_tasks, column),
+                images,
+                chunk * conv.weight_len(),
+            )
+        };
     };
     let tasks = chunks * conv.groups * column_tasks;
     if positions * conv.weight_len() < SMALL {
@@ -191,7 +200,9 @@ impl<T: Convolve> Job<'_, T> {
         let (rows, depth) = (conv.group_out(), conv.depth());
         let lanes = panels.start * width..depth.min(panels.end * width);
         let (images_per_block, _) = blocking(conv);
-        let longest = DEPTH.max(images_per_block * conv.output_plane()).min(conv.batch * conv.output_plane());
+        let longest = DEPTH
+            .max(images_per_block * conv.output_plane())
+            .min(conv.batch * conv.output_plane());
         let stride = count * width;
 
         let sizes = [count * width * longest, longest * stride, rows * stride];
@@ -199,7 +210,10 @@ impl<T: Convolve> Job<'_, T> {
         let gathered = scratch.as_mut_slice::<T>().as_mut_ptr();
         let packed = gathered.wrapping_add(sizes[0]);
         let sums = packed.wrapping_add(sizes[1]);
-        let target = self.target.get().wrapping_add(copy + group * rows * depth + lanes.start);
+        let target = self
+            .target
+            .get()
+            .wrapping_add(copy + group * rows * depth + lanes.start);
         for row in 0..rows {
             // SAFETY: the sums have room for whole panels; the target has this row's lanes.
             unsafe {
@@ -247,7 +261,11 @@ impl<T: Convolve> Job<'_, T> {
         }
         for row in 0..rows {
             // SAFETY: as above.
-            unsafe { target.add(row * depth).copy_from_nonoverlapping(sums.add(row * stride), lanes.len()) };
+            unsafe {
+                target
+                    .add(row * depth)
+                    .copy_from_nonoverlapping(sums.add(row * stride), lanes.len())
+            };
         }
     }
 

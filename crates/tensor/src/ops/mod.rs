@@ -2,6 +2,8 @@
 
 use crate::tensor::Tensor;
 pub use crate::compute::Window;
+pub use causal_conv::{CausalConvConfig, causal_conv1d};
+pub use conv::ConvConfig;
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
@@ -33,15 +35,18 @@ operations! {
     avg_pool,
     batch_norm,
     cast,
+    causal_conv,
     concat,
     contiguous,
+    conv,
+    conv_transpose,
     exp,
     expand,
-    group_norm,
-    max_pool,
     gather,
+    group_norm,
     linear,
     matmul,
+    max_pool,
     permute,
     recip,
     reshape,
