@@ -18,7 +18,7 @@ const PANELS: usize = 4;
 const TASKS: usize = 8;
 /// Where columns make too few tasks, images are cut into chunks of at least this many positions, whose sums are then added in
 /// order. The cut depends on the sizes of one image, so that images may come in any number of batches.
-const CHUNK: usize = 4096;
+const CHUNK: usize = 1024;
 /// Below this many multiply-adds everything runs on the calling thread.
 const SMALL: usize = 1 << 18;
 

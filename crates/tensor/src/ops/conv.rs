@@ -325,10 +325,10 @@ mod tests {
 
     #[test]
     fn micro_batches_accumulate_to_the_same_bits_as_one_batch() {
-        for (x, w) in [([8, 20, 12, 12], [30, 20, 3, 3]), ([12, 1, 40, 40], [6, 1, 5, 5])] {
+        for (x, w) in [([8, 40, 12, 12], [30, 40, 3, 3]), ([12, 1, 20, 20], [6, 1, 5, 5])] {
             let images = Tensor::randn(x, Rng::seed(1));
             let w = Tensor::randn(w, Rng::seed(2)).requires_grad();
-            // Images of 40 x 40 are summed in chunks of four.
+            // The first weight is summed in one chain, the second in chunks of four images.
             let size = 4;
             let loss = |images: &Tensor| images.conv2d(&w, None, ConvConfig::default()).sum([]);
             let whole = loss(&images).backward();
