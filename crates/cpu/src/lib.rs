@@ -10,6 +10,7 @@
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`unary`] | functions of one argument and their derivatives |
+//! | [`conv`] | convolutions of images, and the causal one of sequences |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
@@ -24,6 +25,7 @@
 //! | [`dropout`] | dropout by position |
 
 pub mod binary;
+pub mod conv;
 pub mod gemm;
 pub mod image_norm;
 pub mod cross_entropy;
@@ -32,6 +34,7 @@ pub mod embedding;
 pub mod glu;
 pub mod isa;
 mod lanes;
+pub mod multiply;
 pub mod norm;
 pub mod pooling;
 pub mod real;

@@ -2,6 +2,8 @@
 
 pub use crate::compute::Window;
 use crate::tensor::Tensor;
+pub use causal_conv::{CausalConvConfig, causal_conv1d};
+pub use conv::ConvConfig;
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
@@ -44,9 +46,18 @@ operations! {
     group_norm,
     max_pool,
     functions,
+    causal_conv,
+    concat,
+    contiguous,
+    conv,
+    conv_transpose,
+    exp,
+    expand,
     gather,
+    group_norm,
     linear,
     matmul,
+    max_pool,
     permute,
     reduction,
     reshape,
