@@ -10,6 +10,9 @@
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`unary`] | functions of one argument and their derivatives |
+//! | [`conv`] | convolutions of images, and the causal one of sequences |
+//! | [`pooling`] | maxima and means over windows of images |
+//! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 //! | [`select`], [`cast`], [`mod@copy`] | choosing, converting, laying out anew |
@@ -26,13 +29,19 @@
 pub mod binary;
 pub mod cast;
 pub mod copy;
+pub mod conv;
+pub mod gemm;
+pub mod image_norm;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod glu;
 pub mod isa;
+mod lanes;
+pub mod multiply;
 pub mod norm;
 pub mod optim;
+pub mod pooling;
 pub mod real;
 pub mod reduce;
 pub mod rotary;

@@ -1,0 +1,234 @@
+//! AVX2 with FMA: up to 6 rows by 2 vectors (12 accumulators), twice over a column panel.
+
+use std::arch::x86_64::*;
+
+use super::{Kernels, Lanes, Tile, TileFn, body};
+
+struct F32;
+struct F64;
+struct Bf16;
+struct Int8;
+
+impl Lanes for F32 {
+    type Acc = f32;
+    type Vector = __m256;
+    type Words = __m256;
+    const LANES: usize = 8;
+    const WORD: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256 {
+        // SAFETY: inlined into functions with AVX2, as all methods here.
+        unsafe { _mm256_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: __m256) {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_storeu_ps(to, value) }
+    }
+    #[inline(always)]
+    unsafe fn words(from: *const u8) -> __m256 {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_loadu_ps(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const u8) -> __m256 {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_set1_ps(from.cast::<f32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn mac(sum: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: register operands only.
+        unsafe { _mm256_fmadd_ps(a, b, sum) }
+    }
+}
+
+impl Lanes for F64 {
+    type Acc = f64;
+    type Vector = __m256d;
+    type Words = __m256d;
+    const LANES: usize = 4;
+    const WORD: usize = 8;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256d {
+        // SAFETY: inlined into functions with AVX2, as all methods here.
+        unsafe { _mm256_setzero_pd() }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f64) -> __m256d {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_loadu_pd(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f64, value: __m256d) {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_storeu_pd(to, value) }
+    }
+    #[inline(always)]
+    unsafe fn words(from: *const u8) -> __m256d {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_loadu_pd(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const u8) -> __m256d {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_set1_pd(from.cast::<f64>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn mac(sum: __m256d, a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: register operands only.
+        unsafe { _mm256_fmadd_pd(a, b, sum) }
+    }
+}
+
+/// The two halves of pairs of bf16, widened to f32: a bf16 is the upper half of the f32 of the same value.
+#[inline(always)]
+unsafe fn widen(pairs: __m256i) -> [__m256; 2] {
+    // SAFETY: register operands only; inlined into functions with AVX2.
+    unsafe {
+        let upper = _mm256_set1_epi32(0xFFFF_0000u32 as i32);
+        let first = _mm256_slli_epi32::<16>(pairs);
+        [
+            _mm256_castsi256_ps(first),
+            _mm256_castsi256_ps(_mm256_and_si256(pairs, upper)),
+        ]
+    }
+}
+
+impl Lanes for Bf16 {
+    type Acc = f32;
+    type Vector = __m256;
+    type Words = [__m256; 2];
+    const LANES: usize = 8;
+    const WORD: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256 {
+        // SAFETY: inlined into functions with AVX2, as all methods here.
+        unsafe { _mm256_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m256 {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_loadu_ps(from) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, value: __m256) {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_storeu_ps(to, value) }
+    }
+    #[inline(always)]
+    unsafe fn words(from: *const u8) -> [__m256; 2] {
+        // SAFETY: the caller vouches for the address.
+        unsafe { widen(_mm256_loadu_si256(from.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const u8) -> [__m256; 2] {
+        // SAFETY: the caller vouches for the address.
+        unsafe { widen(_mm256_set1_epi32(from.cast::<i32>().read_unaligned())) }
+    }
+    #[inline(always)]
+    unsafe fn mac(sum: __m256, a: [__m256; 2], b: [__m256; 2]) -> __m256 {
+        // SAFETY: register operands only.
+        unsafe { _mm256_fmadd_ps(a[1], b[1], _mm256_fmadd_ps(a[0], b[0], sum)) }
+    }
+}
+
+impl Lanes for Int8 {
+    type Acc = i32;
+    type Vector = __m256i;
+    /// Bytes 0 and 2, then 1 and 3 of each word, as 16-bit numbers: `VPMADDUBSW` would saturate.
+    type Words = [__m256i; 2];
+    const LANES: usize = 8;
+    const WORD: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> __m256i {
+        // SAFETY: inlined into functions with AVX2, as all methods here.
+        unsafe { _mm256_setzero_si256() }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const i32) -> __m256i {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_loadu_si256(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut i32, value: __m256i) {
+        // SAFETY: the caller vouches for the address.
+        unsafe { _mm256_storeu_si256(to.cast(), value) }
+    }
+    #[inline(always)]
+    unsafe fn words(from: *const u8) -> [__m256i; 2] {
+        // SAFETY: the caller vouches for the address.
+        unsafe {
+            let bytes = _mm256_loadu_si256(from.cast());
+            [
+                _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes)),
+                _mm256_srai_epi16::<8>(bytes),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn splat(from: *const u8) -> [__m256i; 2] {
+        // SAFETY: the caller vouches for the address.
+        unsafe {
+            let bytes = _mm256_set1_epi32(from.cast::<i32>().read_unaligned());
+            [
+                _mm256_and_si256(bytes, _mm256_set1_epi16(0xFF)),
+                _mm256_srli_epi16::<8>(bytes),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn mac(sum: __m256i, a: [__m256i; 2], b: [__m256i; 2]) -> __m256i {
+        // SAFETY: register operands only. A sum of two products of a u8 and an i8 fits easily into 32 bits.
+        unsafe {
+            let even = _mm256_madd_epi16(a[0], b[0]);
+            let odd = _mm256_madd_epi16(a[1], b[1]);
+            _mm256_add_epi32(_mm256_add_epi32(sum, even), odd)
+        }
+    }
+}
+
+macro_rules! kernels {
+    ($(#[$doc:meta])* $table:ident: $acc:ty, $name:ident, $lanes:ty) => {
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn $name<const R: usize>(tile: &Tile<$acc>) {
+            // SAFETY: the caller vouches for the tile; this function enables the instructions.
+            unsafe {
+                body::<$lanes, R, 2, 4>(tile, 0);
+                body::<$lanes, R, 2, 4>(tile, 2);
+            }
+        }
+
+        $(#[$doc])*
+        pub static $table: Kernels<$acc> = {
+            type Run = TileFn<$acc>;
+            const SINGLE: [Run; 6] = [$name::<1>, $name::<2>, $name::<3>, $name::<4>, $name::<5>, $name::<6>];
+            Kernels { single: &SINGLE, several: &[] }
+        };
+    };
+}
+
+kernels!(
+    /// f32 by fused multiply-add.
+    F32_KERNELS: f32, f32_tile, F32
+);
+kernels!(
+    /// f64 by fused multiply-add.
+    F64_KERNELS: f64, f64_tile, F64
+);
+kernels!(
+    /// Pairs of bf16, widened in registers.
+    BF16_KERNELS: f32, bf16_tile, Bf16
+);
+kernels!(
+    /// Quadruples of bytes, widened to 16 bits in registers.
+    INT8_KERNELS: i32, int8_tile, Int8
+);

@@ -1,0 +1,134 @@
+//! Micro-kernels: the product of one panel of rows with one or a few panels of columns, in registers.
+//!
+//! Operands arrive packed. A *word* holds the depth that one multiply-accumulate takes: one f32 or f64, a pair of bf16, four
+//! bytes. A column panel is, for each word of depth, [`PANEL_BYTES`] of neighbouring columns (32 words, 16 for f64); a row
+//! panel is, for each word of depth, one word of each of its rows. The format is the same for every tier.
+//!
+//! Every kernel walks the depth once, upwards, with one accumulator for each element of the result, so all of them compute
+//! the same chain of operations for an element and differ only in how many elements they hold at a time.
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
+pub(super) mod portable;
+
+/// Bytes of one word of depth across a column panel.
+pub const PANEL_BYTES: usize = 128;
+/// More rows than this are in no row panel.
+pub const MAX_ROWS: usize = 14;
+/// The most column panels that one call covers.
+pub const MAX_PANELS: usize = 4;
+
+/// What a kernel reads and writes. Strides of packed operands are in bytes, those of accumulators in elements.
+#[derive(Clone, Copy)]
+pub struct Tile<Acc> {
+    /// Words of depth.
+    pub depth: usize,
+    /// The row panel.
+    pub a: *const u8,
+    /// The first column panel.
+    pub b: *const u8,
+    /// From one word of depth to the next in a column panel.
+    pub b_step: usize,
+    /// From one column panel to the next.
+    pub b_panel: usize,
+    /// Where the accumulators start: null for zero.
+    pub start: *const Acc,
+    /// From one row of `start` to the next; zero gives all rows the same start.
+    pub start_stride: usize,
+    /// Where the accumulators go.
+    pub end: *mut Acc,
+    /// From one row of `end` to the next.
+    pub end_stride: usize,
+}
+
+/// A kernel for a fixed number of rows and column panels.
+///
+/// # Safety
+/// The processor must have the kernel's instructions, and all of the tile's pointers must be valid for the number of rows,
+/// panels and words of depth.
+pub type TileFn<Acc> = unsafe fn(&Tile<Acc>);
+
+/// The kernels of one product in one tier.
+pub struct Kernels<Acc: 'static> {
+    /// `single[r - 1]` takes r rows and one column panel; as many as a full row panel has rows.
+    pub single: &'static [TileFn<Acc>],
+    /// `several[r - 1]` takes r rows and the given number of column panels, for those r that leave registers free.
+    pub several: &'static [(usize, TileFn<Acc>)],
+}
+
+impl<Acc> Kernels<Acc> {
+    /// Rows of a full row panel.
+    pub fn rows(&self) -> usize {
+        self.single.len()
+    }
+}
+
+/// Vectors of accumulators, and of words, for one product and instruction set.
+///
+/// # Safety
+/// Methods may use instructions that the processor lacks; they must be inlined into functions that enable them.
+pub trait Lanes {
+    /// An accumulator.
+    type Acc: Copy;
+    /// A vector of accumulators.
+    type Vector: Copy;
+    /// A vector of words, prepared for multiplication.
+    type Words: Copy;
+    /// Accumulators in a vector; the words beside them fill as many bytes.
+    const LANES: usize;
+    /// Bytes of a word.
+    const WORD: usize;
+
+    unsafe fn zero() -> Self::Vector;
+    unsafe fn load(from: *const Self::Acc) -> Self::Vector;
+    unsafe fn store(to: *mut Self::Acc, value: Self::Vector);
+    /// Neighbouring words.
+    unsafe fn words(from: *const u8) -> Self::Words;
+    /// One word in all lanes.
+    unsafe fn splat(from: *const u8) -> Self::Words;
+    /// `sum + a * b`, for a word of several depths in rising order.
+    unsafe fn mac(sum: Self::Vector, a: Self::Words, b: Self::Words) -> Self::Vector;
+}
+
+/// R rows by V vectors, where `PER` vectors lie side by side in a column panel, starting `skip` vectors into it.
+///
+/// # Safety
+/// As [`TileFn`].
+#[inline(always)]
+pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(tile: &Tile<L::Acc>, skip: usize) {
+    // SAFETY: the caller vouches for the pointers; all offsets stay within the rows, panels and depth of the tile.
+    unsafe {
+        let mut sums = [[L::zero(); V]; R];
+        if !tile.start.is_null() {
+            for (i, row) in sums.iter_mut().enumerate() {
+                for (j, sum) in row.iter_mut().enumerate() {
+                    *sum = L::load(tile.start.add(i * tile.start_stride + (skip + j) * L::LANES));
+                }
+            }
+        }
+        let mut a = tile.a;
+        let vector_bytes = L::LANES * L::WORD;
+        let mut b = tile.b.add(skip * vector_bytes);
+        for _ in 0..tile.depth {
+            let mut columns = [L::words(b); V];
+            for (j, words) in columns.iter_mut().enumerate().skip(1) {
+                *words = L::words(b.add(j / PER * tile.b_panel + j % PER * vector_bytes));
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let word = L::splat(a.add(i * L::WORD));
+                for (sum, words) in row.iter_mut().zip(columns) {
+                    *sum = L::mac(*sum, word, words);
+                }
+            }
+            a = a.add(R * L::WORD);
+            b = b.wrapping_add(tile.b_step);
+        }
+        for (i, row) in sums.iter().enumerate() {
+            for (j, sum) in row.iter().enumerate() {
+                L::store(tile.end.add(i * tile.end_stride + (skip + j) * L::LANES), *sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Packing 32-bit words with AVX2: blocks of 8 lanes by 8 words; what is left over goes the portable way.
+
+use std::arch::x86_64::*;
+
+use cupola_core::dtype::{bf16, f16};
+
+use super::{Bf16FromF32, Bf16Same, ByteSame, ByteShifted, F32FromBf16, F32FromF16, F32Same, Form, View, portable};
+
+/// Vectors of words read from memory.
+pub trait Vectors: Form<Word = u32> {
+    /// 8 words of one lane from `8 * GROUP` neighbouring elements.
+    unsafe fn along(from: *const Self::Source) -> __m256i;
+    /// One word of each of 8 neighbouring lanes, from GROUP depths that lie `stride` elements apart.
+    unsafe fn across(from: *const Self::Source, stride: isize) -> __m256i;
+}
+
+macro_rules! vectors {
+    ($form:ty, $source:ty, |$p:ident| $along:expr, |$q:ident, $stride:ident| $across:expr) => {
+        impl Vectors for $form {
+            #[inline(always)]
+            unsafe fn along($p: *const $source) -> __m256i {
+                // SAFETY: the caller vouches for the elements; inlined into functions that enable the instructions.
+                unsafe { $along }
+            }
+            #[inline(always)]
+            unsafe fn across($q: *const $source, $stride: isize) -> __m256i {
+                // SAFETY: as above.
+                unsafe { $across }
+            }
+        }
+    };
+}
+
+vectors!(F32Same, f32, |p| _mm256_loadu_si256(p.cast()), |p, _stride| {
+    _mm256_loadu_si256(p.cast())
+});
+vectors!(
+    F32FromF16,
+    f16,
+    |p| _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast()))),
+    |p, _stride| _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
+);
+vectors!(
+    F32FromBf16,
+    bf16,
+    |p| _mm256_slli_epi32::<16>(halves(p)),
+    |p, _stride| _mm256_slli_epi32::<16>(halves(p))
+);
+vectors!(Bf16Same, bf16, |p| _mm256_loadu_si256(p.cast()), |p, stride| {
+    _mm256_or_si256(halves(p), _mm256_slli_epi32::<16>(halves(p.offset(stride))))
+});
+vectors!(
+    Bf16FromF32,
+    f32,
+    |p| {
+        // PACKUS works on 128-bit lanes, so the quarters end up as 0, 2, 1, 3.
+        let packed = _mm256_packus_epi32(rounded(p), rounded(p.add(8)));
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
+    },
+    |p, stride| _mm256_or_si256(rounded(p), _mm256_slli_epi32::<16>(rounded(p.offset(stride))))
+);
+vectors!(ByteSame, u8, |p| _mm256_loadu_si256(p.cast()), |p, stride| bytes(
+    p, stride
+));
+vectors!(
+    ByteShifted,
+    u8,
+    |p| _mm256_xor_si256(_mm256_loadu_si256(p.cast()), _mm256_set1_epi8(i8::MIN)),
+    |p, stride| _mm256_xor_si256(bytes(p, stride), _mm256_set1_epi8(i8::MIN))
+);
+
+/// 16-bit elements in the lower halves of words.
+#[inline(always)]
+unsafe fn halves(from: *const bf16) -> __m256i {
+    // SAFETY: the caller vouches for 8 elements.
+    unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast())) }
+}
+
+/// [`super::round_to_bf16`] for 8 elements, in the lower halves of words.
+#[inline(always)]
+unsafe fn rounded(from: *const f32) -> __m256i {
+    // SAFETY: the caller vouches for 8 elements.
+    unsafe {
+        let x = _mm256_loadu_ps(from);
+        let bits = _mm256_castps_si256(x);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+        let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+        let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+        _mm256_srli_epi32::<16>(_mm256_blendv_epi8(up, quiet, nan))
+    }
+}
+
+/// Four depths of bytes, interleaved.
+#[inline(always)]
+unsafe fn bytes(from: *const u8, stride: isize) -> __m256i {
+    // SAFETY: the caller vouches for 8 lanes at 4 depths.
+    unsafe {
+        let row = |k: isize| _mm256_cvtepu8_epi32(_mm_loadl_epi64(from.offset(k * stride).cast()));
+        let low = _mm256_or_si256(row(0), _mm256_slli_epi32::<8>(row(1)));
+        let high = _mm256_or_si256(row(2), _mm256_slli_epi32::<8>(row(3)));
+        _mm256_or_si256(low, _mm256_slli_epi32::<16>(high))
+    }
+}
+
+/// Row i of the result holds element i of each of the 8 vectors.
+#[inline(always)]
+unsafe fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
+    // SAFETY: register operands only; inlined into functions with AVX2.
+    unsafe {
+        let mut pairs = r;
+        for i in 0..4 {
+            pairs[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+            pairs[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+        }
+        // quads[4 i + j]: 128-bit lane l holds element 4 l + j of vectors 4 i to 4 i + 3.
+        let mut quads = pairs;
+        for i in 0..2 {
+            quads[4 * i] = _mm256_unpacklo_epi64(pairs[4 * i], pairs[4 * i + 2]);
+            quads[4 * i + 1] = _mm256_unpackhi_epi64(pairs[4 * i], pairs[4 * i + 2]);
+            quads[4 * i + 2] = _mm256_unpacklo_epi64(pairs[4 * i + 1], pairs[4 * i + 3]);
+            quads[4 * i + 3] = _mm256_unpackhi_epi64(pairs[4 * i + 1], pairs[4 * i + 3]);
+        }
+        let mut out = quads;
+        for j in 0..4 {
+            out[j] = _mm256_permute2x128_si256::<0x20>(quads[j], quads[4 + j]);
+            out[4 + j] = _mm256_permute2x128_si256::<0x31>(quads[j], quads[4 + j]);
+        }
+        out
+    }
+}
+
+/// See [`super::PackFn`].
+///
+/// # Safety
+/// As [`super::PackFn`], with AVX2 and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: usize, target: *mut u8) {
+    let from = source.ptr.cast::<F::Source>();
+    let at = |lane: usize, k: usize| {
+        from.wrapping_offset(lane as isize * source.lane_stride + k as isize * source.depth_stride)
+    };
+    let whole = depth / F::GROUP;
+    let along = source.depth_stride == 1;
+    let mut done = 0;
+    for lane in (0..width).step_by(8) {
+        let here = lanes.saturating_sub(lane).min(8);
+        let columns = (width - lane).min(8);
+        // Only the last block of lanes may write past the width, and only onto words that are written later.
+        let words = match () {
+            () if along && lanes > 1 => whole / 8 * 8,
+            () if source.lane_stride == 1 && here == 8 => whole,
+            () => 0,
+        };
+        // SAFETY: offsets stay within the lanes and depth of the view. Rows are stored in rising order of address, so that
+        // what one writes past the panel's width is overwritten by the next, or by the next block of words, or lies in
+        // the overrun.
+        unsafe {
+            if along {
+                for word in (0..words).step_by(8) {
+                    let mut rows = [_mm256_setzero_si256(); 8];
+                    for (i, row) in rows.iter_mut().enumerate().take(here) {
+                        *row = F::along(at(lane + i, word * F::GROUP));
+                    }
+                    for (i, row) in transpose(rows).into_iter().enumerate() {
+                        _mm256_storeu_si256(target.add(((word + i) * width + lane) * 4).cast(), row);
+                    }
+                }
+            } else {
+                for word in 0..words {
+                    let row = F::across(at(lane, word * F::GROUP), source.depth_stride);
+                    _mm256_storeu_si256(target.add((word * width + lane) * 4).cast(), row);
+                }
+            }
+            let rest = View {
+                ptr: at(lane, words * F::GROUP).cast(),
+                ..source
+            };
+            let to = target.add((words * width + lane) * 4);
+            portable::block::<F>(rest, here, depth - words * F::GROUP, columns, width, to);
+        }
+        done += columns;
+    }
+    debug_assert_eq!(done, width);
+}

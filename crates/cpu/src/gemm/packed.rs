@@ -1,0 +1,221 @@
+//! Right operands packed once and used for many products.
+
+use std::marker::PhantomData;
+
+use cupola_core::alloc::Placement;
+use cupola_core::{Buffer, DType, parallel_for};
+
+use super::kernel::{PANEL_BYTES, Tile};
+use super::matrix::MatRef;
+use super::pack::{Packer, Rhs, View};
+use super::product::{Arithmetic, Int8};
+use crate::isa::{Isa, isa};
+
+/// A right operand [K, N] in the form that the kernels of product `P` read: panels of columns, each with its whole depth in
+/// one piece of memory.
+///
+/// Any number of rows can be multiplied with it, and the result has the same bits as with the operand it was made from. The
+/// form is the same in every tier. It takes as much memory as the operand in the product's own element type, with N rounded
+/// up to 32 columns.
+pub struct Packed<P> {
+    panels: Buffer,
+    /// Of byte products: -128 times the sum of each column.
+    shifts: Option<Buffer>,
+    depth: usize,
+    cols: usize,
+    product: PhantomData<P>,
+}
+
+/// A packed operand as the driver sees it.
+pub struct Panels<'a> {
+    pub start: *const u8,
+    /// From one panel to the next.
+    pub stride: usize,
+    pub shifts: Option<&'a [i32]>,
+}
+
+impl<P: Arithmetic> Packed<P> {
+    /// Packs `b`.
+    pub fn new<B: Rhs<P>>(b: MatRef<'_, B>) -> Self {
+        Self::placed(b, Placement::Lasting)
+    }
+
+    pub(super) fn placed<B: Rhs<P>>(b: MatRef<'_, B>, placement: Placement) -> Self {
+        let panels = b.cols().div_ceil(P::COLS);
+        let bytes = panels * panel_bytes::<P>(b.rows());
+        let mut packed = Self {
+            panels: Buffer::uninit(DType::U8, bytes, placement),
+            shifts: P::SHIFTS.then(|| Buffer::uninit(DType::I32, panels * P::COLS, placement)),
+            depth: b.rows(),
+            cols: b.cols(),
+            product: PhantomData,
+        };
+        packed.fill(b);
+        packed
+    }
+
+    /// Packs another operand of the same sizes into the same memory, as an optimiser does after its step.
+    ///
+    /// # Panics
+    /// When the sizes differ.
+    #[track_caller]
+    pub fn refill<B: Rhs<P>>(&mut self, b: MatRef<'_, B>) {
+        assert!(
+            (self.depth, self.cols) == (b.rows(), b.cols()),
+            "refill: a packed [{}, {}] cannot take a [{}, {}]",
+            self.depth,
+            self.cols,
+            b.rows(),
+            b.cols()
+        );
+        self.fill(b);
+    }
+
+    fn fill<B: Rhs<P>>(&mut self, b: MatRef<'_, B>) {
+        let tier = P::tier(isa());
+        let panel = panel_bytes::<P>(self.depth);
+        let target = Shared(self.panels.as_mut_slice::<u8>().as_mut_ptr());
+        let shifts = Shared(
+            self.shifts
+                .as_mut()
+                .map_or(std::ptr::null_mut(), |s| s.as_mut_slice::<i32>().as_mut_ptr()),
+        );
+        let source = columns(b);
+        let count = self.cols.div_ceil(P::COLS);
+        let task = |index: usize| {
+            let target = target.get().wrapping_add(index * panel);
+            // SAFETY: every task writes its own panel, which the buffer has room for; the view was checked when it was made.
+            unsafe {
+                pack_panel::<P>(B::packer(tier), source.get(), self.cols, self.depth, index, target);
+                if P::SHIFTS {
+                    let shifts = shifts.get().add(index * P::COLS);
+                    column_shifts(tier, target, self.depth.div_ceil(P::GROUP), shifts);
+                }
+            }
+        };
+        if self.depth * self.cols < 1 << 16 {
+            (0..count).for_each(task);
+        } else {
+            parallel_for(count, task);
+        }
+    }
+
+    /// Number of rows, K.
+    pub fn rows(&self) -> usize {
+        self.depth
+    }
+
+    /// Number of columns, N.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        self.panels.len() + self.shifts.as_ref().map_or(0, |s| s.len() * size_of::<i32>())
+    }
+
+    pub(super) fn panels(&self) -> Panels<'_> {
+        Panels {
+            start: self.panels.as_slice::<u8>().as_ptr(),
+            stride: panel_bytes::<P>(self.depth),
+            shifts: self.shifts.as_ref().map(|s| s.as_slice()),
+        }
+    }
+}
+
+impl<P: Arithmetic> std::fmt::Debug for Packed<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Packed({} x {}, {} bytes)", self.depth, self.cols, self.bytes())
+    }
+}
+
+/// A pointer or view that several threads use on parts of their own.
+#[derive(Clone, Copy)]
+pub struct Shared<T>(pub T);
+
+// SAFETY: whoever makes one sees to it that threads use disjoint parts, or only read.
+unsafe impl<T> Sync for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Send for Shared<T> {}
+
+impl<T: Copy> Shared<T> {
+    /// Through a method, so that closures capture the whole and not the field.
+    pub fn get(&self) -> T {
+        self.0
+    }
+}
+
+/// Bytes of a column panel of `depth` elements of depth.
+pub fn panel_bytes<P: Arithmetic>(depth: usize) -> usize {
+    depth.div_ceil(P::GROUP) * PANEL_BYTES
+}
+
+/// A right operand as packers see it.
+pub fn columns<B>(b: MatRef<'_, B>) -> Shared<View> {
+    Shared(View {
+        ptr: b.ptr.cast(),
+        lane_stride: b.col_stride(),
+        depth_stride: b.row_stride(),
+    })
+}
+
+/// The view moved on by `lanes` lanes and `depths` elements of depth of `size` bytes each.
+pub fn moved(view: View, lanes: usize, depths: usize, size: usize) -> View {
+    let elements = lanes as isize * view.lane_stride + depths as isize * view.depth_stride;
+    View {
+        ptr: view.ptr.wrapping_offset(elements * size as isize),
+        ..view
+    }
+}
+
+/// Packs column panel `index` of a view of `cols` columns.
+///
+/// # Safety
+/// As [`super::pack::PackFn`]; `target` has room for the panel.
+pub unsafe fn pack_panel<P: Arithmetic>(
+    pack: Packer,
+    source: View,
+    cols: usize,
+    depth: usize,
+    index: usize,
+    target: *mut u8,
+) {
+    let first = index * P::COLS;
+    let lanes = (cols - first).min(P::COLS);
+    // SAFETY: the lanes lie inside the view, and a panel is a whole number of 64-byte rows.
+    unsafe { (pack.run)(moved(source, first, 0, pack.size), lanes, depth, P::COLS, target) }
+}
+
+/// -128 times the sum of each column of a packed panel of bytes, wrapping: what the shift of the left operand added.
+unsafe fn column_shifts(tier: Isa, panel: *const u8, words: usize, shifts: *mut i32) {
+    const STEP: usize = 256;
+    static ONES: [u8; STEP * 4] = [1; STEP * 4];
+    let kernel = Int8::kernels(tier).single[0];
+    for word in (0..words).step_by(STEP) {
+        let tile = Tile {
+            depth: STEP.min(words - word),
+            a: ONES.as_ptr(),
+            b: panel.wrapping_add(word * PANEL_BYTES),
+            b_step: PANEL_BYTES,
+            b_panel: 0,
+            start: if word == 0 {
+                std::ptr::null()
+            } else {
+                shifts.cast_const()
+            },
+            start_stride: 0,
+            end: shifts,
+            end_stride: 0,
+        };
+        // SAFETY: the caller vouches for the panel and for a panel's width of shifts.
+        unsafe { kernel(&tile) };
+    }
+    for column in 0..Int8::COLS {
+        // SAFETY: as above.
+        unsafe {
+            let shift = shifts.add(column);
+            shift.write(if words == 0 { 0 } else { shift.read().wrapping_mul(-128) });
+        }
+    }
+}

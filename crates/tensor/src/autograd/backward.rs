@@ -1,0 +1,217 @@
+//! The walk from a result back to its leaves.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::autograd::gradients::Gradients;
+use crate::autograd::graph::{Edge, Node};
+use crate::mode;
+use crate::op::Backward;
+use crate::tensor::Tensor;
+
+/// Whether nodes keep what they saved, for another pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Nothing,
+    Everything,
+}
+
+impl Tensor {
+    /// The gradients of this scalar with respect to every leaf it was computed from.
+    ///
+    /// The graph is used up on the way: each node drops what it saved as soon as it has been passed, so that afterwards
+    /// nothing shares a parameter's memory.
+    ///
+    /// # Panics
+    /// When the tensor is not a scalar, needs no gradient, or its graph was used up before.
+    #[track_caller]
+    pub fn backward(&self) -> Gradients {
+        let mut grads = Gradients::new();
+        self.backward_into(&mut grads);
+        grads
+    }
+
+    /// Like [`Tensor::backward`], and the graph can be walked again.
+    ///
+    /// # Panics
+    /// As [`Tensor::backward`].
+    #[track_caller]
+    pub fn backward_retain(&self) -> Gradients {
+        let mut grads = Gradients::new();
+        run(vec![(self, seed(self))], &mut grads, Keep::Everything, &mut |_, _| {});
+        grads
+    }
+
+    /// Like [`Tensor::backward`], adding to gradients of earlier passes.
+    ///
+    /// # Panics
+    /// As [`Tensor::backward`].
+    #[track_caller]
+    pub fn backward_into(&self, grads: &mut Gradients) {
+        run(vec![(self, seed(self))], grads, Keep::Nothing, &mut |_, _| {});
+    }
+
+    /// Like [`Tensor::backward_into`]; calls `ready` with a leaf's identity and gradient as soon as nothing more will be added
+    /// to it in this pass, in the same order in every run.
+    ///
+    /// # Panics
+    /// As [`Tensor::backward`].
+    #[track_caller]
+    pub fn backward_with(&self, grads: &mut Gradients, mut ready: impl FnMut(u64, &Tensor)) {
+        run(vec![(self, seed(self))], grads, Keep::Nothing, &mut ready);
+    }
+}
+
+/// Backward from several results with given gradients, adding to `grads`: the chain rule's general form.
+///
+/// # Panics
+/// When a result needs no gradient, a gradient has another shape than its result, or the graph was used up before.
+#[track_caller]
+pub fn backward_from(results: &[(&Tensor, Tensor)], grads: &mut Gradients) {
+    let results = results.iter().map(|(tensor, grad)| (*tensor, grad.clone())).collect();
+    run(results, grads, Keep::Nothing, &mut |_, _| {});
+}
+
+#[track_caller]
+fn seed(result: &Tensor) -> Tensor {
+    assert!(
+        result.numel() == 1,
+        "backward: the result has shape {}, expected one element",
+        result.shape()
+    );
+    Tensor::ones_of(*result.shape(), result.dtype())
+}
+
+/// Everything reachable from the results, by number, and how many edges lead to each leaf.
+struct Reach {
+    nodes: BTreeMap<u64, Arc<Node>>,
+    leaf_uses: HashMap<u64, usize>,
+}
+
+#[track_caller]
+fn reach(roots: impl Iterator<Item = Edge>) -> Reach {
+    let mut reach = Reach {
+        nodes: BTreeMap::new(),
+        leaf_uses: HashMap::new(),
+    };
+    let mut open: Vec<Edge> = roots.collect();
+    while let Some(Edge { node, .. }) = open.pop() {
+        if node.is_leaf() {
+            *reach.leaf_uses.entry(node.id()).or_default() += 1;
+            reach.nodes.insert(node.id(), node);
+        } else if let Entry::Vacant(place) = reach.nodes.entry(node.id()) {
+            let body = node.body();
+            assert!(
+                !body.released,
+                "backward: the graph of this result was used up by an earlier pass; use backward_retain to walk it again"
+            );
+            open.extend(body.edges.iter().flatten().cloned());
+            drop(body);
+            place.insert(node);
+        }
+    }
+    reach
+}
+
+#[track_caller]
+fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, ready: &mut dyn FnMut(u64, &Tensor)) {
+    for (result, grad) in &results {
+        assert!(
+            result.needs_grad(),
+            "backward: the result of shape {} does not depend on any leaf",
+            result.shape()
+        );
+        assert_eq!(
+            result.shape(),
+            grad.shape(),
+            "backward: a result and its gradient have different shapes"
+        );
+    }
+    let Reach {
+        mut nodes,
+        mut leaf_uses,
+    } = reach(results.iter().filter_map(|(tensor, _)| tensor.edge().cloned()));
+    let _paused = mode::pause_recording();
+    // The backward of an autocast forward computes in the dtypes that forward saved, not in those of a scope around it.
+    let _autocast = mode::set_autocast(None);
+    let mut arrived: HashMap<u64, Vec<Option<Tensor>>> = HashMap::new();
+    let mut deliver =
+        |edge: &Edge, grad: Tensor, arrived: &mut HashMap<u64, Vec<Option<Tensor>>>, grads: &mut Gradients| {
+            let id = edge.node.id();
+            if edge.node.is_leaf() {
+                grads.add(id, grad);
+                let uses = leaf_uses.entry(id).or_default();
+                *uses = uses.saturating_sub(1);
+                if *uses == 0
+                    && let Some(sum) = grads.get_id(id)
+                {
+                    ready(id, sum);
+                }
+                return;
+            }
+            let slots = arrived.entry(id).or_insert_with(|| vec![None; edge.node.outputs.len()]);
+            let slot = &mut slots[edge.output];
+            *slot = Some(match slot.take() {
+                None => grad,
+                Some(sum) => sum.accumulate(&grad),
+            });
+        };
+    for (tensor, grad) in results {
+        if let Some(edge) = tensor.edge() {
+            deliver(edge, grad, &mut arrived, grads);
+        }
+    }
+    while let Some((id, node)) = nodes.pop_last() {
+        let Some(rule) = node.rule() else { continue };
+        let Some(output_grads) = arrived.remove(&id) else {
+            continue;
+        };
+        let (edges, saved) = {
+            let mut body = node.body();
+            if keep == Keep::Everything {
+                (body.edges.clone(), body.saved.tensors().to_vec())
+            } else {
+                body.released = true;
+                (
+                    std::mem::take(&mut body.edges),
+                    std::mem::take(&mut body.saved).into_tensors(),
+                )
+            }
+        };
+        let needs: Vec<bool> = edges.iter().map(Option::is_some).collect();
+        let leaf = |edge: &Option<Edge>| edge.as_ref().filter(|e| e.node.is_leaf()).map(|e| e.node.id());
+        let leaves: Vec<Option<u64>> = edges.iter().map(leaf).collect();
+        let mut context = Backward {
+            saved: &saved,
+            grads: output_grads,
+            inputs: &node.inputs,
+            outputs: &node.outputs,
+            needs: &needs,
+            leaves: &leaves,
+            sink: grads,
+        };
+        let input_grads = rule.backward(&mut context).0;
+        drop(saved);
+        let name = rule.name();
+        assert_eq!(
+            input_grads.len(),
+            edges.len(),
+            "{name}: backward returned gradients for another number of inputs"
+        );
+        for (index, (edge, grad)) in edges.into_iter().zip(input_grads).enumerate() {
+            let Some(edge) = edge else { continue };
+            let meta = node.inputs[index];
+            let grad = grad.unwrap_or_else(|| panic!("{name}: backward returned no gradient for input {index}"));
+            assert!(
+                *grad.shape() == meta.shape && grad.dtype() == meta.dtype,
+                "{name}: the gradient of input {index} is {} {}, expected {} {}",
+                grad.dtype(),
+                grad.shape(),
+                meta.dtype,
+                meta.shape
+            );
+            deliver(&edge, grad, &mut arrived, grads);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Gradient checkpointing: memory for time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
+
+use crate::autograd::backward::backward_from;
+use crate::autograd::gradients::Gradients;
+use crate::autograd::graph::Rule;
+use crate::mode::{self, Training};
+use crate::op::{Backward, InputGrads, Saved, record};
+use crate::tensor::Tensor;
+use cupola_core::DType;
+
+/// Computes `body(inputs)` keeping only the inputs; backward computes it again to get its activations back.
+///
+/// The second pass sees the training scope as the first did, so dropout draws the same masks, and is marked as a repetition,
+/// so that no side effect (batch-norm statistics) happens twice. Leaves that `body` captures, such as parameters, receive
+/// their gradients even when no input needs one.
+///
+/// ```
+/// use cupola_tensor::{Tensor, checkpoint};
+/// let w = Tensor::full([3], 0.5).requires_grad();
+/// let weight = w.clone();
+/// let y = checkpoint(&[&Tensor::ones([3])], move |x| vec![(&x[0] * &weight).exp()]);
+/// let grads = y[0].sum([]).backward();
+/// assert!((grads[&w].to_vec::<f32>()[0] - 0.5f32.exp()).abs() < 1e-6);
+/// ```
+#[track_caller]
+pub fn checkpoint(inputs: &[&Tensor], body: impl Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync + 'static) -> Vec<Tensor> {
+    let training = mode::training();
+    let plain: Vec<Tensor> = inputs.iter().map(|x| x.detach()).collect();
+    if !mode::is_recording() {
+        return body(&plain);
+    }
+    let ((mut outputs, auxiliary), leaves) = mode::collect_leaves(|| {
+        let _paused = mode::pause_recording();
+        mode::collect_auxiliary(|| body(&plain))
+    });
+    // Auxiliary losses leave the region as outputs of its node, or their gradient would be lost.
+    let results = outputs.len();
+    let (names, losses): (Vec<String>, Vec<Tensor>) = auxiliary.into_iter().unzip();
+    outputs.extend(losses);
+    if !leaves.is_empty() || inputs.iter().any(|x| x.needs_grad()) {
+        let rule = Recompute {
+            body,
+            training,
+            autocast: mode::autocast_dtype(),
+            count: inputs.len(),
+        };
+        // Captured leaves are inputs of the node, so that a walk knows that gradients for them are still to come.
+        let all: Vec<&Tensor> = inputs.iter().copied().chain(&leaves).collect();
+        let mut saved = Saved::enabled();
+        inputs.iter().for_each(|x| saved.keep([x]));
+        outputs = record(Box::new(rule), &all, saved, outputs);
+    }
+    let losses = outputs.split_off(results);
+    names
+        .into_iter()
+        .zip(&losses)
+        .for_each(|(name, loss)| mode::add_auxiliary_loss(name, loss));
+    outputs
+}
+
+struct Recompute<F> {
+    body: F,
+    training: Option<Training>,
+    autocast: Option<DType>,
+    /// Inputs proper; captured leaves follow them.
+    count: usize,
+}
+
+impl<F: Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync> Rule for Recompute<F> {
+    fn name(&self) -> &'static str {
+        "checkpoint"
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
+        let wrap = |(index, x): (usize, &Tensor)| if cx.needs(index) { x.requires_grad() } else { x.clone() };
+        let inputs: Vec<Tensor> = cx.all_saved().iter().enumerate().map(wrap).collect();
+        let outputs = {
+            let _recording = mode::resume_recording();
+            let _training = mode::set_training(self.training.map(|t| Training { recomputing: true, ..t }));
+            let _autocast = mode::set_autocast(self.autocast);
+            let (mut outputs, auxiliary) = mode::collect_auxiliary(|| (self.body)(&inputs));
+            outputs.extend(auxiliary.into_iter().map(|(_, loss)| loss));
+            outputs
+        };
+        let mut grads = Gradients::new();
+        let reached: Vec<(&Tensor, Tensor)> = outputs
+            .iter()
+            .enumerate()
+            .filter(|(_, y)| y.needs_grad())
+            .filter_map(|(index, y)| Some((y, cx.output_grad(index)?)))
+            .collect();
+        backward_from(&reached, &mut grads);
+        let mut result: Vec<Option<Tensor>> = inputs
+            .iter()
+            .map(|x| {
+                x.is_leaf().then(|| {
+                    grads
+                        .remove(x)
+                        .unwrap_or_else(|| Tensor::zeros_of(*x.shape(), x.dtype()))
+                })
+            })
+            .collect();
+        for (index, leaf) in cx.leaves[self.count..].iter().enumerate() {
+            let meta = cx.input(self.count + index);
+            let grad = leaf.and_then(|id| grads.lend(id));
+            result.push(Some(grad.unwrap_or_else(|| Tensor::zeros_of(meta.shape, meta.dtype))));
+        }
+        // A leaf that only the repetition met (a body that does not repeat itself) still gets what it is owed.
+        cx.sink.merge(grads);
+        result.into()
+    }
+}

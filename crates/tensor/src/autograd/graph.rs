@@ -1,0 +1,163 @@
+//! The graph that operations record.
+//!
+//! Every recorded operation is one [`Node`] with edges to the nodes of its inputs. Nodes are numbered as they are made, so a
+//! node's number is larger than those of all nodes it depends on: descending numbers are a topological order, and no walk
+//! over a graph needs recursion. That holds for dropping too: a chain of 200,000 nodes is taken apart in a loop.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cupola_core::{DType, Shape};
+
+use crate::op::{Backward, InputGrads, Saved};
+use crate::tensor::Tensor;
+
+/// Shape and dtype of a tensor, without its elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The dimensions.
+    pub shape: Shape,
+    /// The element type.
+    pub dtype: DType,
+}
+
+impl Meta {
+    /// Of this tensor.
+    pub fn of(tensor: &Tensor) -> Self {
+        Self {
+            shape: *tensor.shape(),
+            dtype: tensor.dtype(),
+        }
+    }
+}
+
+/// The backward rule of one recorded operation, with its type erased.
+pub(crate) trait Rule: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn backward(&self, context: &mut Backward<'_>) -> InputGrads;
+}
+
+/// An output of a node.
+#[derive(Clone)]
+pub(crate) struct Edge {
+    pub node: Arc<Node>,
+    pub output: usize,
+}
+
+impl Edge {
+    pub fn leaf(tensor: &Tensor) -> Self {
+        let node = Node::new(None, Vec::new(), Saved::default(), Vec::new(), vec![Meta::of(tensor)]);
+        Self { node, output: 0 }
+    }
+}
+
+/// One recorded operation, or a leaf.
+pub struct Node {
+    id: u64,
+    rule: Option<Box<dyn Rule>>,
+    body: Mutex<Body>,
+    pub(crate) inputs: Vec<Meta>,
+    pub(crate) outputs: Vec<Meta>,
+}
+
+/// What backward uses up: the edges to the inputs (`None` where no gradient is needed) and the saved tensors.
+#[derive(Default)]
+pub(crate) struct Body {
+    pub edges: Vec<Option<Edge>>,
+    pub saved: Saved,
+    pub released: bool,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Node {
+    pub(crate) fn new(
+        rule: Option<Box<dyn Rule>>,
+        edges: Vec<Option<Edge>>,
+        saved: Saved,
+        inputs: Vec<Meta>,
+        outputs: Vec<Meta>,
+    ) -> Arc<Self> {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        let body = Mutex::new(Body {
+            edges,
+            saved,
+            released: false,
+        });
+        Arc::new(Self {
+            id,
+            rule,
+            body,
+            inputs,
+            outputs,
+        })
+    }
+
+    /// The node's number; larger than those of the nodes it depends on.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether this is a tensor that gradients are wanted for, not an operation.
+    pub fn is_leaf(&self) -> bool {
+        self.rule.is_none()
+    }
+
+    /// The operation's name, `"leaf"` for leaves.
+    pub fn name(&self) -> &'static str {
+        self.rule.as_ref().map_or("leaf", |rule| rule.name())
+    }
+
+    /// The nodes that this one needs gradients passed on to.
+    pub fn parents(&self) -> Vec<Arc<Node>> {
+        self.body()
+            .edges
+            .iter()
+            .flatten()
+            .map(|edge| edge.node.clone())
+            .collect()
+    }
+
+    /// Bytes of the tensors saved for backward, as far as this node is concerned: a buffer saved twice counts twice.
+    pub fn saved_bytes(&self) -> usize {
+        self.body()
+            .saved
+            .tensors()
+            .iter()
+            .map(|t| t.numel() * t.dtype().size())
+            .sum()
+    }
+
+    /// The tensors saved for backward.
+    pub fn saved(&self) -> Vec<Tensor> {
+        self.body().saved.tensors().to_vec()
+    }
+
+    pub(crate) fn rule(&self) -> Option<&dyn Rule> {
+        self.rule.as_deref()
+    }
+
+    pub(crate) fn body(&self) -> MutexGuard<'_, Body> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.name(), self.id)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let mut doomed = std::mem::take(&mut self.body.get_mut().unwrap_or_else(PoisonError::into_inner).edges);
+        while let Some(edge) = doomed.pop() {
+            let Some(edge) = edge else { continue };
+            // The last holder takes the node's own edges over, so that dropping it recurses no further.
+            if let Some(mut node) = Arc::into_inner(edge.node) {
+                doomed.append(&mut node.body.get_mut().unwrap_or_else(PoisonError::into_inner).edges);
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! What an operation is.
+//!
+//! An operation is a type that implements [`Op`]: its attributes are the fields, [`Op::forward`] computes, [`Op::backward`]
+//! computes the gradients of the inputs from those of the outputs. Built-in operations and those of other crates are the same
+//! thing.
+//!
+//! ```
+//! use cupola_tensor::{Backward, InputGrads, Op, Outputs, Rng, Saved, Tensor, gradcheck};
+//!
+//! /// `y = x * sigmoid(beta * x)`
+//! struct Swish {
+//!     beta: f64,
+//! }
+//!
+//! impl Op for Swish {
+//!     const NAME: &'static str = "swish";
+//!
+//!     fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Outputs {
+//!         let [x] = inputs else { unreachable!("swish has one input") };
+//!         let s = 1.0 / ((*x * -self.beta).exp() + 1.0);
+//!         saved.keep([x, &s]);
+//!         (*x * &s).into()
+//!     }
+//!
+//!     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
+//!         let [x, s] = cx.saved();
+//!         let dy = cx.dy();
+//!         (dy * (s + x * s * (1.0 - s) * self.beta)).into()
+//!     }
+//! }
+//!
+//! let x = Tensor::randn([3, 5], Rng::seed(0)).to_dtype(cupola_tensor::DType::F64);
+//! gradcheck(|x| Swish { beta: 1.5 }.apply(&[&x[0]]), &[&x])?;
+//! # Ok::<(), cupola_tensor::GradcheckError>(())
+//! ```
+
+use cupola_core::Shape;
+
+use crate::autograd::gradients::Gradients;
+use crate::autograd::graph::{Edge, Meta, Node, Rule};
+use crate::mode;
+use crate::tensor::Tensor;
+
+/// Whether and how gradients pass through an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Differentiable {
+    /// [`Op::backward`] computes the gradients.
+    Yes,
+    /// The derivative is zero wherever it exists (floor, round, sign): the result is a constant to everything before it.
+    Zero,
+    /// The results are integers or bools, which carry no gradient.
+    Discrete,
+    /// There is no backward rule; an input that needs a gradient is refused.
+    No,
+}
+
+/// An operation as the registry lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct OpInfo {
+    /// The name used in messages, traces, benches and golden files.
+    pub name: &'static str,
+    /// Whether gradients pass.
+    pub differentiable: Differentiable,
+}
+
+/// An operation. See the [module](self) for an example.
+pub trait Op: Send + Sync + Sized + 'static {
+    /// The name, as it stands in messages, traces and graphs.
+    const NAME: &'static str;
+
+    /// Whether gradients pass; an operation that does not say has a backward rule.
+    const DIFFERENTIABLE: Differentiable = Differentiable::Yes;
+
+    /// The entry of this operation in a registry.
+    const INFO: OpInfo = OpInfo {
+        name: Self::NAME,
+        differentiable: Self::DIFFERENTIABLE,
+    };
+
+    /// Computes the outputs, and keeps in `saved` what backward will read. Nothing that happens in here is recorded.
+    ///
+    /// # Panics
+    /// When shapes or dtypes do not fit, with the operation's name and all shapes in the message.
+    #[track_caller]
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Outputs;
+
+    /// Computes the gradients of the inputs, of each one's shape and dtype; `None` for an input that needs none.
+    fn backward(&self, context: &mut Backward<'_>) -> InputGrads {
+        let _ = context;
+        unreachable!(
+            "{}: nothing is recorded for an operation without a backward rule",
+            Self::NAME
+        )
+    }
+
+    /// Runs the operation, recording it when an input needs a gradient; the one output of an operation that has one.
+    ///
+    /// # Panics
+    /// As [`Op::forward`]; and when an input needs a gradient that this operation cannot pass on.
+    #[track_caller]
+    fn apply(self, inputs: &[&Tensor]) -> Tensor {
+        let mut outputs = self.apply_all(inputs);
+        assert_eq!(
+            outputs.len(),
+            1,
+            "{}: apply returns one output, apply_all returns all",
+            Self::NAME
+        );
+        outputs.swap_remove(0)
+    }
+
+    /// Like [`Op::apply`], with all outputs.
+    ///
+    /// # Panics
+    /// As [`Op::apply`].
+    #[track_caller]
+    fn apply_all(self, inputs: &[&Tensor]) -> Vec<Tensor> {
+        let needed = mode::is_recording() && inputs.iter().any(|x| x.needs_grad());
+        if needed && Self::DIFFERENTIABLE == Differentiable::No {
+            refuse::<Self>(inputs);
+        }
+        if !mode::is_recording() {
+            inputs.iter().for_each(|x| mode::note_leaf(x));
+        }
+        let recorded = needed && Self::DIFFERENTIABLE == Differentiable::Yes;
+        let mut saved = Saved {
+            enabled: recorded,
+            ..Saved::default()
+        };
+        let outputs = {
+            let _paused = mode::pause_recording();
+            self.forward(inputs, &mut saved).0
+        };
+        if !recorded {
+            return outputs;
+        }
+        record(Box::new(Erased(self)), inputs, saved, outputs)
+    }
+}
+
+#[track_caller]
+fn refuse<O: Op>(inputs: &[&Tensor]) -> ! {
+    let shapes: Vec<_> = inputs.iter().map(|x| x.shape()).collect();
+    let index = inputs.iter().position(|x| x.needs_grad());
+    panic!(
+        "{}: input {} of shapes {shapes:?} needs a gradient, and this operation has no backward rule; detach the input or \
+         compute under no_grad",
+        O::NAME,
+        index.unwrap_or_default()
+    )
+}
+
+/// Makes the node of a recorded operation and hangs its floating-point outputs on it.
+pub(crate) fn record(rule: Box<dyn Rule>, inputs: &[&Tensor], saved: Saved, outputs: Vec<Tensor>) -> Vec<Tensor> {
+    let edges = inputs.iter().map(|x| x.edge().cloned()).collect();
+    let metas = |tensors: &mut dyn Iterator<Item = &Tensor>| tensors.map(Meta::of).collect();
+    let inputs = metas(&mut inputs.iter().copied());
+    let node = Node::new(Some(rule), edges, saved, inputs, metas(&mut outputs.iter()));
+    let on_node = |(output, tensor): (usize, Tensor)| {
+        let edge = tensor.dtype().is_float().then(|| Edge {
+            node: node.clone(),
+            output,
+        });
+        tensor.with_edge(edge)
+    };
+    outputs.into_iter().enumerate().map(on_node).collect()
+}
+
+struct Erased<O>(O);
+
+impl<O: Op> Rule for Erased<O> {
+    fn name(&self) -> &'static str {
+        O::NAME
+    }
+    fn backward(&self, context: &mut Backward<'_>) -> InputGrads {
+        self.0.backward(context)
+    }
+}
+
+/// The results of an operation.
+pub struct Outputs(pub(crate) Vec<Tensor>);
+
+impl From<Tensor> for Outputs {
+    fn from(output: Tensor) -> Self {
+        Self(vec![output])
+    }
+}
+impl<const N: usize> From<[Tensor; N]> for Outputs {
+    fn from(outputs: [Tensor; N]) -> Self {
+        Self(outputs.into())
+    }
+}
+impl From<Vec<Tensor>> for Outputs {
+    fn from(outputs: Vec<Tensor>) -> Self {
+        Self(outputs)
+    }
+}
+
+/// The gradients of an operation's inputs, in order.
+pub struct InputGrads(pub(crate) Vec<Option<Tensor>>);
+
+impl From<Tensor> for InputGrads {
+    fn from(grad: Tensor) -> Self {
+        Self(vec![Some(grad)])
+    }
+}
+impl<const N: usize> From<[Option<Tensor>; N]> for InputGrads {
+    fn from(grads: [Option<Tensor>; N]) -> Self {
+        Self(grads.into())
+    }
+}
+impl<const N: usize> From<[Tensor; N]> for InputGrads {
+    fn from(grads: [Tensor; N]) -> Self {
+        Self(grads.into_iter().map(Some).collect())
+    }
+}
+impl From<Vec<Option<Tensor>>> for InputGrads {
+    fn from(grads: Vec<Option<Tensor>>) -> Self {
+        Self(grads)
+    }
+}
+
+/// The tensors an operation keeps for its backward pass.
+#[derive(Default)]
+pub struct Saved {
+    enabled: bool,
+    tensors: Vec<Tensor>,
+}
+
+impl Saved {
+    /// Keeps these tensors (sharing their buffers), in this order. Does nothing when nothing is recorded.
+    pub fn keep<const N: usize>(&mut self, tensors: [&Tensor; N]) {
+        if self.enabled {
+            // Detached: a saved output that pointed back at its own node would keep the graph alive for ever.
+            self.tensors.extend(tensors.map(Tensor::detach));
+        }
+    }
+
+    /// Whether a backward pass can follow. Forward may then compute what only backward needs.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    pub(crate) fn enabled() -> Self {
+        Self {
+            enabled: true,
+            tensors: Vec::new(),
+        }
+    }
+
+    pub(crate) fn into_tensors(self) -> Vec<Tensor> {
+        self.tensors
+    }
+
+    /// What was kept.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+}
+
+/// What a backward rule is given.
+pub struct Backward<'a> {
+    pub(crate) saved: &'a [Tensor],
+    pub(crate) grads: Vec<Option<Tensor>>,
+    pub(crate) inputs: &'a [Meta],
+    pub(crate) outputs: &'a [Meta],
+    pub(crate) needs: &'a [bool],
+    /// For each input the identity of the leaf it is, if it is one.
+    pub(crate) leaves: &'a [Option<u64>],
+    pub(crate) sink: &'a mut Gradients,
+}
+
+impl<'a> Backward<'a> {
+    /// The tensors kept by forward.
+    ///
+    /// # Panics
+    /// When forward kept another number of tensors.
+    #[track_caller]
+    pub fn saved<const N: usize>(&self) -> [&'a Tensor; N] {
+        assert_eq!(
+            self.saved.len(),
+            N,
+            "forward saved {} tensors, backward asks for {N}",
+            self.saved.len()
+        );
+        std::array::from_fn(|index| &self.saved[index])
+    }
+
+    /// The tensors kept by forward, however many.
+    pub fn all_saved(&self) -> &'a [Tensor] {
+        self.saved
+    }
+
+    /// The gradient of the only output. A cheap clone: it shares the buffer.
+    pub fn dy(&self) -> Tensor {
+        self.output_grad(0)
+            .expect("a node with one output is visited only when that output has a gradient")
+    }
+
+    /// The gradient of the only output, taken out, so that its memory can be reused when nobody else holds it.
+    pub fn take_dy(&mut self) -> Tensor {
+        self.grads[0]
+            .take()
+            .expect("a node with one output is visited only when that output has a gradient")
+    }
+
+    /// The gradient of output `index`, `None` when the result did not influence what is differentiated.
+    pub fn output_grad(&self, index: usize) -> Option<Tensor> {
+        self.grads[index].clone()
+    }
+
+    /// The gradient of output `index`, zeros where it had no influence.
+    pub fn output_grad_or_zeros(&self, index: usize) -> Tensor {
+        let meta = self.outputs[index];
+        self.output_grad(index)
+            .unwrap_or_else(|| Tensor::zeros_of(meta.shape, meta.dtype))
+    }
+
+    /// Whether input `index` needs its gradient.
+    pub fn needs(&self, index: usize) -> bool {
+        self.needs[index]
+    }
+
+    /// How many inputs there are.
+    pub fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// The shape of input `index`.
+    pub fn input_shape(&self, index: usize) -> Shape {
+        self.inputs[index].shape
+    }
+
+    /// Shape and dtype of input `index`.
+    pub fn input(&self, index: usize) -> Meta {
+        self.inputs[index]
+    }
+
+    /// The gradient that input `index`, a leaf, has collected so far, for a rule that can add to it in place. Whoever takes it
+    /// returns the sum as that input's gradient. `None` when there is nothing to add to.
+    pub fn take_accumulator(&mut self, index: usize) -> Option<Tensor> {
+        self.sink.lend(self.leaves[index]?)
+    }
+}

@@ -1,0 +1,61 @@
+//! `y = scale * x + shift` with numbers `scale` and `shift`.
+
+use cupola_core::Element;
+
+use crate::dispatch::with_element;
+use crate::naive;
+use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
+use crate::tensor::Tensor;
+
+/// `y = scale * x + shift`.
+pub struct Affine {
+    /// The factor.
+    pub scale: f64,
+    /// The summand.
+    pub shift: f64,
+}
+
+/// What this file offers.
+pub const OPS: &[OpInfo] = &[Affine::INFO];
+
+impl Op for Affine {
+    const NAME: &'static str = "affine";
+
+    fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
+        let Self { scale, shift } = *self;
+        let [x] = inputs else { unreachable!("affine has one input") };
+        let whole = scale.fract() == 0.0 && shift.fract() == 0.0;
+        assert!(
+            x.dtype().is_float() || whole,
+            "affine: {scale} * x + {shift} of a tensor of {} is no integer; convert it with to_dtype first",
+            x.dtype()
+        );
+        with_element!(x.dtype(), T => naive::map::<T, T>(x, |v| T::from_f64(v.to_f64() * scale + shift))).into()
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
+        cx.dy().affine(self.scale, 0.0).into()
+    }
+}
+
+impl Tensor {
+    /// `scale * x + shift`, rounded once.
+    ///
+    /// # Panics
+    /// When the tensor holds integers and `scale` or `shift` is not whole.
+    #[track_caller]
+    pub fn affine(&self, scale: f64, shift: f64) -> Tensor {
+        Affine { scale, shift }.apply(&[self])
+    }
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> Vec<crate::testing::Case> {
+    use crate::testing::{Case, uniform};
+    [0, 1, 31, 33, 257]
+        .map(|n| {
+            Case::new(format!("{n} elements"), [uniform([n], 1)], |x| vec![x[0].affine(-2.5, 0.75)])
+                .reference(|x| vec![x[0].map(|v| -2.5 * v + 0.75)])
+        })
+        .into()
+}

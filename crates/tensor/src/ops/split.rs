@@ -1,0 +1,83 @@
+//! A dimension cut into pieces.
+
+use cupola_core::Layout;
+
+use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
+use crate::tensor::Tensor;
+
+/// Consecutive pieces of dimension `axis`. Views; their gradients are put together by one concatenation.
+pub struct Split {
+    /// The dimension.
+    pub axis: usize,
+    /// The pieces' sizes, which add up to the dimension's.
+    pub sizes: Vec<usize>,
+}
+
+/// What this file offers.
+pub const OPS: &[OpInfo] = &[Split::INFO];
+
+impl Op for Split {
+    const NAME: &'static str = "split";
+
+    fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
+        let [x] = inputs else { unreachable!("split has one input") };
+        let (axis, total) = (self.axis, self.sizes.iter().sum::<usize>());
+        assert!(
+            total == x.shape()[axis],
+            "split: pieces {:?} do not add up to dimension {axis} of shape {}",
+            self.sizes,
+            x.shape()
+        );
+        let mut offset = x.layout().offset as isize;
+        let piece = |&size: &usize| {
+            let layout = Layout::strided(x.shape().with_dim(axis, size), x.layout().strides(), offset as usize);
+            offset += size as isize * x.layout().strides()[axis];
+            x.view(layout)
+        };
+        self.sizes.iter().map(piece).collect::<Vec<_>>().into()
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
+        let grads: Vec<Tensor> = (0..self.sizes.len()).map(|piece| cx.output_grad_or_zeros(piece)).collect();
+        Tensor::cat(&grads.iter().collect::<Vec<_>>(), self.axis as isize).into()
+    }
+}
+
+impl Tensor {
+    /// Dimension `axis` cut into pieces of these sizes. Views.
+    ///
+    /// # Panics
+    /// When the sizes do not add up to the dimension.
+    #[track_caller]
+    pub fn split(&self, axis: isize, sizes: &[usize]) -> Vec<Tensor> {
+        let axis = self.shape().axis(axis, "split");
+        Split { axis, sizes: sizes.to_vec() }.apply_all(&[self])
+    }
+
+    /// Dimension `axis` cut into `count` pieces, the first ones longer by one where it does not divide. Views.
+    ///
+    /// # Panics
+    /// When `count` is 0.
+    #[track_caller]
+    pub fn chunk(&self, axis: isize, count: usize) -> Vec<Tensor> {
+        assert!(count > 0, "chunk: a dimension cannot be cut into no pieces");
+        let size = self.dim(axis);
+        let sizes: Vec<usize> = (0..count).map(|i| size / count + usize::from(i < size % count)).collect();
+        self.split(axis, &sizes)
+    }
+}
+
+#[cfg(test)]
+pub(super) fn cases() -> Vec<crate::testing::Case> {
+    use crate::testing::{Array, Case, uniform};
+    vec![
+        Case::new("columns", [uniform([3, 7], 1)], |x| x[0].split(1, &[2, 0, 5])).reference(|x| {
+            let piece = |start: usize, size: usize| Array::from_fn(&[3, size], |i| x[0].at(&[i[0], start + i[1]]));
+            vec![piece(0, 2), piece(2, 0), piece(2, 5)]
+        }),
+        Case::new("chunks", [uniform([5, 2], 1)], |x| x[0].chunk(0, 2)).reference(|x| {
+            let piece = |start: usize, size: usize| Array::from_fn(&[size, 2], |i| x[0].at(&[start + i[0], i[1]]));
+            vec![piece(0, 3), piece(3, 2)]
+        }),
+    ]
+}

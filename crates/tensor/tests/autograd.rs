@@ -1,0 +1,171 @@
+//! The graph as a user meets it: who gets a gradient, when memory goes, what is refused.
+
+use std::sync::Arc;
+
+use cupola_tensor::autograd::inspect;
+use cupola_tensor::{Backward, Differentiable, Gradients, InputGrads, Op, Outputs, Saved, Tensor, checkpoint, no_grad};
+
+fn leaf(values: &[f32]) -> Tensor {
+    Tensor::from_slice(values, [values.len()]).requires_grad()
+}
+
+#[test]
+fn a_tensor_used_twice_gets_both_gradients() {
+    let x = leaf(&[2.0, 3.0]);
+    let grads = (&x * &x + &x * 5.0).sum([]).backward();
+    assert_eq!(grads[&x].to_vec::<f32>(), [9.0, 11.0]);
+    assert_eq!(grads[&x.clone()].to_vec::<f32>(), [9.0, 11.0]);
+}
+
+#[test]
+fn detached_and_unrecorded_values_pass_no_gradient() {
+    let x = leaf(&[2.0]);
+    let y = &x * &x.detach() + no_grad(|| &x * 100.0);
+    assert_eq!(y.sum([]).backward()[&x].item(), 2.0);
+}
+
+#[test]
+fn gradients_add_up_over_passes_and_report_when_ready() {
+    let (x, w) = (leaf(&[1.0]), leaf(&[3.0]));
+    let mut grads = Gradients::new();
+    (&x * &w).sum([]).backward_into(&mut grads);
+    let mut order = Vec::new();
+    (&x * &w + &x)
+        .sum([])
+        .backward_with(&mut grads, |id, grad| order.push((id, grad.item())));
+    assert_eq!((grads[&x].item(), grads[&w].item()), (7.0, 2.0));
+    assert_eq!(order.len(), 2);
+    assert!(
+        order.contains(&(x.leaf_id().expect("a leaf"), 7.0)) && order.contains(&(w.leaf_id().expect("a leaf"), 2.0))
+    );
+}
+
+#[test]
+fn a_graph_of_200_000_nodes_is_built_walked_and_dropped() {
+    for walk in [true, false] {
+        let x = leaf(&[1.0]);
+        let mut y = x.clone();
+        for _ in 0..200_000 {
+            y = y.affine(1.0, 0.5);
+        }
+        if walk {
+            assert_eq!(inspect::summary(&y).depth, 200_000);
+            assert_eq!(y.sum([]).backward()[&x].item(), 1.0);
+        }
+        drop(y);
+    }
+}
+
+#[test]
+fn backward_releases_what_was_saved_and_says_so_when_asked_again() {
+    let x = leaf(&[2.0]);
+    let y = (&x * 2.0).exp();
+    let held = Arc::downgrade(y.buffer());
+    let loss = y.sum([]);
+    drop(y);
+    assert!(held.upgrade().is_some(), "exp saves its result");
+    let first = loss.backward_retain();
+    assert!(held.upgrade().is_some(), "a retained graph keeps it");
+    assert_eq!(first[&x].item(), loss.backward()[&x].item());
+    assert!(
+        held.upgrade().is_none(),
+        "backward lets it go while the loss is still held"
+    );
+    let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loss.backward()));
+    let message = again.err().and_then(|payload| payload.downcast::<&str>().ok());
+    assert!(message.is_some_and(|text| text.contains("used up")));
+}
+
+struct Shout;
+
+impl Op for Shout {
+    const NAME: &'static str = "shout";
+    const DIFFERENTIABLE: Differentiable = Differentiable::No;
+    fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
+        inputs[0].affine(10.0, 0.0).into()
+    }
+}
+
+#[test]
+fn an_operation_without_backward_serves_inputs_that_need_none() {
+    assert_eq!(Shout.apply(&[&Tensor::ones([1])]).item(), 10.0);
+    let x = leaf(&[1.0]);
+    assert_eq!(no_grad(|| Shout.apply(&[&x])).item(), 10.0);
+}
+
+#[test]
+#[should_panic(expected = "shout: input 0 of shapes [[2]] needs a gradient, and this operation has no backward rule")]
+fn an_operation_without_backward_refuses_an_input_that_needs_a_gradient() {
+    Shout.apply(&[&leaf(&[1.0, 2.0])]);
+}
+
+struct WrongShape;
+
+impl Op for WrongShape {
+    const NAME: &'static str = "wrong_shape";
+    fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
+        inputs[0].affine(1.0, 0.0).into()
+    }
+    fn backward(&self, _cx: &mut Backward<'_>) -> InputGrads {
+        Tensor::ones([7]).into()
+    }
+}
+
+#[test]
+#[should_panic(expected = "wrong_shape: the gradient of input 0 is f32 [7], expected f32 [2]")]
+fn a_gradient_of_the_wrong_shape_is_caught_where_it_arises() {
+    WrongShape.apply(&[&leaf(&[1.0, 2.0])]).sum([]).backward();
+}
+
+#[test]
+fn a_panic_names_the_caller_s_line() {
+    let line = Arc::new(std::sync::Mutex::new(None));
+    let seen = line.clone();
+    let former = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if let (Some(at), Ok(mut seen)) = (info.location(), seen.lock()) {
+            *seen = Some((at.file().to_string(), at.line()));
+        }
+    }));
+    let expected = line!() + 1;
+    let result = std::panic::catch_unwind(|| Tensor::zeros([2, 3]) + Tensor::zeros([4]));
+    std::panic::set_hook(former);
+    assert!(result.is_err());
+    let at = line.lock().expect("no panic holds it").clone();
+    assert_eq!(at, Some((file!().to_string(), expected)));
+}
+
+#[test]
+fn a_checkpointed_region_has_the_gradients_of_the_plain_one_and_keeps_less() {
+    let w = leaf(&[0.3; 64]);
+    let body = |x: &Tensor, w: &Tensor| (((x * w).exp() * w).exp() * w).exp();
+    // No input needs a gradient: the captured parameter gets its own all the same.
+    for needs in [false, true] {
+        let x = Tensor::full([64], 0.1);
+        let x = if needs { x.requires_grad() } else { x };
+        let plain = body(&x, &w).sum([]);
+        let weight = w.clone();
+        let kept = checkpoint(&[&x], move |inputs| vec![body(&inputs[0], &weight)])[0].sum([]);
+        let (all, few) = (
+            inspect::summary(&plain).saved_bytes,
+            inspect::summary(&kept).saved_bytes,
+        );
+        assert_eq!(few, 64 * 4, "only the input is kept");
+        assert_eq!(
+            all,
+            5 * 64 * 4,
+            "the plain graph keeps both inputs and three exponentials"
+        );
+        let (expected, found) = (plain.backward(), kept.backward());
+        assert!(found[&w].same_bits(&expected[&w]));
+        assert_eq!(found.get(&x).is_some(), needs);
+        assert!(!needs || found[&x].same_bits(&expected[&x]));
+    }
+}
+
+#[test]
+fn the_graph_can_be_drawn() {
+    let x = leaf(&[1.0]);
+    let text = inspect::dot(&(&x * &x).exp());
+    assert!(text.contains("mul [1]") && text.contains("exp [1]") && text.contains("leaf [1]") && text.contains("->"));
+}
