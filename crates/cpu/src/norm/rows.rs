@@ -2,7 +2,7 @@
 
 use crate::kernel;
 use crate::real::Real;
-use crate::rows::sums;
+use crate::rows::{sums, sums2};
 
 /// What the gradient of one row is computed from.
 #[derive(Clone, Copy)]
@@ -38,15 +38,12 @@ kernel! {
         let n = h.len();
         let inverse = R::ONE / R::of(n as f64);
         let mean = if centred {
-            let [sum] = sums(n, |k| [h[k]]);
+            let [sum] = sums(h, |h| [h]);
             sum * inverse
         } else {
             R::ZERO
         };
-        let [square] = sums(n, |k| {
-            let d = h[k] - mean;
-            [d * d]
-        });
+        let [square] = sums(h, |h| [(h - mean) * (h - mean)]);
         let rstd = R::ONE / square.fma::<I>(inverse, eps).sqrt();
         let y = &mut y[..n];
         match (weight, bias) {
@@ -84,21 +81,16 @@ kernel! {
         let BackwardRow { h, dy, dh, weight, mean, rstd, centred } = row;
         let n = h.len();
         let (dy, dx) = (&dy[..n], &mut dx[..n]);
-        // Sums of g and of g h', with g = dy w left in dx.
-        let [sum, dot] = match weight {
+        // g = dy w is left in dx.
+        match weight {
             Some(w) => {
-                let w = &w[..n];
-                sums(n, |k| {
-                    let g = dy[k] * w[k];
-                    dx[k] = g;
-                    [g, g * ((h[k] - mean) * rstd)]
-                })
+                for ((dx, &dy), &w) in dx.iter_mut().zip(dy).zip(w) {
+                    *dx = dy * w;
+                }
             }
-            None => sums(n, |k| {
-                dx[k] = dy[k];
-                [dy[k], dy[k] * ((h[k] - mean) * rstd)]
-            }),
-        };
+            None => dx.copy_from_slice(dy),
+        }
+        let [sum, dot] = sums2(dx, h, |g, h| [g, g * ((h - mean) * rstd)]);
         let inverse = R::ONE / R::of(n as f64);
         let shift = if centred { sum * inverse } else { R::ZERO };
         let tilt = dot * inverse;
