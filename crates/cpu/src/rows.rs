@@ -68,6 +68,34 @@ pub(crate) fn sums2<R: Real, const N: usize>(x: &[R], y: &[R], mut terms: impl F
     tree(lanes)
 }
 
+/// As [`sums`], over three rows of one length.
+#[inline(always)]
+pub(crate) fn sums3<R: Real, const N: usize>(
+    x: &[R],
+    y: &[R],
+    z: &[R],
+    mut terms: impl FnMut(R, R, R) -> [R; N],
+) -> [R; N] {
+    let mut lanes = [[R::ZERO; LANES]; N];
+    let ((blocks_x, rest_x), (blocks_y, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let (blocks_z, rest_z) = z.as_chunks::<LANES>();
+    for ((x, y), z) in blocks_x.iter().zip(blocks_y).zip(blocks_z) {
+        for lane in 0..LANES {
+            let terms = terms(x[lane], y[lane], z[lane]);
+            for k in 0..N {
+                lanes[k][lane] = lanes[k][lane] + terms[k];
+            }
+        }
+    }
+    for (lane, ((&x, &y), &z)) in rest_x.iter().zip(rest_y).zip(rest_z).enumerate() {
+        let terms = terms(x, y, z);
+        for k in 0..N {
+            lanes[k][lane] = lanes[k][lane] + terms[k];
+        }
+    }
+    tree(lanes)
+}
+
 /// Writes `map(x)` to `y` and sums it.
 #[inline(always)]
 pub(crate) fn sum_mapped<R: Real>(x: &[R], y: &mut [R], mut map: impl FnMut(R) -> R) -> R {
@@ -112,6 +140,23 @@ pub(crate) fn largest<R: Real>(x: &[R]) -> R {
         width /= 2;
     }
     lanes[0]
+}
+
+/// Asks for the memory of `row` ahead of its use. Rows are read in one burst and then worked on in the first-level cache;
+/// without this the memory would idle meanwhile, and the processor's own prefetch stops at the end of a page.
+#[inline(always)]
+pub(crate) fn prefetch<T>(row: Option<&[T]>) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(row) = row {
+        let lines = std::mem::size_of_val(row).div_ceil(64).min(256);
+        for line in 0..lines {
+            let address = row.as_ptr().cast::<i8>().wrapping_add(line * 64);
+            // SAFETY: a prefetch reads nothing that the program could notice, whatever the address; SSE is part of the target.
+            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 /// The row in the type of computing: itself, or widened into `buffer`.

@@ -54,8 +54,9 @@ fn forward<T: Number>(op: &str, x: &[T], width: usize, y: &mut [T], row: fn(Isa,
     let isa = isa();
     pieces(y, rows_per_piece(width) * width, |first, y| {
         let (mut wide, mut result) = (scratch::<T>(width), scratch::<T>(width));
-        for (x, y) in x[first..].chunks(width).zip(y.chunks_mut(width)) {
-            let x = loaded(isa, x, &mut wide);
+        let x = &x[first..first + y.len()];
+        for (line, y) in x.chunks(width).zip(y.chunks_mut(width)) {
+            let x = loaded(isa, line, &mut wide);
             stored(isa, y, &mut result, |y| row(isa, x, y));
         }
     });
