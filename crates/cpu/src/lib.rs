@@ -26,12 +26,12 @@
 
 pub mod binary;
 pub mod conv;
-pub mod gemm;
-pub mod image_norm;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod gemm;
 pub mod glu;
+pub mod image_norm;
 pub mod isa;
 mod lanes;
 pub mod multiply;

@@ -25,6 +25,7 @@ macro_rules! operations {
     };
 }
 
+mod row_norm;
 pub mod unary;
 
 /// Composites, written from operations alone.
@@ -38,29 +39,30 @@ operations! {
     avg_pool,
     batch_norm,
     cast,
-    comparison,
-    concat,
-    contiguous,
-    cumsum,
-    expand,
-    group_norm,
-    max_pool,
-    functions,
     causal_conv,
+    comparison,
     concat,
     contiguous,
     conv,
     conv_transpose,
-    exp,
+    cross_entropy,
+    cumsum,
+    dropout,
+    embedding,
     expand,
+    functions,
     gather,
+    glu,
     group_norm,
+    layer_norm,
     linear,
     matmul,
     max_pool,
     permute,
     reduction,
     reshape,
+    rms_norm,
+    rotary,
     slice,
     softmax,
     sort,
