@@ -9,10 +9,12 @@
 //! | [`work`] | how work is cut, by fixed sizes |
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
+//! | [`attention`] | scaled dot-product attention over packed segments |
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 
+pub mod attention;
 pub mod binary;
 pub mod gemm;
 pub mod isa;
