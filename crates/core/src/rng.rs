@@ -1,4 +1,4 @@
-//! Counter-based random numbers: Philox 4x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+//! Counter-based random numbers: Rng 4x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 //! SC 2011).
 //!
 //! An [`Rng`] is a key. The numbers at position `i` of its stream are a pure function of key and position, so that any

@@ -11,14 +11,26 @@
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`attention`] | scaled dot-product attention over packed segments |
 //! | [`unary`] | functions of one argument and their derivatives |
+//! | [`pooling`] | maxima and means over windows of images |
+//! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
+//! | [`reduce`] | sums, extrema, variances, cumulative sums |
+//! | [`softmax`] | softmax and its logarithm |
+//! | [`norm`] | layer and RMS normalisation |
 
 pub mod attention;
 pub mod binary;
 pub mod gemm;
+pub mod image_norm;
 pub mod isa;
+mod lanes;
+pub mod norm;
+pub mod pooling;
 pub mod real;
+pub mod reduce;
+mod rows;
+pub mod softmax;
 pub mod strided;
 pub mod tier;
 pub mod unary;

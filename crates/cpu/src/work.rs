@@ -1,12 +1,16 @@
 //! How work is cut into pieces for the thread pool: by fixed sizes, so that the number of threads never shows in a result.
 
-use cupola_core::parallel_for;
 use cupola_core::pool::Parts;
 
 /// Elements in one piece of element-wise work: 128 KiB of f32, a few microseconds.
 pub const PIECE: usize = 32 << 10;
 /// Rows in one block of a sum over rows. Weight gradients add up in such blocks, in order.
 pub const ROW_BLOCK: usize = 256;
+
+/// As [`cupola_core::parallel_for`], compiled once for all bodies.
+pub(crate) fn parallel_for(tasks: usize, body: &(dyn Fn(usize) + Sync)) {
+    cupola_core::parallel_for(tasks, body);
+}
 
 /// Rows of `width` elements in one piece (at least one).
 pub fn rows_per_piece(width: usize) -> usize {
@@ -24,7 +28,7 @@ pub fn pieces<T: Send>(out: &mut [T], size: usize, body: impl Fn(usize, &mut [T]
         return;
     }
     let parts = Parts::new(out, size);
-    parallel_for(parts.len(), |index| {
+    parallel_for(parts.len(), &|index| {
         let (first, part) = parts.take(index);
         body(first, part);
     });
@@ -42,13 +46,13 @@ pub fn pieces2<T: Send, U: Send>(
 ) {
     let (a, b) = (Parts::new(a, size_a), Parts::new(b, size_b));
     assert_eq!(a.len(), b.len(), "slices that are cut in step have as many parts");
-    let run = |index| {
+    let run = |index: usize| {
         let ((first, a), (_, b)) = (a.take(index), b.take(index));
         body(first, a, b);
     };
     if a.len() <= 2 {
         (0..a.len()).for_each(run)
     } else {
-        parallel_for(a.len(), run)
+        parallel_for(a.len(), &run)
     }
 }

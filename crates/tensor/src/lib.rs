@@ -23,6 +23,7 @@
 //! | [`mode`] | scopes of a thread: no gradients, training, autocast |
 
 pub mod autograd;
+mod compute;
 pub mod create;
 mod dispatch;
 mod display;
@@ -33,6 +34,7 @@ pub mod op;
 mod operators;
 pub mod ops;
 pub mod segments;
+mod product;
 pub mod tensor;
 #[cfg(test)]
 mod testing;

@@ -11,6 +11,7 @@ thread_local! {
     static AUTOCAST: Cell<Option<DType>> = const { Cell::new(None) };
     static TRAINING: Cell<Option<Training>> = const { Cell::new(None) };
     static LEAVES: RefCell<Option<Vec<Tensor>>> = const { RefCell::new(None) };
+    static AUXILIARY: RefCell<Vec<(String, Tensor)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Puts a thread-local cell back to what it was, also when a panic passes.
@@ -52,6 +53,24 @@ pub(crate) fn resume_recording() -> Restore<bool> {
 pub fn no_grad<R>(body: impl FnOnce() -> R) -> R {
     let _paused = pause_recording();
     body()
+}
+
+/// Runs `body` with recording on, also inside [`no_grad`].
+///
+/// ```
+/// use cupola_tensor::{Tensor, mode::enable_grad, no_grad};
+/// let w = Tensor::ones([2]).requires_grad();
+/// assert!(no_grad(|| enable_grad(|| &w * 2.0)).needs_grad());
+/// ```
+pub fn enable_grad<R>(body: impl FnOnce() -> R) -> R {
+    let _recording = resume_recording();
+    body()
+}
+
+/// Whether what is computed now will be differentiated: it is recorded, or it is the unrecorded first pass of a
+/// [`crate::checkpoint`] region.
+pub fn expects_backward() -> bool {
+    is_recording() || LEAVES.with_borrow(Option::is_some)
 }
 
 /// Runs `body` with products and convolutions computed in `dtype` (bf16 in practice) and with activations kept in it, while
@@ -103,6 +122,14 @@ pub fn set_training(state: Option<Training>) -> TrainingGuard {
     }
 }
 
+/// Changes the open training scope, if there is one, without closing it.
+pub fn update_training(change: impl FnOnce(&mut Training)) {
+    if let Some(mut state) = TRAINING.get() {
+        change(&mut state);
+        TRAINING.set(Some(state));
+    }
+}
+
 /// Keeps a training scope open; see [`set_training`].
 pub struct TrainingGuard {
     _restore: Restore<Option<Training>>,
@@ -116,6 +143,36 @@ pub fn next_random_call() -> Option<(Rng, u64)> {
     state.calls += 1;
     TRAINING.set(Some(state));
     Some((stream, state.first_sample))
+}
+
+/// Hands a scalar that is to be added to the loss, such as a router's balance, to whoever opened the training scope; outside of
+/// one it is dropped. A [`crate::checkpoint`] region passes it on with its gradient intact.
+///
+/// # Panics
+/// When `loss` has more than one element.
+#[track_caller]
+pub fn add_auxiliary_loss(name: impl Into<String>, loss: &Tensor) {
+    assert_eq!(
+        loss.numel(),
+        1,
+        "auxiliary loss: the shape is {}, expected one element",
+        loss.shape()
+    );
+    if training().is_some() {
+        AUXILIARY.with_borrow_mut(|losses| losses.push((name.into(), loss.clone())));
+    }
+}
+
+/// Takes out the auxiliary losses handed in since the last call, oldest first.
+pub fn take_auxiliary_losses() -> Vec<(String, Tensor)> {
+    AUXILIARY.take()
+}
+
+/// Runs `body` and returns the auxiliary losses it handed in; those from before stay where they are.
+pub(crate) fn collect_auxiliary<R>(body: impl FnOnce() -> R) -> (R, Vec<(String, Tensor)>) {
+    let before = AUXILIARY.take();
+    let result = body();
+    (result, AUXILIARY.replace(before))
 }
 
 /// Collects the leaves that operations meet while `body` runs unrecorded: what a checkpointed region's gradient will reach

@@ -165,6 +165,29 @@ impl Tensor {
         }
     }
 
+    /// The same elements as the leaf that `other` is: one gradient is reported for both. This is how a parameter that is
+    /// written out of place, because somebody still reads its old values, stays the parameter it was.
+    ///
+    /// # Panics
+    /// When `other` is no leaf, or has another shape or dtype.
+    #[track_caller]
+    #[must_use]
+    pub fn as_leaf(&self, other: &Tensor) -> Self {
+        assert!(
+            other.is_leaf() && self.shape() == other.shape() && self.dtype() == other.dtype(),
+            "as_leaf: a tensor of {} {} cannot stand for one of {} {} (a leaf: {})",
+            self.dtype(),
+            self.shape(),
+            other.dtype(),
+            other.shape(),
+            other.is_leaf()
+        );
+        Self {
+            edge: other.edge.clone(),
+            ..self.clone()
+        }
+    }
+
     /// The same elements outside any graph.
     #[must_use]
     pub fn detach(&self) -> Self {
@@ -209,6 +232,15 @@ impl Tensor {
     #[track_caller]
     pub(crate) fn view(&self, layout: Layout) -> Self {
         Self::from_parts(self.buffer.clone(), layout)
+    }
+
+    /// The buffer, when this tensor fills it alone and nobody else holds it; else the tensor back.
+    pub(crate) fn into_buffer(self) -> Result<Buffer, Self> {
+        if !self.is_donatable() {
+            return Err(self);
+        }
+        let Self { buffer, layout, edge } = self;
+        Arc::try_unwrap(buffer).map_err(|buffer| Self { buffer, layout, edge })
     }
 
     /// Whether this tensor and its buffer have no other holder and no graph, so that its memory may be reused.

@@ -140,6 +140,11 @@ kernel! {
     }
 }
 
+/// A compiled function of two blocks.
+type Apply<C> = fn(Isa, &[C], &[C], &mut [C]);
+/// A compiled gradient of two blocks.
+type Slope<C> = fn(Isa, Side, &[C], &[C], &[C], &mut [C]);
+
 /// A type that functions of two arguments are computed in.
 trait Compute: Copy + Default {
     fn apply<O: Pairwise>(isa: Isa, a: &[Self], b: &[Self], y: &mut [Self]);
@@ -196,17 +201,17 @@ impl Slopes for f64 {
     }
 }
 
-/// Evaluates `$call::<Function>(...)` for the function that `op` names.
-macro_rules! with_pairwise {
-    ($op:expr, $call:ident::<$($fixed:ty),*>($($arg:expr),*)) => {
+/// `$type::$method::<Function>` of the function that `op` names.
+macro_rules! compiled {
+    ($op:expr, $type:ty, $method:ident) => {
         match $op {
-            Binary::Add => $call::<$($fixed,)* Add>($($arg),*),
-            Binary::Sub => $call::<$($fixed,)* Sub>($($arg),*),
-            Binary::Mul => $call::<$($fixed,)* Mul>($($arg),*),
-            Binary::Div => $call::<$($fixed,)* Div>($($arg),*),
-            Binary::Pow => $call::<$($fixed,)* Pow>($($arg),*),
-            Binary::Min => $call::<$($fixed,)* Min>($($arg),*),
-            Binary::Max => $call::<$($fixed,)* Max>($($arg),*),
+            Binary::Add => <$type>::$method::<Add>,
+            Binary::Sub => <$type>::$method::<Sub>,
+            Binary::Mul => <$type>::$method::<Mul>,
+            Binary::Div => <$type>::$method::<Div>,
+            Binary::Pow => <$type>::$method::<Pow>,
+            Binary::Min => <$type>::$method::<Min>,
+            Binary::Max => <$type>::$method::<Max>,
         }
     };
 }
@@ -226,10 +231,11 @@ fn forward_of<T: Lane<Compute: Compute>>(
         "{}: length of the result of shape {shape}",
         op.name()
     );
-    with_pairwise!(op, forward_loop::<T>(&plan, a, b, y))
+    let apply: Apply<T::Compute> = compiled!(op, T::Compute, apply);
+    forward_loop(&plan, apply, a, b, y)
 }
 
-fn forward_loop<T: Lane<Compute: Compute>, O: Pairwise>(plan: &Plan<2>, a: &[T], b: &[T], y: &mut [T]) {
+fn forward_loop<T: Lane>(plan: &Plan<2>, apply: Apply<T::Compute>, a: &[T], b: &[T], y: &mut [T]) {
     let isa = isa();
     let strides = plan.inner();
     pieces(y, PIECE, |first, y| {
@@ -240,9 +246,7 @@ fn forward_loop<T: Lane<Compute: Compute>, O: Pairwise>(plan: &Plan<2>, a: &[T],
                 let len = BLOCK.min(count - step);
                 let [pa, pb] = advance(positions, strides, step);
                 let (a, b) = (a.block(isa, pa, len), b.block(isa, pb, len));
-                written(isa, &mut y[at + step..][..len], &mut buffer, |y| {
-                    T::Compute::apply::<O>(isa, a, b, y)
-                });
+                written(isa, &mut y[at + step..][..len], &mut buffer, |y| apply(isa, a, b, y));
             }
         });
     });
@@ -268,10 +272,11 @@ fn assign_of<T: Lane<Compute: Compute>>(
         "{}: length of the operand of shape {shape}",
         op.name()
     );
-    with_pairwise!(op, assign_loop::<T>(&plan, a, b, swapped))
+    let apply: Apply<T::Compute> = compiled!(op, T::Compute, apply);
+    assign_loop(&plan, apply, a, b, swapped)
 }
 
-fn assign_loop<T: Lane<Compute: Compute>, O: Pairwise>(plan: &Plan<2>, a: &mut [T], b: &[T], swapped: bool) {
+fn assign_loop<T: Lane>(plan: &Plan<2>, apply: Apply<T::Compute>, a: &mut [T], b: &[T], swapped: bool) {
     let isa = isa();
     let strides = plan.inner();
     pieces(a, PIECE, |first, a| {
@@ -284,7 +289,7 @@ fn assign_loop<T: Lane<Compute: Compute>, O: Pairwise>(plan: &Plan<2>, a: &mut [
                 T::up_all(isa, a, old);
                 let b = b.block(isa, advance(positions, strides, step)[1], a.len());
                 let (left, right) = if swapped { (b, &*old) } else { (&*old, b) };
-                written(isa, a, &mut buffer, |a| T::Compute::apply::<O>(isa, left, right, a));
+                written(isa, a, &mut buffer, |a| apply(isa, left, right, a));
             }
         });
     });
@@ -308,11 +313,13 @@ fn backward_of<T: Lane<Compute: Slopes>>(
         "{}: length of the gradient of shape {shape}",
         op.name()
     );
-    with_pairwise!(op, backward_loop::<T>(&plan, side, dy, a, b, out))
+    let slope: Slope<T::Compute> = compiled!(op, T::Compute, slope);
+    backward_loop(&plan, slope, side, dy, a, b, out)
 }
 
-fn backward_loop<T: Lane<Compute: Slopes>, O: Pairwise>(
+fn backward_loop<T: Lane>(
     plan: &Plan<3>,
+    slope: Slope<T::Compute>,
     side: Side,
     dy: &[T],
     a: &[T],
@@ -335,9 +342,7 @@ fn backward_loop<T: Lane<Compute: Slopes>, O: Pairwise>(
                 let dy = dy.block(isa, first + at + step, len);
                 let (a, b) = (a.block(isa, pa, len), b.block(isa, pb, len));
                 let out = &mut out[at + step..][..len];
-                written(isa, out, &mut buffer, |out| {
-                    T::Compute::slope::<O>(isa, side, dy, a, b, out)
-                });
+                written(isa, out, &mut buffer, |out| slope(isa, side, dy, a, b, out));
             }
         });
     });
@@ -345,7 +350,7 @@ fn backward_loop<T: Lane<Compute: Slopes>, O: Pairwise>(
 
 instantiate! {
     /// Element types with arithmetic.
-    Arithmetic for [f64, f32, bf16, f16, i64, i32, u32, i8, u8] {
+    Arithmetic: Lane, for [f64, f32, bf16, f16, i64, i32, u32, i8, u8] {
         /// y = op(a, b), element by element, where both operands broadcast to `shape`.
         ///
         /// # Panics
@@ -361,7 +366,7 @@ instantiate! {
 
 instantiate! {
     /// Element types that carry gradients.
-    Differentiable for [f64, f32, bf16, f16] {
+    Differentiable: Lane, for [f64, f32, bf16, f16] {
         /// The gradient of `side`'s operand before it is summed over broadcast dimensions: dy times the derivative of
         /// op(a, b), in the shape of the result.
         ///

@@ -131,38 +131,13 @@ const BLOCK: usize = 1024;
 pub fn forward<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "{}: lengths of x and y", F::NAME);
     let isa = isa();
-    pieces(y, PIECE, |first, y| {
-        let x = &x[first..first + y.len()];
-        if let (Some(x), Some(y)) = (T::as_real(x), T::as_real_mut(y)) {
-            return T::Real::forward(op, isa, x, y);
-        }
-        let (mut wide, mut result) = ([T::Real::ZERO; BLOCK], [T::Real::ZERO; BLOCK]);
-        for (x, y) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)) {
-            let (wide, result) = (&mut wide[..x.len()], &mut result[..x.len()]);
-            T::widen(isa, x, wide);
-            T::Real::forward(op, isa, wide, result);
-            T::narrow(isa, result, y);
-        }
-    });
+    forward_loop(isa, x, y, &|x, y| T::Real::forward(op, isa, x, y));
 }
 
 /// x = f(x).
 pub fn forward_in_place<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, x: &mut [T]) {
     let isa = isa();
-    pieces(x, PIECE, |_, x| {
-        let (mut wide, mut result) = ([T::Real::ZERO; BLOCK], [T::Real::ZERO; BLOCK]);
-        for x in x.chunks_mut(BLOCK) {
-            let (wide, result) = (&mut wide[..x.len()], &mut result[..x.len()]);
-            T::widen(isa, x, wide);
-            match T::as_real_mut(x) {
-                Some(x) => T::Real::forward(op, isa, wide, x),
-                None => {
-                    T::Real::forward(op, isa, wide, result);
-                    T::narrow(isa, result, x);
-                }
-            }
-        }
-    });
+    in_place_loop(isa, x, &|x, y| T::Real::forward(op, isa, x, y));
 }
 
 /// dx = dy f', where `saved` is x or y as [`Unary::SAVES`] says; it is not looked at for [`Saves::Nothing`].
@@ -174,19 +149,8 @@ pub fn backward<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, saved: &[T], 
     assert_eq!(dy.len(), dx.len(), "{}: lengths of dy and dx", F::NAME);
     let isa = isa();
     let saved = saved_or(op, saved, dy);
-    pieces(dx, PIECE, |first, dx| {
-        let (saved, dy) = (&saved[first..first + dx.len()], &dy[first..first + dx.len()]);
-        if let (Some(saved), Some(dy), Some(dx)) = (T::as_real(saved), T::as_real(dy), T::as_real_mut(dx)) {
-            return T::Real::backward(op, isa, saved, dy, dx);
-        }
-        let mut wide = [[T::Real::ZERO; BLOCK]; 3];
-        for ((saved, dy), dx) in saved.chunks(BLOCK).zip(dy.chunks(BLOCK)).zip(dx.chunks_mut(BLOCK)) {
-            let [wide_saved, wide_dy, wide_dx] = wide.each_mut().map(|wide| &mut wide[..dx.len()]);
-            T::widen(isa, saved, wide_saved);
-            T::widen(isa, dy, wide_dy);
-            T::Real::backward(op, isa, wide_saved, wide_dy, wide_dx);
-            T::narrow(isa, wide_dx, dx);
-        }
+    backward_loop(isa, saved, dy, dx, &|saved, dy, dx| {
+        T::Real::backward(op, isa, saved, dy, dx)
     });
 }
 
@@ -197,18 +161,73 @@ pub fn backward<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, saved: &[T], 
 #[track_caller]
 pub fn backward_in_place<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, saved: &[T], dy: &mut [T]) {
     let isa = isa();
-    if F::SAVES != Saves::Nothing {
-        assert_eq!(saved.len(), dy.len(), "{}: lengths of the saved tensor and dy", F::NAME);
+    if F::SAVES == Saves::Nothing {
+        return in_place_loop(isa, dy, &|dy, dx| T::Real::backward(op, isa, dy, dy, dx));
     }
-    pieces(dy, PIECE, |first, dy| {
+    assert_eq!(saved.len(), dy.len(), "{}: lengths of the saved tensor and dy", F::NAME);
+    backward_in_place_loop(isa, saved, dy, &|saved, dy, dx| {
+        T::Real::backward(op, isa, saved, dy, dx)
+    });
+}
+
+// The loops over pieces and blocks know nothing of the function, so that they are compiled once for each element type.
+type Map<'a, R> = &'a (dyn Fn(&[R], &mut [R]) + Sync);
+type Map2<'a, R> = &'a (dyn Fn(&[R], &[R], &mut [R]) + Sync);
+
+fn forward_loop<T: Number>(isa: Isa, x: &[T], y: &mut [T], map: Map<T::Real>) {
+    pieces(y, PIECE, |first, y| {
+        let x = &x[first..first + y.len()];
+        if let (Some(x), Some(y)) = (T::as_real(x), T::as_real_mut(y)) {
+            return map(x, y);
+        }
+        let mut wide = [[T::Real::ZERO; BLOCK]; 2];
+        for (x, y) in x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)) {
+            let [wide, result] = wide.each_mut().map(|wide| &mut wide[..x.len()]);
+            T::widen(isa, x, wide);
+            map(wide, result);
+            T::narrow(isa, result, y);
+        }
+    });
+}
+
+fn in_place_loop<T: Number>(isa: Isa, x: &mut [T], map: Map<T::Real>) {
+    pieces(x, PIECE, |_, x| {
+        let mut wide = [[T::Real::ZERO; BLOCK]; 2];
+        for x in x.chunks_mut(BLOCK) {
+            let [wide, result] = wide.each_mut().map(|wide| &mut wide[..x.len()]);
+            T::widen(isa, x, wide);
+            map(wide, result);
+            T::narrow(isa, result, x);
+        }
+    });
+}
+
+fn backward_loop<T: Number>(isa: Isa, saved: &[T], dy: &[T], dx: &mut [T], map: Map2<T::Real>) {
+    pieces(dx, PIECE, |first, dx| {
+        let (saved, dy) = (&saved[first..first + dx.len()], &dy[first..first + dx.len()]);
+        if let (Some(saved), Some(dy), Some(dx)) = (T::as_real(saved), T::as_real(dy), T::as_real_mut(dx)) {
+            return map(saved, dy, dx);
+        }
         let mut wide = [[T::Real::ZERO; BLOCK]; 3];
-        for (k, dy) in dy.chunks_mut(BLOCK).enumerate() {
-            let [wide_saved, wide_dy, wide_dx] = wide.each_mut().map(|wide| &mut wide[..dy.len()]);
-            if F::SAVES != Saves::Nothing {
-                T::widen(isa, &saved[first + k * BLOCK..][..dy.len()], wide_saved);
-            }
+        for ((saved, dy), dx) in saved.chunks(BLOCK).zip(dy.chunks(BLOCK)).zip(dx.chunks_mut(BLOCK)) {
+            let [wide_saved, wide_dy, wide_dx] = wide.each_mut().map(|wide| &mut wide[..dx.len()]);
+            T::widen(isa, saved, wide_saved);
             T::widen(isa, dy, wide_dy);
-            T::Real::backward(op, isa, wide_saved, wide_dy, wide_dx);
+            map(wide_saved, wide_dy, wide_dx);
+            T::narrow(isa, wide_dx, dx);
+        }
+    });
+}
+
+fn backward_in_place_loop<T: Number>(isa: Isa, saved: &[T], dy: &mut [T], map: Map2<T::Real>) {
+    pieces(dy, PIECE, |first, dy| {
+        let saved = &saved[first..first + dy.len()];
+        let mut wide = [[T::Real::ZERO; BLOCK]; 3];
+        for (saved, dy) in saved.chunks(BLOCK).zip(dy.chunks_mut(BLOCK)) {
+            let [wide_saved, wide_dy, wide_dx] = wide.each_mut().map(|wide| &mut wide[..dy.len()]);
+            T::widen(isa, saved, wide_saved);
+            T::widen(isa, dy, wide_dy);
+            map(wide_saved, wide_dy, wide_dx);
             T::narrow(isa, wide_dx, dy);
         }
     });

@@ -25,30 +25,37 @@ use cupola_core::DType;
 #[track_caller]
 pub fn checkpoint(inputs: &[&Tensor], body: impl Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync + 'static) -> Vec<Tensor> {
     let training = mode::training();
-    let autocast = mode::autocast_dtype();
     let plain: Vec<Tensor> = inputs.iter().map(|x| x.detach()).collect();
     if !mode::is_recording() {
         return body(&plain);
     }
-    let (outputs, leaves) = mode::collect_leaves(|| {
+    let ((mut outputs, auxiliary), leaves) = mode::collect_leaves(|| {
         let _paused = mode::pause_recording();
-        body(&plain)
+        mode::collect_auxiliary(|| body(&plain))
     });
-    if leaves.is_empty() && !inputs.iter().any(|x| x.needs_grad()) {
-        return outputs;
+    // Auxiliary losses leave the region as outputs of its node, or their gradient would be lost.
+    let results = outputs.len();
+    let (names, losses): (Vec<String>, Vec<Tensor>) = auxiliary.into_iter().unzip();
+    outputs.extend(losses);
+    if !leaves.is_empty() || inputs.iter().any(|x| x.needs_grad()) {
+        let rule = Recompute {
+            body,
+            training,
+            autocast: mode::autocast_dtype(),
+            count: inputs.len(),
+        };
+        // Captured leaves are inputs of the node, so that a walk knows that gradients for them are still to come.
+        let all: Vec<&Tensor> = inputs.iter().copied().chain(&leaves).collect();
+        let mut saved = Saved::enabled();
+        inputs.iter().for_each(|x| saved.keep([x]));
+        outputs = record(Box::new(rule), &all, saved, outputs);
     }
-    let count = inputs.len();
-    let rule = Recompute {
-        body,
-        training,
-        autocast,
-        count,
-    };
-    // Captured leaves are inputs of the node, so that a walk knows that gradients for them are still to come.
-    let all: Vec<&Tensor> = inputs.iter().copied().chain(&leaves).collect();
-    let mut saved = Saved::enabled();
-    inputs.iter().for_each(|x| saved.keep([x]));
-    record(Box::new(rule), &all, saved, outputs)
+    let losses = outputs.split_off(results);
+    names
+        .into_iter()
+        .zip(&losses)
+        .for_each(|(name, loss)| mode::add_auxiliary_loss(name, loss));
+    outputs
 }
 
 struct Recompute<F> {
@@ -71,7 +78,9 @@ impl<F: Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync> Rule for Recompute<F> {
             let _recording = mode::resume_recording();
             let _training = mode::set_training(self.training.map(|t| Training { recomputing: true, ..t }));
             let _autocast = mode::set_autocast(self.autocast);
-            (self.body)(&inputs)
+            let (mut outputs, auxiliary) = mode::collect_auxiliary(|| (self.body)(&inputs));
+            outputs.extend(auxiliary.into_iter().map(|(_, loss)| loss));
+            outputs
         };
         let mut grads = Gradients::new();
         let reached: Vec<(&Tensor, Tensor)> = outputs

@@ -4,6 +4,7 @@
 
 pub mod backward;
 pub mod checkpoint;
+pub mod clip;
 pub mod gradcheck;
 pub mod gradients;
 pub mod graph;

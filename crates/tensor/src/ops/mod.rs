@@ -1,5 +1,8 @@
 //! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
 
+pub use crate::compute::Window;
+use crate::tensor::Tensor;
+
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
     ($($module:ident),* $(,)?) => {
@@ -20,23 +23,43 @@ macro_rules! operations {
     };
 }
 
+pub mod unary;
+
+/// Composites, written from operations alone.
+pub mod einsum;
+
 operations! {
+    activations,
+    adaptive_avg_pool,
     affine,
     arithmetic,
+    avg_pool,
+    batch_norm,
     cast,
     concat,
     contiguous,
-    exp,
     expand,
+    group_norm,
+    max_pool,
+    functions,
     gather,
+    linear,
+    matmul,
     permute,
-    recip,
     reshape,
     slice,
     sort,
     split,
     sum,
     triangle,
+}
+
+/// `dy * f'(x)` for a function whose derivative is taken from its input.
+pub(crate) fn unary_backward<F: cupola_cpu::unary::UnaryKernel>(function: F, x: &Tensor, dy: &Tensor) -> Tensor {
+    let (x, dy) = (x.contiguous(), dy.contiguous());
+    crate::dispatch::with_float!(F::NAME, x.dtype(), T => Tensor::build::<T>(*x.shape(), |dx| {
+        cupola_cpu::unary::backward(function, x.slice_of::<T>(), dy.slice_of::<T>(), dx);
+    }))
 }
 
 #[cfg(test)]
@@ -70,9 +93,13 @@ mod tests {
                 .lines()
                 .filter(|line| line.starts_with("impl") && line.contains("Op for "))
                 .count();
-            let macros = source.lines().filter(|line| line.starts_with("operation!")).count();
+            // A line of an `elementwise!` list declares its operation by method and kernel.
+            let declared = source
+                .lines()
+                .filter(|line| line.contains(") => ") && line.contains(", on "))
+                .count();
             assert_eq!(
-                implemented + macros,
+                implemented + declared,
                 ops.len(),
                 "{file}: operations implemented and listed"
             );

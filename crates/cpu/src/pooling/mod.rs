@@ -1,0 +1,84 @@
+//! Pooling over windows of the last two dimensions, plane by plane.
+//!
+//! Images are `[planes, H, W]`, where batch and channels together make the planes. A one-dimensional pooling has H = 1.
+
+pub mod adaptive;
+pub mod average;
+pub mod max;
+
+/// Sizes of a pooling: windows of `kernel`, `stride` apart, over an image with `padding` on each side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pooling {
+    /// Images times channels.
+    pub planes: usize,
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Height and width of a window.
+    pub kernel: [usize; 2],
+    /// From one window to the next, down and across.
+    pub stride: [usize; 2],
+    /// What is added above and below, left and right.
+    pub padding: [usize; 2],
+}
+
+impl Pooling {
+    /// How many windows fit into `size` with `padding` on both sides. `ceil` adds a window that reaches past the end, as long
+    /// as it begins inside the input or the padding before it. `None` when not even one fits.
+    pub fn output_size(size: usize, kernel: usize, stride: usize, padding: usize, ceil: bool) -> Option<usize> {
+        let room = (size + 2 * padding).checked_sub(kernel)?;
+        let steps = if ceil { room.div_ceil(stride) } else { room / stride };
+        let beyond = ceil && steps * stride >= size + padding;
+        Some(steps + 1 - usize::from(beyond))
+    }
+
+    fn input_plane(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    fn output_plane(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// The range of input positions that window `index` covers along `axis`.
+    #[inline(always)]
+    fn covered(&self, axis: usize, index: usize) -> (usize, usize) {
+        let start = index * self.stride[axis];
+        let end = (start + self.kernel[axis]).saturating_sub(self.padding[axis]);
+        (start.saturating_sub(self.padding[axis]), end.min(self.input[axis]))
+    }
+
+    /// The windows along a row whose element `tap` lies inside the input, and the position of the first one's.
+    #[inline(always)]
+    fn across(&self, tap: usize) -> (usize, usize, usize) {
+        let (stride, padding) = (self.stride[1], self.padding[1]);
+        let first = padding.saturating_sub(tap).div_ceil(stride);
+        let end = (self.input[1] + padding)
+            .saturating_sub(tap)
+            .div_ceil(stride)
+            .min(self.output[1]);
+        (first, end.max(first), (first * stride + tap).saturating_sub(padding))
+    }
+
+    /// Elements of work in the planes of one piece are about [`crate::work::PIECE`].
+    fn planes_per_piece(&self) -> usize {
+        crate::work::rows_per_piece(self.input_plane().max(self.output_plane()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pooling;
+
+    #[test]
+    fn output_sizes_follow_the_ceiling_rule() {
+        let size = Pooling::output_size;
+        assert_eq!(size(28, 2, 2, 0, false), Some(14));
+        assert_eq!(size(7, 3, 2, 0, true), Some(3));
+        assert_eq!(size(8, 3, 2, 0, true), Some(4));
+        // The last window would begin in the padding behind the input.
+        assert_eq!(size(5, 2, 3, 1, true), Some(2));
+        assert_eq!(size(2, 5, 1, 1, false), None);
+    }
+}

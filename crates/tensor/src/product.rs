@@ -1,0 +1,232 @@
+//! From tensors to matrix products: which kernel serves which dtypes.
+
+use cupola_core::pool::Parts;
+use cupola_core::{Buffer, DType, Element, bf16, f16, parallel_for};
+use cupola_cpu::gemm::{
+    Accumulator, Activation, Bf16, Epilogue, F32, F64, Lhs, MatMut, MatRef, Output, Packed, Product, Rhs,
+};
+
+use crate::mode;
+use crate::tensor::Tensor;
+
+/// A matrix inside a tensor: where it starts and how it steps, in elements of the tensor's buffer.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub tensor: &'a Tensor,
+    pub offset: usize,
+    pub rows: usize,
+    pub cols: usize,
+    pub row_stride: isize,
+    pub col_stride: isize,
+}
+
+impl<'a> Matrix<'a> {
+    /// The whole of a tensor of rank 2.
+    pub fn whole(tensor: &'a Tensor) -> Self {
+        let (shape, strides) = (tensor.shape(), tensor.layout().strides());
+        let offset = tensor.layout().offset;
+        Self {
+            tensor,
+            offset,
+            rows: shape[0],
+            cols: shape[1],
+            row_stride: strides[0],
+            col_stride: strides[1],
+        }
+    }
+
+    /// The last two dimensions of a tensor of rank 2 or more, at the start of its other dimensions.
+    pub fn last_two(tensor: &'a Tensor) -> Self {
+        let (shape, strides, rank) = (tensor.shape(), tensor.layout().strides(), tensor.rank());
+        let offset = tensor.layout().offset;
+        let (rows, cols) = (shape[rank - 2], shape[rank - 1]);
+        Self {
+            tensor,
+            offset,
+            rows,
+            cols,
+            row_stride: strides[rank - 2],
+            col_stride: strides[rank - 1],
+        }
+    }
+
+    /// The transpose.
+    pub fn t(self) -> Self {
+        let Self {
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+            ..
+        } = self;
+        Self {
+            rows: cols,
+            cols: rows,
+            row_stride: col_stride,
+            col_stride: row_stride,
+            ..self
+        }
+    }
+
+    fn view<T: Element>(&self) -> MatRef<'a, T> {
+        let data = self.tensor.buffer().as_slice::<T>();
+        MatRef::strided(
+            data,
+            self.offset,
+            self.rows,
+            self.cols,
+            self.row_stride,
+            self.col_stride,
+        )
+    }
+}
+
+/// What a product does besides multiplying.
+#[derive(Default)]
+pub(crate) struct Finish<'a> {
+    /// Adds to what the result holds.
+    pub accumulate: bool,
+    /// `[N]`, added to each row.
+    pub bias: Option<&'a Tensor>,
+    /// Applied to each element.
+    pub activation: Activation,
+    /// Keeps the packed right operand with its buffer for the next product with it: for weights that do not change.
+    pub keep_packed: bool,
+}
+
+/// Products of this many multiplications are spread over the threads one by one; smaller ones of a batch side by side.
+const LARGE: usize = 1 << 24;
+
+/// The dtype that a product of these operands is computed in, under the autocast scope of this thread.
+pub(crate) fn product_dtype(a: DType, b: DType) -> DType {
+    let dtype = a.promote(b);
+    match mode::autocast_dtype() {
+        Some(cast) if dtype == DType::F32 || dtype == cast => cast,
+        _ => dtype,
+    }
+}
+
+/// `x` as an operand of a product in `compute`: converted, unless it is an f32 that a bf16 kernel rounds while it packs.
+pub(crate) fn operand(x: &Tensor, compute: DType) -> Tensor {
+    if compute == DType::BF16 && x.dtype() == DType::F32 {
+        x.clone()
+    } else {
+        x.to_dtype(compute)
+    }
+}
+
+/// `out = finish(A B)`, row-major in `out`; `pre` receives the argument of the activation.
+///
+/// Operands come from [`operand`]. The result has the dtype `compute`, or f32 when that is bf16. Sums are in f32 (f64 in f64).
+pub(crate) fn multiply(
+    compute: DType,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    out: &mut Buffer,
+    pre: Option<&mut Buffer>,
+    finish: &Finish<'_>,
+) {
+    dispatch(compute, a, b, &[(a.offset, b.offset)], out, pre, finish);
+}
+
+/// `out[i] = A[i] B[i]` for matrices like `a` and `b` that start at the given offsets.
+pub(crate) fn multiply_batch(
+    compute: DType,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    offsets: &[(usize, usize)],
+    out: &mut Buffer,
+) {
+    dispatch(compute, a, b, offsets, out, None, &Finish::default());
+}
+
+fn dispatch(
+    compute: DType,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    offsets: &[(usize, usize)],
+    out: &mut Buffer,
+    pre: Option<&mut Buffer>,
+    finish: &Finish<'_>,
+) {
+    macro_rules! run {
+        ($($compute:ident $product:ident: $A:ident $a:ident, $B:ident $b:ident => $C:ident $c:ident;)*) => {
+            match (compute, a.tensor.dtype(), b.tensor.dtype(), out.dtype()) {
+                $((DType::$compute, DType::$A, DType::$B, DType::$C) => run::<$product, $a, $b, $c>(a, b, offsets, out, pre, finish),)*
+                (compute, a, b, c) => unreachable!("no product in {compute} takes {a} and {b} and gives {c}"),
+            }
+        };
+    }
+    run! {
+        F64 F64: F64 f64, F64 f64 => F64 f64;
+        F32 F32: F32 f32, F32 f32 => F32 f32;
+        F16 F32: F16 f16, F16 f16 => F16 f16;
+        BF16 Bf16: F32 f32, F32 f32 => F32 f32;
+        BF16 Bf16: F32 f32, F32 f32 => BF16 bf16;
+        BF16 Bf16: F32 f32, BF16 bf16 => F32 f32;
+        BF16 Bf16: F32 f32, BF16 bf16 => BF16 bf16;
+        BF16 Bf16: BF16 bf16, F32 f32 => F32 f32;
+        BF16 Bf16: BF16 bf16, F32 f32 => BF16 bf16;
+        BF16 Bf16: BF16 bf16, BF16 bf16 => F32 f32;
+        BF16 Bf16: BF16 bf16, BF16 bf16 => BF16 bf16;
+    }
+}
+
+fn run<P, A, B, C>(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    offsets: &[(usize, usize)],
+    out: &mut Buffer,
+    pre: Option<&mut Buffer>,
+    finish: &Finish<'_>,
+) where
+    P: Product<Acc: Accumulator<Activation = Activation> + Element>,
+    A: Element + Lhs<P>,
+    B: Element + Rhs<P>,
+    C: Element + Output<P::Acc>,
+{
+    let (rows, depth, cols) = (a.rows, a.cols, b.cols);
+    let bias = finish
+        .bias
+        .map(|bias| bias.to_dtype(<P::Acc as Element>::DTYPE).contiguous());
+    let out = out.as_mut_slice::<C>();
+    if let [_] = offsets {
+        let epilogue = Epilogue {
+            accumulate: finish.accumulate,
+            bias: bias.as_ref().map(|bias| bias.slice_of()),
+            activation: finish.activation,
+            pre_activation: pre.map(|pre| MatMut::new(pre.as_mut_slice::<C>(), rows, cols)),
+            ..Epilogue::default()
+        };
+        let result = MatMut::new(out, rows, cols);
+        if finish.keep_packed {
+            let key = [b.offset, b.rows, b.cols, b.row_stride as usize, b.col_stride as usize];
+            let packed = b.tensor.buffer().packed(key, || Packed::<P>::new(b.view::<B>()));
+            return P::matmul_packed(a.view::<A>(), &packed, result, epilogue);
+        }
+        return P::matmul(a.view::<A>(), b.view::<B>(), result, epilogue);
+    }
+    let parts = Parts::new(out, rows * cols);
+    let one = |index: usize| {
+        let (_, out) = parts.take(index);
+        let a = Matrix {
+            offset: offsets[index].0,
+            ..a
+        };
+        let b = Matrix {
+            offset: offsets[index].1,
+            ..b
+        };
+        P::matmul(
+            a.view::<A>(),
+            b.view::<B>(),
+            MatMut::new(out, rows, cols),
+            Epilogue::default(),
+        );
+    };
+    if rows * depth * cols >= LARGE {
+        (0..parts.len()).for_each(one);
+    } else {
+        parallel_for(parts.len(), one);
+    }
+}
