@@ -33,8 +33,8 @@ mod naive;
 pub mod op;
 mod operators;
 pub mod ops;
-pub mod segments;
 mod product;
+pub mod segments;
 pub mod tensor;
 #[cfg(test)]
 mod testing;

@@ -128,12 +128,18 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Backward<'_, T, E::Acc>, pi
             dk: scratch.take(KEYS * padded(depth)),
             dv: scratch.take(KEYS * padded(width)),
             scoring: Scoring::new(&problem.attributes),
-            mask: problem.attributes.dropout.map(|dropout| Mask::new(&dropout, piece.segment)),
+            mask: problem
+                .attributes
+                .dropout
+                .map(|dropout| Mask::new(&dropout, piece.segment)),
             dq: piece.dq,
             dkv: piece.dkv,
             isa: job.isa,
         };
-        let (keys_along, keys_down) = (scratch.take(key_source.bytes::<E>(KEYS)), scratch.take(key_source.bytes::<E>(KEYS)));
+        let (keys_along, keys_down) = (
+            scratch.take(key_source.bytes::<E>(KEYS)),
+            scratch.take(key_source.bytes::<E>(KEYS)),
+        );
         let values_along = scratch.take(value_source.bytes::<E>(KEYS));
         let turned = scratch.take::<E::Acc>(WIDTH * padded(depth));
         let dq = scratch.take::<E::Acc>(dq_size);
@@ -150,7 +156,11 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Backward<'_, T, E::Acc>, pi
                     first,
                     count,
                     along,
-                    down: if E::GROUP == 1 || !piece.dq { along } else { key_source.down::<E>(row, count, keys_down) },
+                    down: if E::GROUP == 1 || !piece.dq {
+                        along
+                    } else {
+                        key_source.down::<E>(row, count, keys_down)
+                    },
                     values: value_source.along::<E>(row, count, values_along),
                 };
                 if piece.dkv {
@@ -180,7 +190,10 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Backward<'_, T, E::Acc>, pi
                     let count = (piece.lanes.end - lane).min(WIDTH);
                     turn::<E>(dq.add(index * depth * WIDTH), count, depth, turned, job.isa);
                     for l in 0..count {
-                        let (row, head) = (span.queries.start + (lane + l) / group, piece.head * group + (lane + l) % group);
+                        let (row, head) = (
+                            span.queries.start + (lane + l) / group,
+                            piece.head * group + (lane + l) % group,
+                        );
                         write::<E, T>(job.dq.as_ref(), row, head, turned.add(l * padded(depth)));
                     }
                 }
@@ -205,12 +218,21 @@ unsafe fn write<E: Engine, T: Readable<E>>(to: Option<&HeadsMut<'_, T>>, row: us
 
 /// The sum of products of two rows, in 16 chains that are added in pairs.
 #[inline(always)]
-unsafe fn dot<E: Engine, T: Readable<E>>(a: *const T, a_step: isize, b: *const T, b_step: isize, width: usize) -> E::Acc {
+unsafe fn dot<E: Engine, T: Readable<E>>(
+    a: *const T,
+    a_step: isize,
+    b: *const T,
+    b_step: isize,
+    width: usize,
+) -> E::Acc {
     let mut sums = [E::Acc::ZERO; 16];
     // SAFETY: the caller vouches for `width` elements of both rows.
     unsafe {
         if a_step == 1 && b_step == 1 {
-            let (a, b) = (std::slice::from_raw_parts(a, width), std::slice::from_raw_parts(b, width));
+            let (a, b) = (
+                std::slice::from_raw_parts(a, width),
+                std::slice::from_raw_parts(b, width),
+            );
             let (a, b) = (a.chunks(16), b.chunks(16));
             for (a, b) in a.zip(b) {
                 for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
@@ -260,7 +282,11 @@ unsafe fn step<E: Engine, T: Readable<E>>(
             let row = work.queries.row + (lane + l) / group;
             let saved = job.lse[row * heads + work.queries.head + (lane + l) % group];
             // With an infinite one every probability is zero, as it should be for a row that sees nothing.
-            lse[l] = if saved == -E::Acc::INFINITY { E::Acc::INFINITY } else { saved * E::Acc::of(LOG2_E) };
+            lse[l] = if saved == -E::Acc::INFINITY {
+                E::Acc::INFINITY
+            } else {
+                saved * E::Acc::of(LOG2_E)
+            };
             let (a, b) = (work.douts.at(lane + l), work.outs.at(lane + l));
             mean[l] = dot::<E, T>(a, work.douts.operand.strides[2], b, work.outs.operand.strides[2], width);
         }
@@ -326,8 +352,26 @@ unsafe fn step<E: Engine, T: Readable<E>>(
             }
         }
         if work.dkv {
-            into_keys::<E, T>(work, work.scores, &work.dout_forms, width, work.dv, lanes, reach, keys.count);
-            into_keys::<E, T>(work, work.slopes, &work.query_forms, depth, work.dk, lanes, reach, keys.count);
+            into_keys::<E, T>(
+                work,
+                work.scores,
+                &work.dout_forms,
+                width,
+                work.dv,
+                lanes,
+                reach,
+                keys.count,
+            );
+            into_keys::<E, T>(
+                work,
+                work.slopes,
+                &work.query_forms,
+                depth,
+                work.dk,
+                lanes,
+                reach,
+                keys.count,
+            );
         }
         if work.dq {
             let mut b = work.slopes.cast::<u8>();

@@ -151,7 +151,8 @@ impl<'a, T: Copy> LaneSource<'a, T> {
     /// The address of a lane's row.
     #[inline(always)]
     pub fn at(&self, lane: usize) -> *const T {
-        self.operand.at(self.row + lane / self.group, self.head + lane % self.group)
+        self.operand
+            .at(self.row + lane / self.group, self.head + lane % self.group)
     }
 
     /// Rows that lie evenly, gathered if they do not: a view with the rows as lanes and the width as depth.
@@ -185,7 +186,11 @@ impl<'a, T: Copy> LaneSource<'a, T> {
         let words = width.div_ceil(E::GROUP);
         let across = scratch::bytes::<u8>(words * WIDTH * E::WORD + OVERRUN);
         let down = scratch::bytes::<u8>(WIDTH / E::GROUP * padded(width) * E::WORD + OVERRUN);
-        let gathered = if self.group == 1 { 0 } else { scratch::bytes::<T>(WIDTH * width) };
+        let gathered = if self.group == 1 {
+            0
+        } else {
+            scratch::bytes::<T>(WIDTH * width)
+        };
         across + gathered + if rows { down } else { 0 }
     }
 

@@ -84,7 +84,11 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
     let values = Source::new::<E>(v, piece.head, job.isa);
     let blocks = piece.lanes.len().div_ceil(WIDTH);
     let words = if E::GROUP == 1 { 0 } else { KEYS / E::GROUP * WIDTH };
-    let factors = if problem.attributes.dropout.is_some() { KEYS * WIDTH } else { 0 };
+    let factors = if problem.attributes.dropout.is_some() {
+        KEYS * WIDTH
+    } else {
+        0
+    };
     let per_block = queries.bytes::<E>(false) + scratch::bytes::<E::Acc>(v.width() * WIDTH);
     let bytes = blocks * per_block
         + keys.bytes::<E>(KEYS)
@@ -102,7 +106,10 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
             values: scratch.take(values.bytes::<E>(KEYS)),
             turned: scratch.take(WIDTH * padded(v.width())),
             scoring: Scoring::new(&problem.attributes),
-            mask: problem.attributes.dropout.map(|dropout| Mask::new(&dropout, piece.segment)),
+            mask: problem
+                .attributes
+                .dropout
+                .map(|dropout| Mask::new(&dropout, piece.segment)),
             depth: q.width().div_ceil(E::GROUP),
             width: v.width(),
             isa: job.isa,
@@ -125,7 +132,9 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
             unsafe { queries.pack::<E>(first, block.lanes.count, &block.queries) };
             block
         };
-        let mut blocks: Vec<_> = (0..blocks).map(|i| begin(piece.lanes.start + i * WIDTH, scratch)).collect();
+        let mut blocks: Vec<_> = (0..blocks)
+            .map(|i| begin(piece.lanes.start + i * WIDTH, scratch))
+            .collect();
         let first = blocks.iter().map(|b| b.lanes.keys().start).min().unwrap_or(0) / KEYS * KEYS;
         let end = blocks.iter().map(|b| b.lanes.keys().end).max().unwrap_or(0);
         for key in (first..end).step_by(KEYS) {
@@ -194,7 +203,15 @@ unsafe fn step<E: Engine, T>(
             };
             product::run::<E, false>(&job, rows.end.min(count) - rows.start, vectors.len());
         });
-        scores::adjust::<E>(shared.scores, None, &shared.scoring, block.slopes.as_ref(), &block.lanes, reach, key);
+        scores::adjust::<E>(
+            shared.scores,
+            None,
+            &shared.scoring,
+            block.slopes.as_ref(),
+            &block.lanes,
+            reach,
+            key,
+        );
         for (vector, reach) in reach.iter().enumerate().filter(|(_, r)| !r.any.is_empty()) {
             let lane = vector * E::LANES;
             let scores = shared.scores.add(lane);
@@ -274,7 +291,10 @@ unsafe fn finish<E: Engine, T: Readable<E>>(
             turn::<E>(block.out, block.lanes.count, width, shared.turned, shared.isa);
         }
         for lane in 0..block.lanes.count {
-            let (row, head) = (span.queries.start + (first + lane) / group, head * group + (first + lane) % group);
+            let (row, head) = (
+                span.queries.start + (first + lane) / group,
+                head * group + (first + lane) % group,
+            );
             let to = std::slice::from_raw_parts_mut(job.out.at(row, head), width);
             let sum = block.sum[lane];
             // A row that sees nothing is zero, and so is e to its log-sum-exp.

@@ -101,16 +101,12 @@ pub struct Problem<'a, T> {
 
 impl<'a, T> Problem<'a, T> {
     #[track_caller]
-    fn new(
-        q: Heads<'a, T>,
-        k: Heads<'a, T>,
-        v: Heads<'a, T>,
-        spans: &'a [Span],
-        attributes: Attributes<'a>,
-    ) -> Self {
+    fn new(q: Heads<'a, T>, k: Heads<'a, T>, v: Heads<'a, T>, spans: &'a [Span], attributes: Attributes<'a>) -> Self {
         let ([_, heads, width], keys, values) = (q.shape, k.shape, v.shape);
         assert!(
-            keys[2] == width && keys[..2] == values[..2] && (heads == 0 || keys[1] > 0 && heads.is_multiple_of(keys[1])),
+            keys[2] == width
+                && keys[..2] == values[..2]
+                && (heads == 0 || keys[1] > 0 && heads.is_multiple_of(keys[1])),
             "attention: queries of shape {:?}, keys of {keys:?} and values of {values:?} do not fit",
             q.shape
         );
@@ -119,7 +115,9 @@ impl<'a, T> Problem<'a, T> {
             let next = span.queries.start == queries && span.keys.start == rows;
             let lengths = [span.queries.len(), span.keys.len()];
             // Positions, row numbers and limits are 32-bit numbers.
-            let fits = lengths.iter().all(|&length| length.saturating_mul(heads.max(1)) < i32::MAX as usize);
+            let fits = lengths
+                .iter()
+                .all(|&length| length.saturating_mul(heads.max(1)) < i32::MAX as usize);
             assert!(
                 next && fits && span.queries.start <= span.queries.end && span.keys.start <= span.keys.end,
                 "attention: segment {index} has queries {:?} and keys {:?} after {queries} and {rows}",
@@ -146,7 +144,9 @@ impl<'a, T> Problem<'a, T> {
             attributes.slopes.map(<[f64]>::len)
         );
         assert!(
-            attributes.dropout.is_none_or(|dropout| (0.0..1.0).contains(&dropout.probability)),
+            attributes
+                .dropout
+                .is_none_or(|dropout| (0.0..1.0).contains(&dropout.probability)),
             "attention: the dropout is {:?}, expected a probability below 1",
             attributes.dropout
         );
@@ -175,7 +175,9 @@ fn longest_first<P>(pieces: &mut [(usize, P)]) {
 
 /// `0..total` in steps of `size`.
 fn cut(total: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    (0..total).step_by(size).map(move |first| first..total.min(first + size))
+    (0..total)
+        .step_by(size)
+        .map(move |first| first..total.min(first + size))
 }
 
 fn run_forward<T>(job: &Forward<'_, T, T::Real>, run: unsafe fn(&Forward<'_, T, T::Real>, &forward::Piece))
@@ -213,14 +215,27 @@ where
     let (dq, dkv) = (job.dq.is_some(), job.dk.is_some() || job.dv.is_some());
     // Fewer products when a piece computes everything; more pieces when queries and keys are cut apart. Bits are the same.
     let whole = problem.spans.len() * problem.k.heads() >= 2 * pool::threads()
-        || problem.spans.iter().all(|span| span.keys.len() <= 2 * KEYS && span.queries.len() * group <= CHUNK);
+        || problem
+            .spans
+            .iter()
+            .all(|span| span.keys.len() <= 2 * KEYS && span.queries.len() * group <= CHUNK);
     let mut pieces = Vec::new();
     for (segment, span) in problem.spans.iter().enumerate() {
         let (lanes, keys) = (0..span.queries.len() * group, 0..span.keys.len());
         for head in 0..problem.k.heads() {
             let mut add = |lanes: std::ops::Range<usize>, keys: std::ops::Range<usize>, dq, dkv| {
                 let cost = problem.cost(span, &lanes) * keys.len() / span.keys.len().max(1);
-                pieces.push((cost, backward::Piece { segment, head, lanes, keys, dq, dkv }));
+                pieces.push((
+                    cost,
+                    backward::Piece {
+                        segment,
+                        head,
+                        lanes,
+                        keys,
+                        dq,
+                        dkv,
+                    },
+                ));
             };
             if whole {
                 add(lanes.clone(), keys.clone(), dq, dkv);
@@ -277,9 +292,17 @@ stamp!(avx2_f32, crate::gemm::kernel::avx2::F32, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 stamp!(avx2_f64, crate::gemm::kernel::avx2::F64, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-stamp!(avx512_f32, crate::gemm::kernel::avx512::F32, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c");
+stamp!(
+    avx512_f32,
+    crate::gemm::kernel::avx512::F32,
+    "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c"
+);
 #[cfg(target_arch = "x86_64")]
-stamp!(avx512_f64, crate::gemm::kernel::avx512::F64, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c");
+stamp!(
+    avx512_f64,
+    crate::gemm::kernel::avx512::F64,
+    "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c"
+);
 #[cfg(target_arch = "x86_64")]
 stamp!(
     avx512_bf16,

@@ -36,9 +36,15 @@ impl View {
     #[inline(always)]
     pub fn of(&self, position: isize, keys: usize) -> Range<usize> {
         let clamp = |key: isize| key.clamp(0, keys as isize) as usize;
-        let window = self.window.map_or(isize::MAX / 2, |window| window.min(isize::MAX as usize / 2) as isize);
+        let window = self
+            .window
+            .map_or(isize::MAX / 2, |window| window.min(isize::MAX as usize / 2) as isize);
         let low = clamp(position.saturating_sub(window).saturating_add(1));
-        let high = if self.causal { position + 1 } else { position.saturating_add(window) };
+        let high = if self.causal {
+            position + 1
+        } else {
+            position.saturating_add(window)
+        };
         low..clamp(high).max(low)
     }
 }
@@ -118,7 +124,10 @@ impl Lanes {
             let clamp = |key: usize| key.saturating_sub(first).min(rows);
             let any = clamp(reach.any.start)..clamp(reach.any.end);
             if any.is_empty() {
-                *cut = Reach { any: any.start..any.start, all: any.start..any.start };
+                *cut = Reach {
+                    any: any.start..any.start,
+                    all: any.start..any.start,
+                };
                 continue;
             }
             cut.any = any.start / E::GROUP * E::GROUP..any.end.next_multiple_of(E::GROUP);
@@ -131,7 +140,11 @@ impl Lanes {
 /// Calls `run(keys, vectors)` for runs of keys that the same vectors see, in rising order.
 #[inline(always)]
 pub fn runs(reach: &[Reach], mut run: impl FnMut(Range<usize>, Range<usize>)) {
-    let end = reach.iter().map(|r| if r.any.is_empty() { 0 } else { r.any.end }).max().unwrap_or(0);
+    let end = reach
+        .iter()
+        .map(|r| if r.any.is_empty() { 0 } else { r.any.end })
+        .max()
+        .unwrap_or(0);
     let mut key = 0;
     while key < end {
         // The vectors that see this key are neighbours, and the run goes on until one of them ends or another begins.
@@ -139,7 +152,11 @@ pub fn runs(reach: &[Reach], mut run: impl FnMut(Range<usize>, Range<usize>)) {
         let mut next = end;
         for (vector, Reach { any, .. }) in reach.iter().enumerate().filter(|(_, r)| !r.any.is_empty()) {
             if any.contains(&key) {
-                vectors = if vectors.is_empty() { vector..vector + 1 } else { vectors.start..vector + 1 };
+                vectors = if vectors.is_empty() {
+                    vector..vector + 1
+                } else {
+                    vectors.start..vector + 1
+                };
                 next = next.min(any.end);
             } else if any.start > key {
                 next = next.min(any.start);

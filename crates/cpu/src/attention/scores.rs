@@ -60,7 +60,11 @@ pub unsafe fn adjust<E: Engine>(
                     row.iter_mut().for_each(|s| *s = s.tanh::<E::Tier>());
                     if let Some(tangents) = tangents {
                         // SAFETY: the other block has as many rows.
-                        unsafe { tangents.add(vector(v, key)).copy_from_nonoverlapping(row.as_ptr(), E::LANES) };
+                        unsafe {
+                            tangents
+                                .add(vector(v, key))
+                                .copy_from_nonoverlapping(row.as_ptr(), E::LANES)
+                        };
                     }
                     row.iter_mut().for_each(|s| *s = *s * cap);
                 }
@@ -78,7 +82,10 @@ pub unsafe fn adjust<E: Engine>(
             // SAFETY: as above; lanes have limits.
             unsafe {
                 let at = scores.add(vector(v, key));
-                let (low, high) = (lanes.low.as_ptr().add(v * E::LANES), lanes.high.as_ptr().add(v * E::LANES));
+                let (low, high) = (
+                    lanes.low.as_ptr().add(v * E::LANES),
+                    lanes.high.as_ptr().add(v * E::LANES),
+                );
                 let key = (first + key) as i32;
                 E::store(at, E::within(E::load(at), key, low, high, -E::Acc::INFINITY));
             }

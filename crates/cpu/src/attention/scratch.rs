@@ -19,7 +19,10 @@ impl Scratch {
     /// `count` elements of arbitrary contents, aligned for any vector. The memory lasts as long as the call of [`lend`].
     pub fn take<T: Copy>(&mut self, count: usize) -> *mut T {
         let bytes = bytes::<T>(count);
-        assert!(bytes <= self.left, "attention: the scratch memory was measured too small");
+        assert!(
+            bytes <= self.left,
+            "attention: the scratch memory was measured too small"
+        );
         let taken = self.next;
         self.next = self.next.wrapping_add(bytes);
         self.left -= bytes;
