@@ -9,6 +9,7 @@
 //! | [`work`] | how work is cut, by fixed sizes |
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
+//! | [`attention`] | scaled dot-product attention over packed segments |
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`conv`] | convolutions of images, and the causal one of sequences |
 //! | [`pooling`] | maxima and means over windows of images |
@@ -26,6 +27,7 @@
 //! | [`dropout`] | dropout by position |
 //! | [`optim`] | optimiser steps |
 
+pub mod attention;
 pub mod binary;
 pub mod cast;
 pub mod conv;

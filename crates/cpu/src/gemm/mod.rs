@@ -34,10 +34,10 @@
 
 mod driver;
 mod epilogue;
-mod kernel;
+pub(crate) mod kernel;
 mod math;
 mod matrix;
-mod pack;
+pub(crate) mod pack;
 mod packed;
 mod product;
 #[cfg(test)]

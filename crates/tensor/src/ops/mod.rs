@@ -36,6 +36,7 @@ operations! {
     adaptive_avg_pool,
     affine,
     arithmetic,
+    attention,
     avg_pool,
     batch_norm,
     cast,

@@ -8,10 +8,10 @@
 //! the same chain of operations for an element and differ only in how many elements they hold at a time.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx512;
-pub(super) mod portable;
+pub(crate) mod avx512;
+pub(crate) mod portable;
 
 /// Bytes of one word of depth across a column panel.
 pub const PANEL_BYTES: usize = 128;
