@@ -11,6 +11,7 @@
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`conv`] | convolutions of images, and the causal one of sequences |
+//! | [`rnn`] | recurrent cells over whole sequences |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
@@ -25,6 +26,7 @@ pub mod multiply;
 pub mod norm;
 pub mod pooling;
 pub mod real;
+pub mod rnn;
 pub mod strided;
 pub mod tier;
 pub mod unary;

@@ -2,8 +2,12 @@
 
 use crate::tensor::Tensor;
 pub use crate::compute::Window;
+pub use crate::recurrent::{CellWeights, Order, Recurrent};
 pub use causal_conv::{CausalConvConfig, causal_conv1d};
 pub use conv::ConvConfig;
+pub use gru::gru;
+pub use lstm::lstm;
+pub use rnn::{Nonlinearity, rnn};
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
@@ -44,12 +48,15 @@ operations! {
     expand,
     gather,
     group_norm,
+    gru,
     linear,
+    lstm,
     matmul,
     max_pool,
     permute,
     recip,
     reshape,
+    rnn,
     slice,
     sort,
     split,
