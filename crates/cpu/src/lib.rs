@@ -13,13 +13,26 @@
 //! | [`conv`] | convolutions of images, and the causal one of sequences |
 //! | [`rnn`] | recurrent cells over whole sequences |
 //! | [`pooling`] | maxima and means over windows of images |
-//! | [`norm`] | normalisation over channels of images |
+//! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
+//! | [`reduce`] | sums, extrema, variances, cumulative sums |
+//! | [`softmax`] | softmax and its logarithm |
+//! | [`norm`] | layer and RMS normalisation |
+//! | [`cross_entropy`] | softmax cross-entropy |
+//! | [`embedding`] | rows of a table by number |
+//! | [`glu`] | gated linear units |
+//! | [`rotary`] | rotary position embedding |
+//! | [`dropout`] | dropout by position |
 
 pub mod binary;
 pub mod conv;
 pub mod gemm;
+pub mod image_norm;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod glu;
 pub mod isa;
 mod lanes;
 pub mod multiply;
@@ -27,6 +40,10 @@ pub mod norm;
 pub mod pooling;
 pub mod real;
 pub mod rnn;
+pub mod reduce;
+pub mod rotary;
+mod rows;
+pub mod softmax;
 pub mod strided;
 pub mod tier;
 pub mod unary;

@@ -7,7 +7,7 @@
 //! | [`module`] | the walk over a model's fields that gives every parameter its name |
 //! | [`param`], [`buffer`] | what a walk finds: parameters, and tensors kept beside them |
 //! | [`init`](mod@init) | where first values come from |
-//! | [`state_dict`] | values by name, strict loading |
+//! | [`state_dict`], [`files`] | values by name, strict loading, safetensors |
 //! | [`training`](mod@training) | the scope that a training step runs in |
 //! | [`layer`], [`explicit`] | layers of one tensor; forward and backward by hand |
 
@@ -18,6 +18,7 @@ pub mod buffer;
 mod checkpointed;
 pub mod explicit;
 mod fields;
+pub mod files;
 mod gradcheck;
 pub mod init;
 pub mod layer;
@@ -31,6 +32,7 @@ pub use buffer::ModuleBuffer;
 pub use checkpointed::checkpointed;
 pub use cupola_derive::Module;
 pub use explicit::{Cache, Explicit};
+pub use files::{FileError, Files};
 pub use gradcheck::gradcheck_module;
 pub use layer::Layer;
 pub use module::Module;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 use cupola_nn::init::Init;
-use cupola_nn::{LoadError, Module, ModuleBuffer, Param, StateDict, alias, copied_parameter_bytes, summary};
+use cupola_nn::{Files, LoadError, Module, ModuleBuffer, Param, StateDict, alias, copied_parameter_bytes, summary};
 use cupola_tensor::{DType, Tensor};
 
 #[derive(Module, Clone)]
@@ -341,4 +341,34 @@ fn the_tree_needs_no_values() {
     );
     assert!(text.contains("  running [4] f32, buffer\n"), "{text}");
     assert!(text.ends_with("83 parameters, 83 trainable, 348 bytes"), "{text}");
+}
+
+#[test]
+fn files_return_what_was_saved_and_equal_models_give_equal_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, twin) = (folder.path().join("a.safetensors"), folder.path().join("b.safetensors"));
+    let mut model = everything().init(4);
+    model.running.set(&Tensor::full([4], 0.25));
+    model.save(&path).expect("it can be written");
+    let mut read = everything();
+    read.load(&path).expect("it can be read");
+    for ((name, x), (_, y)) in model.named_parameters().into_iter().zip(read.named_parameters()) {
+        assert!(x.same_bits(y), "{name}");
+    }
+    assert!(read.running.value().equals(&model.running.value()));
+    read.save(&twin).expect("it can be written");
+    let bytes = |path| std::fs::read(path).expect("it is there");
+    assert_eq!(bytes(&path), bytes(&twin));
+    // What is mapped from a file is not written in place.
+    read.output.weight.modify::<f32>(|w| w[0] = 9.0);
+    read.load(&path).expect("the file is as it was");
+    assert!(read.output.weight.same_bits(&model.output.weight));
+    let error = linear(true).load(&path).expect_err("another model");
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("{}: the values do not fit", path.display())),
+        "{error}"
+    );
+    assert!(error.to_string().contains("missing: bias; unexpected: "), "{error}");
 }

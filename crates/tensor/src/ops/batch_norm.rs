@@ -1,7 +1,7 @@
 //! Batch normalisation.
 
-use cupola_core::{DType, Shape};
-use cupola_cpu::norm::{Images, batch};
+use cupola_core::Shape;
+use cupola_cpu::image_norm::{Images, batch};
 
 use crate::compute::{compute_dtype, in_input_dtypes, prepare, with_real};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
@@ -318,6 +318,7 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cupola_core::DType;
 
     #[test]
     fn a_large_mean_leaves_the_variance_its_digits() {
