@@ -12,6 +12,7 @@
 //! | [`attention`] | scaled dot-product attention over packed segments |
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`conv`] | convolutions of images, and the causal one of sequences |
+//! | [`rnn`] | recurrent cells over whole sequences |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
@@ -45,6 +46,7 @@ pub mod norm;
 pub mod optim;
 pub mod pooling;
 pub mod real;
+pub mod rnn;
 pub mod reduce;
 pub mod rotary;
 mod rows;

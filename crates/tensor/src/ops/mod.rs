@@ -1,9 +1,13 @@
 //! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
 
 pub use crate::compute::Window;
+pub use crate::recurrent::{CellWeights, Order, Recurrent};
 use crate::tensor::Tensor;
 pub use causal_conv::{CausalConvConfig, causal_conv1d};
 pub use conv::ConvConfig;
+pub use gru::gru;
+pub use lstm::lstm;
+pub use rnn::{Nonlinearity, rnn};
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
@@ -56,7 +60,9 @@ operations! {
     glu,
     group_norm,
     layer_norm,
+    gru,
     linear,
+    lstm,
     matmul,
     max_pool,
     permute,
@@ -64,6 +70,7 @@ operations! {
     reshape,
     rms_norm,
     rotary,
+    rnn,
     slice,
     softmax,
     sort,
