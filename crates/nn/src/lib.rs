@@ -9,6 +9,7 @@
 //! | [`init`](mod@init) | where first values come from |
 //! | [`state_dict`], [`files`] | values by name, strict loading, safetensors |
 //! | [`training`](mod@training) | the scope that a training step runs in |
+//! | [`optim`], [`schedule`] | optimisers, averages of weights, learning rates |
 //! | [`layer`], [`explicit`] | layers of one tensor; forward and backward by hand |
 
 // The derive names this crate as its users do.
@@ -23,7 +24,9 @@ mod gradcheck;
 pub mod init;
 pub mod layer;
 pub mod module;
+pub mod optim;
 pub mod param;
+pub mod schedule;
 pub mod state_dict;
 mod summary;
 pub mod training;
