@@ -14,6 +14,9 @@
 //! | [`norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
+//! | [`reduce`] | sums, extrema, variances, cumulative sums |
+//! | [`softmax`] | softmax and its logarithm |
+//! | [`norm`] | layer and RMS normalisation |
 
 pub mod binary;
 pub mod gemm;
@@ -21,7 +24,11 @@ pub mod isa;
 mod lanes;
 pub mod norm;
 pub mod pooling;
+pub mod norm;
 pub mod real;
+pub mod reduce;
+mod rows;
+pub mod softmax;
 pub mod strided;
 pub mod tier;
 pub mod unary;

@@ -100,16 +100,16 @@ macro_rules! kernel {
 #[macro_export]
 #[doc(hidden)]
 macro_rules! instantiate {
-    ($(#[$meta:meta])* $trait:ident for [$($type:ty),* $(,)?] $functions:tt) => {
-        $crate::instantiate! { @trait [$(#[$meta])*] $trait $functions }
+    ($(#[$meta:meta])* $trait:ident: $bound:path, for [$($type:ty),* $(,)?] $functions:tt) => {
+        $crate::instantiate! { @trait [$(#[$meta])*] $trait, $bound, $functions }
         $( $crate::instantiate! { @impl $trait, $type, $functions } )*
     };
-    (@trait [$(#[$trait_meta:meta])*] $trait:ident { $(
+    (@trait [$(#[$trait_meta:meta])*] $trait:ident, $bound:path, { $(
         $(#[$meta:meta])*
         fn $name:ident($($arg:ident : $arg_type:ty),* $(,)?) $(-> $result:ty)? = $body:path;
     )* }) => {
         $(#[$trait_meta])*
-        pub trait $trait<T>: cupola_core::Element {
+        pub trait $trait<T: $bound>: $bound {
             $(
                 #[doc(hidden)]
                 #[track_caller]
@@ -122,7 +122,7 @@ macro_rules! instantiate {
             #[track_caller]
             #[inline]
             #[allow(clippy::too_many_arguments)]
-            pub fn $name<T: $trait<T>>($($arg: $arg_type),*) $(-> $result)? {
+            pub fn $name<T: $trait<T> + $bound>($($arg: $arg_type),*) $(-> $result)? {
                 <T as $trait<T>>::$name($($arg),*)
             }
         )*

@@ -89,7 +89,7 @@ fn compare_of<T: Lane>(
 
 instantiate! {
     /// Element types that can be compared.
-    Comparable for [f64, f32, bf16, f16, i64, i32, u32, i8, u8] {
+    Comparable: Lane, for [f64, f32, bf16, f16, i64, i32, u32, i8, u8] {
         /// y = op(a, b), element by element, where both operands broadcast to `shape`.
         ///
         /// # Panics

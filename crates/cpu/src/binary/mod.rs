@@ -350,7 +350,7 @@ fn backward_loop<T: Lane>(
 
 instantiate! {
     /// Element types with arithmetic.
-    Arithmetic for [f64, f32, bf16, f16, i64, i32, u32, i8, u8] {
+    Arithmetic: Lane, for [f64, f32, bf16, f16, i64, i32, u32, i8, u8] {
         /// y = op(a, b), element by element, where both operands broadcast to `shape`.
         ///
         /// # Panics
@@ -366,7 +366,7 @@ instantiate! {
 
 instantiate! {
     /// Element types that carry gradients.
-    Differentiable for [f64, f32, bf16, f16] {
+    Differentiable: Lane, for [f64, f32, bf16, f16] {
         /// The gradient of `side`'s operand before it is summed over broadcast dimensions: dy times the derivative of
         /// op(a, b), in the shape of the result.
         ///

@@ -1,0 +1,136 @@
+//! A bounded cache from short pieces to their ids.
+
+use crate::hash;
+
+/// Pieces of at most this many bytes are cached.
+pub(crate) const MAX_PIECE: usize = 15;
+/// Pieces of at most this many ids are cached.
+const MAX_IDS: usize = 3;
+
+/// Two entries of 32 bytes: the key in two words (the piece, padded with zeros, its length in the last byte), then up
+/// to three ids and their number. One bucket is one cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Bucket([[u64; 4]; 2]);
+
+const SMALL: usize = 1 << 10;
+const LARGE: usize = 1 << 15;
+
+/// Short pieces and their ids: two-way, the newer entry first. It begins with 64 KiB and grows once to 2 MiB when
+/// a text turns out to be long.
+#[derive(Debug)]
+pub(crate) struct PieceCache {
+    buckets: Vec<Bucket>,
+    inserted: usize,
+}
+
+/// The key of a piece.
+pub(crate) type Key = [u64; 2];
+
+/// The key of `text[start..end]`, which has 1 to [`MAX_PIECE`] bytes.
+#[inline(always)]
+pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
+    let len = end - start;
+    let tag = (len as u64) << 56;
+    let (a, b) = if start + 16 <= text.len() {
+        (hash::load8(text, start), hash::load8(text, start + 8))
+    } else {
+        let mut padded = [0; 16];
+        padded[..len].copy_from_slice(&text[start..end]);
+        (hash::load8(&padded, 0), hash::load8(&padded, 8))
+    };
+    if len <= 8 {
+        [a & (u64::MAX >> (64 - 8 * len)), tag]
+    } else {
+        [a, (b & (u64::MAX >> (128 - 8 * len))) | tag]
+    }
+}
+
+impl Default for PieceCache {
+    fn default() -> Self {
+        Self { buckets: Vec::new(), inserted: 0 }
+    }
+}
+
+impl PieceCache {
+    #[inline(always)]
+    fn bucket(&self, key: Key) -> usize {
+        hash::words(key[0], key[1]) as usize & (self.buckets.len() - 1)
+    }
+
+    /// The ids of a piece.
+    #[inline(always)]
+    pub(crate) fn get(&self, key: Key) -> Option<([u32; MAX_IDS], usize)> {
+        if self.buckets.is_empty() {
+            return None;
+        }
+        let Bucket(entries) = &self.buckets[self.bucket(key)];
+        for entry in entries {
+            if entry[0] == key[0] && entry[1] == key[1] {
+                return Some(([entry[2] as u32, (entry[2] >> 32) as u32, entry[3] as u32], (entry[3] >> 32) as usize));
+            }
+        }
+        None
+    }
+
+    /// Remembers a piece; the older entry of its bucket goes.
+    pub(crate) fn insert(&mut self, key: Key, ids: &[u32]) {
+        if ids.len() > MAX_IDS {
+            return;
+        }
+        self.inserted += 1;
+        if self.buckets.is_empty() {
+            self.buckets = vec![Bucket([[0; 4]; 2]); SMALL];
+        } else if self.buckets.len() == SMALL && self.inserted > 2 * SMALL {
+            let old = std::mem::replace(&mut self.buckets, vec![Bucket([[0; 4]; 2]); LARGE]);
+            for entry in old.iter().flat_map(|b| b.0.iter().rev()).filter(|e| e[1] != 0) {
+                let at = self.bucket([entry[0], entry[1]]);
+                self.buckets[at].0[1] = self.buckets[at].0[0];
+                self.buckets[at].0[0] = *entry;
+            }
+        }
+        let id = |i: usize| u64::from(ids.get(i).copied().unwrap_or(0));
+        let entry = [key[0], key[1], id(0) | id(1) << 32, id(2) | (ids.len() as u64) << 32];
+        let at = self.bucket(key);
+        let bucket = &mut self.buckets[at].0;
+        bucket[1] = bucket[0];
+        bucket[0] = entry;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_exactly_when_pieces_differ() {
+        let text = b"\0\0abcabcabc\0\0abcdefghijklmnopqrstuvwxyz\0";
+        let mut seen = std::collections::HashMap::new();
+        for start in 0..text.len() {
+            for end in start + 1..=(start + MAX_PIECE).min(text.len()) {
+                let piece = text[start..end].to_vec();
+                let k = key(text, start, end);
+                assert_eq!(seen.entry(k).or_insert_with(|| piece.clone()), &piece);
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_returns_is_what_was_put_in() {
+        let mut cache = PieceCache::default();
+        for i in 0..200_000u32 {
+            let piece = i.to_le_bytes();
+            let k = key(&piece, 0, 4);
+            let ids = [i, i + 1, i + 2];
+            cache.insert(k, &ids[..1 + i as usize % 3]);
+            assert_eq!(cache.get(k).map(|(ids, n)| ids[..n].to_vec()), Some(ids[..1 + i as usize % 3].to_vec()));
+        }
+        for i in 0..200_000u32 {
+            let piece = i.to_le_bytes();
+            if let Some((ids, n)) = cache.get(key(&piece, 0, 4)) {
+                assert_eq!(ids[..n], [i, i + 1, i + 2][..1 + i as usize % 3]);
+            }
+        }
+        assert!(cache.buckets.len() * size_of::<Bucket>() <= 2 << 20);
+    }
+}

@@ -1,0 +1,205 @@
+//! The merge loop: from single symbols to tokens.
+//!
+//! At every step the pair with the smallest rank becomes one symbol, the leftmost one among equals, until no pair has
+//! a merge. Two forms with the same result: up to [`SHORT`] symbols a scan over an array, which stays in two cache
+//! lines of code and data; above, a heap over a linked list, which takes `O(n log n)`.
+
+use super::rules::{Merge, Rules};
+use crate::rng::Rng;
+use crate::vocab::NONE;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Up to this number of symbols the quadratic scan is faster than the heap.
+const SHORT: usize = 96;
+
+/// A symbol of the piece being merged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Symbol {
+    /// Where it starts in the piece; it ends where the next one starts.
+    pub start: u32,
+    /// Its token, [`NONE`] for text that is no token by itself.
+    pub id: u32,
+    /// The merge with its right neighbour.
+    merge: Merge,
+}
+
+impl Symbol {
+    pub(crate) fn new(start: usize, id: u32) -> Self {
+        Self { start: start as u32, id, merge: Merge::NONE }
+    }
+}
+
+/// Buffers of the merge loop, kept between pieces.
+#[derive(Debug, Default)]
+pub(crate) struct MergeBuffers {
+    /// The symbols, without the end mark: the caller fills them, [`run`] leaves the tokens in them.
+    pub symbols: Vec<Symbol>,
+    links: Vec<(u32, u32)>,
+    heap: BinaryHeap<Reverse<u64>>,
+    skipped: Vec<u64>,
+}
+
+/// Merges `buffers.symbols`, which cover `text`, in place.
+#[inline]
+pub(crate) fn run<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers) {
+    if buffers.symbols.len() <= SHORT {
+        scan(rules, text, &mut buffers.symbols);
+    } else {
+        heap(rules, text, buffers, None);
+    }
+}
+
+/// [`run`] with BPE dropout (Provilkov et al. 2020, <https://arxiv.org/abs/1910.13267>): at every step each candidate
+/// merge is left out with probability `dropout`.
+pub(crate) fn run_dropout<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers, dropout: f32, rng: &mut Rng) {
+    heap(rules, text, buffers, Some((dropout, rng)));
+}
+
+fn scan<R: Rules>(rules: &R, text: &[u8], symbols: &mut Vec<Symbol>) {
+    let end_of = |symbols: &[Symbol], i: usize| symbols.get(i).map_or(text.len(), |s| s.start as usize);
+    for i in 0..symbols.len().saturating_sub(1) {
+        let (left, right) = (symbols[i], symbols[i + 1]);
+        symbols[i].merge = rules.merge(left.id, right.id, &text[left.start as usize..end_of(symbols, i + 2)]);
+    }
+    while symbols.len() > 1 {
+        let mut best = 0;
+        let mut rank = NONE;
+        for (i, symbol) in symbols.iter().enumerate() {
+            if symbol.merge.rank < rank {
+                rank = symbol.merge.rank;
+                best = i;
+            }
+        }
+        if rank == NONE {
+            return;
+        }
+        symbols[best].id = symbols[best].merge.id;
+        symbols.remove(best + 1);
+        let pair = |symbols: &[Symbol], i: usize| match symbols.get(i + 1) {
+            Some(right) => {
+                let left = symbols[i];
+                rules.merge(left.id, right.id, &text[left.start as usize..end_of(symbols, i + 2)])
+            }
+            None => Merge::NONE,
+        };
+        symbols[best].merge = pair(symbols, best);
+        if best > 0 {
+            symbols[best - 1].merge = pair(symbols, best - 1);
+        }
+    }
+}
+
+fn heap<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers, mut dropout: Option<(f32, &mut Rng)>) {
+    let MergeBuffers { symbols, links, heap, skipped } = buffers;
+    let n = symbols.len();
+    if n < 2 {
+        return;
+    }
+    // (previous, next); the end of the list is `n`, and a symbol that was merged away points to itself.
+    links.clear();
+    links.extend((0..n as u32).map(|i| (i.wrapping_sub(1), i + 1)));
+    heap.clear();
+    skipped.clear();
+    let key = |rank: u32, at: usize| u64::from(rank) << 32 | at as u64;
+    let start_of = |symbols: &[Symbol], i: usize| if i < n { symbols[i].start as usize } else { text.len() };
+    let pair = |symbols: &[Symbol], links: &[(u32, u32)], i: usize| {
+        let right = links[i].1 as usize;
+        if right == n {
+            return Merge::NONE;
+        }
+        let end = start_of(symbols, links[right].1 as usize);
+        rules.merge(symbols[i].id, symbols[right].id, &text[symbols[i].start as usize..end])
+    };
+    let mut first: Vec<Reverse<u64>> = std::mem::take(heap).into_vec();
+    for i in 0..n {
+        let merge = pair(symbols, links, i);
+        symbols[i].merge = merge;
+        if merge.rank != NONE {
+            first.push(Reverse(key(merge.rank, i)));
+        }
+    }
+    *heap = BinaryHeap::from(first);
+    while let Some(Reverse(top)) = heap.pop() {
+        let at = (top & u64::from(u32::MAX)) as usize;
+        // An entry that is out of date: the symbol is gone, or it has another neighbour by now.
+        if links[at].1 as usize == at || symbols[at].merge.rank != (top >> 32) as u32 {
+            continue;
+        }
+        if let Some((p, rng)) = &mut dropout {
+            if rng.unit() < *p {
+                skipped.push(top);
+                continue;
+            }
+            heap.extend(skipped.drain(..).map(Reverse));
+        }
+        let gone = links[at].1 as usize;
+        let after = links[gone].1;
+        links[at].1 = after;
+        links[gone].1 = gone as u32;
+        if (after as usize) < n {
+            links[after as usize].0 = at as u32;
+        }
+        symbols[at].id = symbols[at].merge.id;
+        let before = links[at].0;
+        for i in [Some(at), (before != u32::MAX).then_some(before as usize)].into_iter().flatten() {
+            let merge = pair(symbols, links, i);
+            symbols[i].merge = merge;
+            if merge.rank != NONE {
+                heap.push(Reverse(key(merge.rank, i)));
+            }
+        }
+    }
+    let mut kept = 0;
+    for i in 0..n {
+        if links[i].1 as usize != i {
+            symbols[kept] = symbols[i];
+            kept += 1;
+        }
+    }
+    symbols.truncate(kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rules over small numbers, with many equal neighbours and ranks that repeat.
+    struct Toy;
+    impl Rules for Toy {
+        fn merge(&self, left: u32, right: u32, text: &[u8]) -> Merge {
+            let h = (left.wrapping_mul(31) ^ right.wrapping_mul(17)) % 11;
+            if h < 6 && text.len() < 9 { Merge { rank: h * 100 + text.len() as u32, id: left * 7 + right + 3 } } else { Merge::NONE }
+        }
+    }
+
+    #[test]
+    fn the_heap_gives_what_the_scan_gives() {
+        let mut rng = Rng::new(5);
+        for round in 0..400 {
+            let n = 1 + round % 70;
+            let text: Vec<u8> = (0..n).map(|_| (rng.next_u64() % 4) as u8).collect();
+            let symbols: Vec<Symbol> = text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))).collect();
+            let mut a = MergeBuffers { symbols: symbols.clone(), ..Default::default() };
+            let mut b = MergeBuffers { symbols, ..Default::default() };
+            scan(&Toy, &text, &mut a.symbols);
+            heap(&Toy, &text, &mut b, None);
+            let view = |m: &MergeBuffers| m.symbols.iter().map(|s| (s.start, s.id)).collect::<Vec<_>>();
+            assert_eq!(view(&a), view(&b), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn dropout_of_one_merges_nothing_and_of_zero_everything() {
+        let text = [0u8, 1, 2, 3, 0, 1, 2, 3];
+        let symbols: Vec<Symbol> = text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))).collect();
+        let mut none = MergeBuffers { symbols: symbols.clone(), ..Default::default() };
+        run_dropout(&Toy, &text, &mut none, 1.0, &mut Rng::new(1));
+        assert_eq!(none.symbols.len(), text.len());
+        let mut all = MergeBuffers { symbols: symbols.clone(), ..Default::default() };
+        run_dropout(&Toy, &text, &mut all, 0.0, &mut Rng::new(1));
+        let mut plain = MergeBuffers { symbols, ..Default::default() };
+        run(&Toy, &text, &mut plain);
+        assert_eq!(all.symbols.len(), plain.symbols.len());
+    }
+}

@@ -1,0 +1,431 @@
+//! Byte-pair encoding (Sennrich et al. 2016, <https://arxiv.org/abs/1508.07909>), over bytes or over characters.
+//!
+//! - [`rules`]: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
+//! - [`merge`]: the merge loop
+//! - [`cache`]: short pieces and their ids
+
+pub(crate) mod cache;
+pub(crate) mod merge;
+pub(crate) mod rules;
+
+use super::{Scratch, Sink};
+use crate::error::{Error, Result, excerpt};
+use crate::vocab::{NONE, Vocab};
+use cache::MAX_PIECE;
+use merge::Symbol;
+pub use rules::MergeRule;
+use rules::{Below, Concat, ConcatRules, PairRules, Rules};
+
+/// What becomes of text for which the vocabulary has no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// [`Error::NoToken`].
+    Refuse,
+    /// It is left out, as Hugging Face's BPE does when `unk_token` is null.
+    Drop,
+    /// This id stands for it; neighbours become one token when `fuse` is set.
+    Token {
+        /// The unknown token.
+        id: u32,
+        /// One token for a run of unknown characters.
+        fuse: bool,
+    },
+}
+
+/// What merging starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alphabet {
+    /// Bytes: GPT-2, tiktoken.
+    Bytes,
+    /// Unicode characters: SentencePiece and the original BPE.
+    Chars,
+}
+
+#[derive(Clone, Debug)]
+enum RuleSet {
+    Pairs(PairRules),
+    Concat(ConcatRules),
+}
+
+/// A BPE model: vocabulary, merges, and what happens around them.
+#[derive(Clone, Debug)]
+pub struct Bpe {
+    vocab: Vocab,
+    rules: RuleSet,
+    alphabet: Alphabet,
+    unknown: Unknown,
+    /// Single-byte tokens; of the alphabet itself, or `<0x..>` tokens when `byte_fallback` is set.
+    bytes: Box<[u32; 256]>,
+    byte_fallback: bool,
+    /// A piece that is a token is that token, whatever the merges say.
+    whole_first: bool,
+    prefix: String,
+    suffix: String,
+    /// `▁` starts a word: no token continues across it, so a text can be cut there without changing the result.
+    cut_at_marker: bool,
+    /// Pieces that may be formed on the way but are not given out (SentencePiece's UNUSED): what they are made of.
+    unused: crate::hash::FastMap<u32, Vec<u32>>,
+}
+
+/// SentencePiece's mark for a space, U+2581.
+pub(crate) const MARKER: &str = "\u{2581}";
+
+/// Settings of a [`Bpe`] beside its vocabulary and merges.
+#[derive(Clone, Debug)]
+pub struct BpeConfig {
+    /// What merging starts from.
+    pub alphabet: Alphabet,
+    /// What becomes of text without a token.
+    pub unknown: Unknown,
+    /// Text without a token becomes `<0x..>` tokens, one for each byte.
+    pub byte_fallback: bool,
+    /// A piece that is a token is that token, whatever the merges say (`ignore_merges`).
+    pub whole_first: bool,
+    /// Put before every symbol of a piece but the first (`continuing_subword_prefix`).
+    pub prefix: String,
+    /// Put after the last symbol of a piece (`end_of_word_suffix`).
+    pub suffix: String,
+}
+
+impl Default for BpeConfig {
+    fn default() -> Self {
+        Self {
+            alphabet: Alphabet::Bytes,
+            unknown: Unknown::Refuse,
+            byte_fallback: false,
+            whole_first: false,
+            prefix: String::new(),
+            suffix: String::new(),
+        }
+    }
+}
+
+impl Bpe {
+    /// A model with an explicit list of merges, in order of rank.
+    pub fn from_merges(vocab: Vocab, merges: Vec<MergeRule>, config: BpeConfig) -> Self {
+        let bytes = single_bytes(&vocab);
+        let plain = config.prefix.is_empty() && config.suffix.is_empty() && config.alphabet == Alphabet::Bytes;
+        let rules = PairRules::new(merges, plain.then_some(&bytes));
+        Self::build(vocab, RuleSet::Pairs(rules), bytes, config)
+    }
+
+    /// A byte-level model whose ranks are its ids, as in `.tiktoken` files: any two neighbours that are a token
+    /// together may merge.
+    pub fn from_ranks(vocab: Vocab) -> Self {
+        let bytes = single_bytes(&vocab);
+        let rules = RuleSet::Concat(ConcatRules::by_id(&vocab));
+        Self::build(vocab, rules, bytes, BpeConfig { whole_first: true, ..BpeConfig::default() })
+    }
+
+    /// A model over characters whose merges are ordered by the score of the token they make, as SentencePiece's. An
+    /// id without a score never results from a merge; ids in `unused` may, but are given out as their parts.
+    ///
+    /// # Errors
+    /// When a score is not a number.
+    pub fn from_scores(
+        vocab: Vocab,
+        scores: &[Option<f32>],
+        unused: &[u32],
+        unknown: Unknown,
+        byte_fallback: bool,
+        format: &'static str,
+    ) -> Result<Self> {
+        let bytes = single_bytes(&vocab);
+        let rules = RuleSet::Concat(ConcatRules::by_score(&vocab, scores, format)?);
+        let config = BpeConfig { alphabet: Alphabet::Chars, unknown, byte_fallback, ..BpeConfig::default() };
+        let mut model = Self::build(vocab, rules, bytes, config);
+        for &id in unused {
+            let parts = model.parts(id);
+            model.unused.insert(id, parts);
+        }
+        Ok(model)
+    }
+
+    fn build(vocab: Vocab, rules: RuleSet, bytes: Box<[u32; 256]>, config: BpeConfig) -> Self {
+        let BpeConfig { alphabet, unknown, byte_fallback, whole_first, prefix, suffix } = config;
+        let bytes = if byte_fallback { fallback_bytes(&vocab) } else { bytes };
+        let mark = MARKER.as_bytes();
+        // A token with the marker after something else would join two words.
+        let crosses = |token: &[u8]| {
+            (1..token.len().saturating_sub(2)).any(|i| token[i..].starts_with(mark) && !token[..i].ends_with(mark))
+        };
+        let cut_at_marker = alphabet == Alphabet::Chars
+            && prefix.is_empty()
+            && suffix.is_empty()
+            && !whole_first
+            && vocab.id(mark).is_some()
+            && !vocab.iter().any(|(_, token)| crosses(token));
+        let unused = crate::hash::FastMap::default();
+        Self { vocab, rules, alphabet, unknown, bytes, byte_fallback, whole_first, prefix, suffix, cut_at_marker, unused }
+    }
+
+    /// Byte strings and ids.
+    pub fn vocab(&self) -> &Vocab {
+        &self.vocab
+    }
+
+    /// What merging starts from.
+    pub fn alphabet(&self) -> Alphabet {
+        self.alphabet
+    }
+
+    /// The settings beside vocabulary and merges.
+    pub fn config(&self) -> BpeConfig {
+        BpeConfig {
+            alphabet: self.alphabet,
+            unknown: self.unknown,
+            byte_fallback: self.byte_fallback,
+            whole_first: self.whole_first,
+            prefix: self.prefix.clone(),
+            suffix: self.suffix.clone(),
+        }
+    }
+
+    /// The merges in order of rank. For a model made from ranks or scores they are worked out: each token is split
+    /// into the two tokens that the merges below its own rank leave.
+    pub fn merges(&self) -> Vec<MergeRule> {
+        let rules = match &self.rules {
+            RuleSet::Pairs(rules) => return rules.list.clone(),
+            RuleSet::Concat(rules) => rules,
+        };
+        let mut ranked: Vec<(u32, MergeRule)> = Vec::new();
+        for (id, token) in self.vocab.iter() {
+            if self.vocab.id(token) != Some(id) || rules.rank(id) == NONE {
+                continue;
+            }
+            if let [left, right] = self.parts(id)[..]
+                && left != NONE
+                && right != NONE
+            {
+                ranked.push((rules.rank(id), MergeRule { left, right, id }));
+            }
+        }
+        ranked.sort_by_key(|(rank, rule)| (*rank, rule.id));
+        ranked.into_iter().map(|(_, rule)| rule).collect()
+    }
+
+    /// The tokens that the merges below a token's own rank make of its bytes.
+    fn parts(&self, id: u32) -> Vec<u32> {
+        let Some(token) = self.vocab.bytes(id) else { return Vec::new() };
+        let mut scratch = Scratch::default();
+        self.fill_symbols(token, &mut scratch.merge.symbols);
+        match &self.rules {
+            RuleSet::Pairs(rules) => merge::run(rules, token, &mut scratch.merge),
+            RuleSet::Concat(rules) => {
+                let below = Below { rules: &Concat { rules, vocab: &self.vocab }, rank: rules.rank(id) };
+                merge::run(&below, token, &mut scratch.merge);
+            }
+        }
+        scratch.merge.symbols.iter().map(|s| s.id).collect()
+    }
+
+    /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
+    #[inline]
+    pub(crate) fn encode_piece<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        if !self.cut_at_marker {
+            return self.encode_word(text, start, end, scratch, sink);
+        }
+        let mark = MARKER.as_bytes();
+        let mut from = start;
+        let mut at = start;
+        while at < end {
+            let in_mark = text[at..end].starts_with(mark);
+            if in_mark && at > from && !text[from..at].ends_with(mark) {
+                self.encode_word(text, from, at, scratch, sink)?;
+                from = at;
+                if sink.full() {
+                    return Ok(());
+                }
+            }
+            at += if in_mark { mark.len() } else { 1 };
+        }
+        self.encode_word(text, from, end, scratch, sink)
+    }
+
+    #[inline]
+    fn encode_word<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let len = end - start;
+        if len == 0 {
+            return Ok(());
+        }
+        let cached = len <= MAX_PIECE && !S::RANGES && scratch.dropout.is_none();
+        if !cached {
+            return self.encode_uncached(text, start, end, scratch, sink);
+        }
+        let key = cache::key(text, start, end);
+        if let Some((ids, n)) = scratch.cache.get(key) {
+            sink.ids(&ids[..n]);
+            return Ok(());
+        }
+        let mut ids = std::mem::take(&mut scratch.ids);
+        ids.clear();
+        let done = self.encode_uncached(text, start, end, scratch, &mut ids);
+        if done.is_ok() {
+            scratch.cache.insert(key, &ids);
+            sink.ids(&ids);
+        }
+        scratch.ids = ids;
+        done
+    }
+
+    #[inline(never)]
+    fn encode_uncached<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let piece = &text[start..end];
+        if self.whole_first
+            && scratch.dropout.is_none()
+            && let Some(id) = self.whole(piece)
+        {
+            sink.token(id, start, end);
+            return Ok(());
+        }
+        self.fill_symbols(piece, &mut scratch.merge.symbols);
+        match &self.rules {
+            RuleSet::Pairs(rules) => Self::merge(rules, piece, scratch),
+            RuleSet::Concat(rules) => Self::merge(&Concat { rules, vocab: &self.vocab }, piece, scratch),
+        }
+        self.emit(piece, start, &scratch.merge.symbols, sink)
+    }
+
+    fn merge<R: Rules>(rules: &R, piece: &[u8], scratch: &mut Scratch) {
+        match &mut scratch.dropout {
+            None => merge::run(rules, piece, &mut scratch.merge),
+            Some((p, rng)) => merge::run_dropout(rules, piece, &mut scratch.merge, *p, rng),
+        }
+    }
+
+    fn whole(&self, piece: &[u8]) -> Option<u32> {
+        if self.suffix.is_empty() { self.vocab.id(piece) } else { self.vocab.id(&[piece, self.suffix.as_bytes()].concat()) }
+    }
+
+    fn fill_symbols(&self, piece: &[u8], symbols: &mut Vec<Symbol>) {
+        symbols.clear();
+        let affixes = !self.prefix.is_empty() || !self.suffix.is_empty();
+        match self.alphabet {
+            Alphabet::Bytes if !affixes => {
+                symbols.extend(piece.iter().enumerate().map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])));
+            }
+            _ => {
+                let mut at = 0;
+                while at < piece.len() {
+                    let len = match self.alphabet {
+                        Alphabet::Bytes => 1,
+                        Alphabet::Chars => char_len(piece[at]).min(piece.len() - at),
+                    };
+                    let unit = &piece[at..at + len];
+                    let id = if affixes {
+                        let before = if at > 0 { self.prefix.as_bytes() } else { b"" };
+                        let after = if at + len == piece.len() { self.suffix.as_bytes() } else { b"" };
+                        self.vocab.id(&[before, unit, after].concat())
+                    } else {
+                        self.vocab.id(unit)
+                    };
+                    symbols.push(Symbol::new(at, id.unwrap_or(NONE)));
+                    at += len;
+                }
+            }
+        }
+    }
+
+    fn emit<S: Sink>(&self, piece: &[u8], offset: usize, symbols: &[Symbol], sink: &mut S) -> Result<()> {
+        let mut run_of_unknown: Option<usize> = None;
+        for (i, symbol) in symbols.iter().enumerate() {
+            let from = symbol.start as usize;
+            let to = symbols.get(i + 1).map_or(piece.len(), |s| s.start as usize);
+            let fallback = |b: &u8| self.bytes[usize::from(*b)];
+            let known = symbol.id != NONE
+                || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
+            if known && let Some(start) = run_of_unknown.take() {
+                self.unknown(piece, start, from, offset, sink)?;
+            }
+            if symbol.id != NONE {
+                match self.unused.get(&symbol.id) {
+                    None => sink.token(symbol.id, offset + from, offset + to),
+                    Some(parts) => self.emit_parts(parts, offset + from, offset + to, sink),
+                }
+            } else if known {
+                for (k, b) in piece[from..to].iter().enumerate() {
+                    sink.token(fallback(b), offset + from + k, offset + from + k + 1);
+                }
+            } else if matches!(self.unknown, Unknown::Token { fuse: true, .. }) {
+                run_of_unknown.get_or_insert(from);
+            } else {
+                self.unknown(piece, from, to, offset, sink)?;
+            }
+        }
+        match run_of_unknown {
+            Some(start) => self.unknown(piece, start, piece.len(), offset, sink),
+            None => Ok(()),
+        }
+    }
+
+    fn emit_parts<S: Sink>(&self, parts: &[u32], start: usize, end: usize, sink: &mut S) {
+        let mut at = start;
+        for &part in parts.iter().filter(|&&p| p != NONE) {
+            let to = (at + self.vocab.token_len(part)).min(end);
+            match self.unused.get(&part) {
+                None => sink.token(part, at, to),
+                Some(inner) => self.emit_parts(inner, at, to, sink),
+            }
+            at = to;
+        }
+    }
+
+    fn unknown<S: Sink>(&self, piece: &[u8], from: usize, to: usize, offset: usize, sink: &mut S) -> Result<()> {
+        match self.unknown {
+            Unknown::Token { id, .. } => sink.token(id, offset + from, offset + to),
+            Unknown::Drop => {}
+            Unknown::Refuse => {
+                let text = excerpt(&String::from_utf8_lossy(&piece[from..to]));
+                return Err(Error::NoToken { text, offset: offset + from });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Length of the UTF-8 character that starts with this byte; 1 for a byte that starts none.
+fn char_len(lead: u8) -> usize {
+    match lead {
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf7 => 4,
+        _ => 1,
+    }
+}
+
+fn single_bytes(vocab: &Vocab) -> Box<[u32; 256]> {
+    let mut ids = Box::new([NONE; 256]);
+    for b in 0..=255u8 {
+        ids[usize::from(b)] = vocab.id(&[b]).unwrap_or(NONE);
+    }
+    ids
+}
+
+pub(crate) fn fallback_bytes(vocab: &Vocab) -> Box<[u32; 256]> {
+    let mut ids = Box::new([NONE; 256]);
+    for b in 0..=255u8 {
+        ids[usize::from(b)] = vocab.id(format!("<0x{b:02X}>").as_bytes()).unwrap_or(NONE);
+    }
+    ids
+}

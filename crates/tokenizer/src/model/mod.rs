@@ -1,0 +1,98 @@
+//! Models: from a piece of text to ids.
+//!
+//! - [`bpe`]: byte-pair encoding over bytes or characters
+//! - [`unigram`]: the most probable segmentation under a unigram language model
+//! - [`wordpiece`]: longest match first
+//! - [`units`]: characters and bytes
+//! - [`sink`]: where the ids go
+
+pub mod bpe;
+pub(crate) mod sink;
+pub mod unigram;
+pub mod units;
+pub mod wordpiece;
+
+use crate::error::Result;
+use crate::rng::Rng;
+use crate::vocab::Vocab;
+pub use bpe::Bpe;
+pub(crate) use sink::Sink;
+pub use unigram::Unigram;
+pub use units::{Bytes, Chars};
+pub use wordpiece::WordPiece;
+
+/// The model of a tokenizer.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Model {
+    /// Byte-pair encoding.
+    Bpe(Bpe),
+    /// Unigram language model.
+    Unigram(Unigram),
+    /// WordPiece.
+    WordPiece(WordPiece),
+    /// One token for each character.
+    Chars(Chars),
+    /// One token for each byte.
+    Bytes(Bytes),
+}
+
+/// Working memory of an encoder, kept between calls.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub merge: bpe::merge::MergeBuffers,
+    pub cache: bpe::cache::PieceCache,
+    pub ids: Vec<u32>,
+    pub lattice: unigram::Lattice,
+    /// Pieces of a pre-tokenizer with several steps.
+    pub pieces: Vec<(u32, u32)>,
+    pub spare: Vec<(u32, u32)>,
+    /// Set for a call that samples: probability of leaving out a merge.
+    pub dropout: Option<(f32, Rng)>,
+    /// Set for a call that samples: inverse temperature of the segmentation.
+    pub alpha: Option<(f32, Rng)>,
+}
+
+impl Model {
+    /// Byte strings and ids of the model itself; special and added tokens are beside it.
+    pub fn vocab(&self) -> &Vocab {
+        match self {
+            Self::Bpe(m) => m.vocab(),
+            Self::Unigram(m) => m.vocab(),
+            Self::WordPiece(m) => m.vocab(),
+            Self::Chars(m) => m.vocab(),
+            Self::Bytes(m) => m.vocab(),
+        }
+    }
+
+    /// True when tokens are raw bytes, so that any byte string can be encoded and decoding is concatenation.
+    pub fn is_byte_level(&self) -> bool {
+        match self {
+            Self::Bpe(m) => m.alphabet() == bpe::Alphabet::Bytes,
+            Self::Bytes(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Encodes `text[start..end]`, a piece that no token may cross.
+    #[inline]
+    pub(crate) fn encode_piece<S: Sink>(
+        &self,
+        text: &str,
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        match self {
+            Self::Bpe(m) => m.encode_piece(text.as_bytes(), start, end, scratch, sink),
+            Self::Unigram(m) => m.encode_piece(text, start, end, scratch, sink),
+            Self::WordPiece(m) => m.encode_piece(text, start, end, sink),
+            Self::Chars(m) => m.encode_piece(text, start, end, sink),
+            Self::Bytes(m) => {
+                m.encode_piece(text.as_bytes(), start, end, sink);
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Training: vocabularies from text.
+//!
+//! - [`bpe`]: byte-pair encoding over bytes or characters
+//! - [`wordpiece`]: WordPiece
+//! - [`words`]: the pieces of a text and how often each occurs, counted on several threads
+//! - [`merges`]: learning merges from counted pieces
+
+pub mod bpe;
+mod merges;
+mod words;
+pub mod wordpiece;
+
+pub use bpe::{BpeTrainer, TieBreak};
+pub use wordpiece::WordPieceTrainer;
+
+/// How far a training is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// Texts are being read.
+    Reading {
+        /// Bytes so far.
+        bytes: u64,
+    },
+    /// Tokens are being learnt.
+    Learning {
+        /// Tokens so far.
+        tokens: usize,
+        /// Tokens wanted.
+        of: usize,
+    },
+}

@@ -1,0 +1,182 @@
+//! The vocabulary: byte strings by id, ids by byte string.
+
+use crate::error::{Error, Result};
+use crate::hash;
+
+/// No token; also the largest id is below it.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Byte strings by id and ids by byte string.
+///
+/// All strings lie in one block; a lookup touches one 8-byte slot (32 bits of hash, 32 bits of id) and, when these
+/// bits agree, the string itself.
+#[derive(Clone, Debug, Default)]
+pub struct Vocab {
+    blob: Vec<u8>,
+    /// Start and end in `blob`; `(NONE, 0)` marks an id without a token.
+    spans: Vec<(u32, u32)>,
+    slots: Vec<u64>,
+    len: usize,
+    longest: usize,
+}
+
+impl Vocab {
+    /// Builds a vocabulary from `(id, bytes)` pairs in any order. Ids may have holes.
+    ///
+    /// # Errors
+    /// When two entries share an id, or an id is far beyond the number of entries (a file of a few bytes must not ask
+    /// for gigabytes), or the strings exceed 4 GiB. Two ids may share a string: the first one in the list is found by it.
+    pub fn new<B: AsRef<[u8]>>(format: &'static str, entries: impl IntoIterator<Item = (u32, B)>) -> Result<Self> {
+        let entries: Vec<(u32, B)> = entries.into_iter().collect();
+        let max_id = entries.iter().map(|e| e.0).max().map_or(0, |m| m as usize + 1);
+        let limit = entries.len() * 16 + (1 << 20);
+        if max_id > limit {
+            return Err(Error::malformed(
+                format,
+                format!("id {} in a vocabulary of {} tokens; at most {limit} is accepted", max_id - 1, entries.len()),
+            ));
+        }
+        let total: usize = entries.iter().map(|e| e.1.as_ref().len()).sum();
+        if total >= NONE as usize {
+            return Err(Error::malformed(format, format!("the tokens have {total} bytes; 4 GiB is the limit")));
+        }
+        let mut vocab = Self {
+            blob: Vec::with_capacity(total),
+            spans: vec![(NONE, 0); max_id],
+            slots: vec![0; (entries.len() * 2).next_power_of_two().max(16)],
+            len: entries.len(),
+            longest: 0,
+        };
+        for (id, token) in &entries {
+            let token = token.as_ref();
+            let span = &mut vocab.spans[*id as usize];
+            if span.0 != NONE {
+                let first = String::from_utf8_lossy(&vocab.blob[span.0 as usize..span.1 as usize]).into_owned();
+                return Err(Error::malformed(
+                    format,
+                    format!("id {id} belongs to {first:?} and to {:?}", String::from_utf8_lossy(token)),
+                ));
+            }
+            let start = vocab.blob.len() as u32;
+            vocab.blob.extend_from_slice(token);
+            *span = (start, vocab.blob.len() as u32);
+            vocab.longest = vocab.longest.max(token.len());
+            vocab.insert(*id);
+        }
+        Ok(vocab)
+    }
+
+    fn insert(&mut self, id: u32) {
+        let (start, end) = self.spans[id as usize];
+        let token = &self.blob[start as usize..end as usize];
+        let h = hash::bytes(token);
+        let mask = self.slots.len() - 1;
+        let mut at = h as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                self.slots[at] = (h & !0xffff_ffff) | u64::from(id + 1);
+                return;
+            }
+            if (slot ^ h) >> 32 == 0 && self.bytes((slot as u32) - 1) == Some(token) {
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// The id of a byte string.
+    #[inline]
+    pub fn id(&self, token: &[u8]) -> Option<u32> {
+        if token.len() > self.longest || self.slots.is_empty() {
+            return None;
+        }
+        let h = hash::bytes(token);
+        let mask = self.slots.len() - 1;
+        let mut at = h as usize & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot == 0 {
+                return None;
+            }
+            if (slot ^ h) >> 32 == 0 {
+                let id = slot as u32 - 1;
+                let (start, end) = self.spans[id as usize];
+                if &self.blob[start as usize..end as usize] == token {
+                    return Some(id);
+                }
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// The bytes of an id; `None` for an id outside the vocabulary and for a hole in it.
+    #[inline]
+    pub fn bytes(&self, id: u32) -> Option<&[u8]> {
+        let &(start, end) = self.spans.get(id as usize)?;
+        self.blob.get(start as usize..end as usize)
+    }
+
+    /// Length in bytes of a token that is known to exist; 0 for one that does not.
+    #[inline]
+    pub(crate) fn token_len(&self, id: u32) -> usize {
+        self.bytes(id).map_or(0, <[u8]>::len)
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True without tokens.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// One more than the largest id; equals [`Vocab::len`] when ids have no holes.
+    pub fn id_bound(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Length in bytes of the longest token.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// Ids and bytes, in order of id.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        (0..self.spans.len() as u32).filter_map(|id| self.bytes(id).map(|b| (id, b)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_every_token_of_every_length_and_no_other() {
+        let tokens: Vec<Vec<u8>> = (0..300usize).map(|i| (0..i % 40).map(|k| (i * 7 + k) as u8).collect()).collect();
+        let mut unique = tokens.clone();
+        unique.sort();
+        unique.dedup();
+        let vocab = Vocab::new("test", unique.iter().enumerate().map(|(i, t)| (i as u32 * 2, t))).unwrap();
+        for (i, token) in unique.iter().enumerate() {
+            assert_eq!(vocab.id(token), Some(i as u32 * 2));
+            assert_eq!(vocab.bytes(i as u32 * 2), Some(&token[..]));
+            assert_eq!(vocab.bytes(i as u32 * 2 + 1), None);
+            let mut other = token.clone();
+            other.push(1);
+            if !unique.contains(&other) {
+                assert_eq!(vocab.id(&other), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_huge_id_and_a_repeated_id_are_refused() {
+        let huge = Vocab::new("test", [(4_000_000_000, "a")]).unwrap_err().to_string();
+        assert!(huge.contains("4000000000"), "{huge}");
+        let twice = Vocab::new("test", [(1, "a"), (1, "b")]).unwrap_err().to_string();
+        assert!(twice.contains("\"a\"") && twice.contains("\"b\""), "{twice}");
+    }
+}
