@@ -11,7 +11,7 @@
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`pooling`] | maxima and means over windows of images |
-//! | [`norm`] | normalisation over channels of images |
+//! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
@@ -20,11 +20,11 @@
 
 pub mod binary;
 pub mod gemm;
+pub mod image_norm;
 pub mod isa;
 mod lanes;
 pub mod norm;
 pub mod pooling;
-pub mod norm;
 pub mod real;
 pub mod reduce;
 mod rows;

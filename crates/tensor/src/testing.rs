@@ -315,3 +315,13 @@ pub(crate) fn between(low: f64, high: f64, shape: impl Into<Shape>, seed: u64) -
         shape,
     )
 }
+
+/// The error function by its power series (Abramowitz and Stegun 7.1.5), exact to rounding for moderate arguments.
+pub(crate) fn erf(x: f64) -> f64 {
+    let (mut term, mut sum) = (x, 0.0);
+    for n in 0..100 {
+        sum += term / (2 * n + 1) as f64;
+        term *= -x * x / (n + 1) as f64;
+    }
+    std::f64::consts::FRAC_2_SQRT_PI * sum
+}

@@ -1,31 +1,3 @@
-//! Normalisation over channels of images.
-//!
-//! Images are `[N, C, S]` with all positions of a channel in S: one for vectors, H W for images.
-
-pub mod batch;
-mod channels;
-pub mod group;
-
-/// Sizes of a batch of images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Images {
-    /// Number of images, N.
-    pub batch: usize,
-    /// Number of channels, C.
-    pub channels: usize,
-    /// Positions of a channel, S.
-    pub inner: usize,
-}
-
-impl Images {
-    /// Elements in all.
-    pub fn numel(&self) -> usize {
-        self.batch * self.channels * self.inner
-    }
-
-    /// Elements of one channel in all images.
-    pub fn per_channel(&self) -> usize {
-        self.batch * self.inner
 //! Layer normalisation (Ba et al., "Layer normalization", 2016) and its form without centring, RMS normalisation (Zhang and
 //! Sennrich, "Root mean square layer normalization", 2019), over the rows of `[N, width]`.
 //!

@@ -40,7 +40,7 @@ functions! {
     /// The square root.
     Sqrt, "sqrt", Output, [I, R] |x| x.sqrt(), |y| R::of(0.5) / y;
     /// 1 / sqrt(x).
-    Rsqrt, "rsqrt", Output, [I, R] |x| R::ONE / x.sqrt(), |y| R::of(-0.5) * y * y * y;
+    Rsqrt, "rsqrt", Input, [I, R] |x| R::ONE / x.sqrt(), |x| R::of(-0.5) / (x * x.sqrt());
     /// x^2.
     Square, "square", Input, [I, R] |x| x * x, |x| x + x;
     /// The sine.

@@ -1,7 +1,7 @@
 //! Batch normalisation.
 
 use cupola_core::{DType, Shape};
-use cupola_cpu::norm::{Images, batch};
+use cupola_cpu::image_norm::{Images, batch};
 
 use crate::compute::{compute_dtype, prepare, with_real};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};

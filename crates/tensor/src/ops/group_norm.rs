@@ -1,6 +1,6 @@
 //! Group and instance normalisation.
 
-use cupola_cpu::norm::group;
+use cupola_cpu::image_norm::group;
 
 use super::batch_norm::{affine, images, in_input_dtypes};
 use crate::compute::{compute_dtype, prepare, with_real};

@@ -187,18 +187,7 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         (Activation::Relu, |x| x.max(0.0)),
         (Activation::Silu, |x| x / (1.0 + (-x).exp())),
         (Activation::GeluTanh, |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())),
-        // Abramowitz and Stegun 7.1.5, the power series of erf, which converges fast for the arguments here.
-        (Activation::Gelu, |x| {
-            let z = x / std::f64::consts::SQRT_2;
-            let term = |(n, t): (usize, f64)| Some(((n + 1, -t * z * z / (n + 1) as f64), t / (2 * n + 1) as f64));
-            let mut state = (0, z);
-            let mut sum = 0.0;
-            for _ in 0..60 {
-                let Some((next, value)) = term(state) else { break };
-                (state, sum) = (next, sum + value);
-            }
-            0.5 * x * (1.0 + 2.0 / std::f64::consts::PI.sqrt() * sum)
-        }),
+        (Activation::Gelu, |x| 0.5 * x * (1.0 + crate::testing::erf(x / std::f64::consts::SQRT_2))),
     ];
     let mut cases = Vec::new();
     for (activation, f) in activations {

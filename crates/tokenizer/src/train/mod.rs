@@ -7,8 +7,8 @@
 
 pub mod bpe;
 mod merges;
-mod words;
 pub mod wordpiece;
+mod words;
 
 pub use bpe::{BpeTrainer, TieBreak};
 pub use wordpiece::WordPieceTrainer;
