@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use cupola_nn::schedule::{Decay, Schedule};
-//! let schedule = Schedule::new(1e-3, Decay::Cosine { steps: 900, min_lr: 1e-4 }).with_warmup(100, 0.01);
+//! let schedule = Schedule::new(1e-3, Decay::Cosine { steps: 900, min_lr: 1e-4 }).with_warmup(100);
 //! assert_eq!(schedule.at(0), 1e-5);
 //! assert_eq!(schedule.at(100), 1e-3);
 //! assert!((schedule.at(1000) - 1e-4).abs() < 1e-12);
@@ -31,23 +31,13 @@ pub struct ScheduleError {
     pub expected: &'static str,
 }
 
-/// A linear rise in front of another course.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Warmup {
-    /// How many steps it takes.
-    pub steps: u64,
-    /// The rate at step 0, relative to the full one.
-    pub start_factor: f64,
-}
-
 /// The learning rate of every step of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Saved", into = "Saved")]
 pub struct Schedule {
     lr: f64,
     decay: Decay,
-    warmup: Option<Warmup>,
+    warmup: u64,
     plateau: Plateau,
 }
 
@@ -57,8 +47,8 @@ pub struct Schedule {
 struct Saved {
     lr: f64,
     decay: Decay,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    warmup: Option<Warmup>,
+    #[serde(default)]
+    warmup: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     plateau: Option<Plateau>,
 }
@@ -73,7 +63,12 @@ impl Schedule {
         if let Err(error) = decay.check() {
             panic!("{error}");
         }
-        Self { lr, plateau: Plateau::new(lr), decay, warmup: None }
+        Self {
+            lr,
+            plateau: Plateau::new(lr),
+            decay,
+            warmup: 0,
+        }
     }
 
     /// The same rate for all steps.
@@ -81,11 +76,11 @@ impl Schedule {
         Self::new(lr, Decay::Constant)
     }
 
-    /// This schedule after a linear rise from `start_factor` times its full rate, over `steps` steps; the course proper begins
-    /// then. PyTorch's `SequentialLR` of a `LinearLR` and the rest.
+    /// This schedule behind a linear rise over `steps` steps: step `t` of them has `(t + 1) / steps` of the rate that the course
+    /// proper begins with, after them.
     #[must_use]
-    pub fn with_warmup(mut self, steps: u64, start_factor: f64) -> Self {
-        self.warmup = Some(Warmup { steps, start_factor });
+    pub fn with_warmup(mut self, steps: u64) -> Self {
+        self.warmup = steps;
         self
     }
 
@@ -96,12 +91,9 @@ impl Schedule {
 
     /// The rate of step `step`, the first of which is 0.
     pub fn at(&self, step: u64) -> f64 {
-        match self.warmup {
-            Some(Warmup { steps, start_factor }) if step < steps => {
-                let full = self.course(0);
-                full * (start_factor + (1.0 - start_factor) * step as f64 / steps as f64)
-            }
-            warmup => self.course(step - warmup.map_or(0, |warmup| warmup.steps)),
+        match step.checked_sub(self.warmup) {
+            Some(step) => self.course(step),
+            None => self.course(0) * ((step + 1) as f64 / self.warmup as f64),
         }
     }
 
