@@ -10,6 +10,7 @@
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`unary`] | functions of one argument and their derivatives |
+//! | [`conv`] | convolutions of images, and the causal one of sequences |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
@@ -17,16 +18,28 @@
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
 //! | [`softmax`] | softmax and its logarithm |
 //! | [`norm`] | layer and RMS normalisation |
+//! | [`cross_entropy`] | softmax cross-entropy |
+//! | [`embedding`] | rows of a table by number |
+//! | [`glu`] | gated linear units |
+//! | [`rotary`] | rotary position embedding |
+//! | [`dropout`] | dropout by position |
 
 pub mod binary;
+pub mod conv;
 pub mod gemm;
 pub mod image_norm;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod glu;
 pub mod isa;
 mod lanes;
+pub mod multiply;
 pub mod norm;
 pub mod pooling;
 pub mod real;
 pub mod reduce;
+pub mod rotary;
 mod rows;
 pub mod softmax;
 pub mod strided;

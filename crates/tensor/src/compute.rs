@@ -1,7 +1,8 @@
 //! For operations whose kernels compute in f32 or f64: bf16 and f16 are widened on the way in and rounded on the way out.
 
-use cupola_core::DType;
+use cupola_core::{DType, Element};
 
+use crate::op::Backward;
 use crate::tensor::Tensor;
 
 /// Evaluates an expression with `$T` standing for f32 or f64, the dtype given, which comes from [`compute_dtype`].
@@ -39,6 +40,30 @@ pub(crate) fn compute_dtype(op: &str, x: &Tensor) -> DType {
 /// The tensor as kernels read it: contiguous, in the dtype they compute in.
 pub(crate) fn prepare(x: &Tensor, dtype: DType) -> Tensor {
     x.to_dtype(dtype).contiguous()
+}
+
+/// The gradient of input `index`, computed by `fill` in `T`. `fill` is told whether to add to what it is given, which is what a
+/// leaf has collected so far: then the sum goes on in place.
+pub(crate) fn accumulated<T: Element>(
+    cx: &mut Backward<'_>,
+    index: usize,
+    fill: impl FnOnce(&mut [T], bool),
+) -> Tensor {
+    let meta = cx.input(index);
+    let earlier = match cx.take_accumulator(index).map(Tensor::into_buffer) {
+        Some(Ok(mut buffer)) if meta.dtype == T::DTYPE => {
+            fill(buffer.as_mut_slice::<T>(), true);
+            return Tensor::from_buffer(buffer, meta.shape);
+        }
+        Some(Ok(buffer)) => Some(Tensor::from_buffer(buffer, meta.shape)),
+        Some(Err(shared)) => Some(shared),
+        None => None,
+    };
+    let grad = Tensor::build::<T>(meta.shape, |out| fill(out, false)).to_dtype(meta.dtype);
+    match earlier {
+        Some(earlier) => earlier.accumulate(&grad),
+        None => grad,
+    }
 }
 
 /// Windows that slide over `D` dimensions.

@@ -18,6 +18,7 @@
 //! | [`create`], [`host`] | tensors from nothing, and to and from Rust values |
 //! | [`op`] | what an operation is: forward, backward, what it saves |
 //! | [`ops`] | the operations, one file each |
+//! | [`segments`] | where sequences begin and end in packed tokens |
 //! | [`autograd`] | the graph, backward, gradients, checkpointing, gradient check |
 //! | [`mode`] | scopes of a thread: no gradients, training, autocast |
 
@@ -33,6 +34,7 @@ pub mod op;
 mod operators;
 pub mod ops;
 mod product;
+pub mod segments;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
@@ -43,4 +45,5 @@ pub use autograd::gradients::Gradients;
 pub use cupola_core::{DType, Element, Float, Rng, Shape, bf16, f16};
 pub use mode::{autocast, no_grad};
 pub use op::{Backward, Differentiable, InputGrads, Op, OpInfo, Outputs, Saved};
+pub use segments::{Segments, SegmentsError};
 pub use tensor::Tensor;

@@ -43,6 +43,14 @@ mod product;
 #[cfg(test)]
 mod tests;
 
+/// The innermost loops, for products whose operands are not matrices in memory: convolutions, recurrences.
+pub(crate) mod tiles {
+    pub use super::kernel::{Kernels, PANEL_BYTES, Tile};
+    pub use super::pack::{OVERRUN, View};
+    pub use super::packed::Shared;
+    pub use super::product::Arithmetic;
+}
+
 use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, DType};
 

@@ -1,6 +1,6 @@
 //! Batch normalisation.
 
-use cupola_core::{DType, Shape};
+use cupola_core::Shape;
 use cupola_cpu::image_norm::{Images, batch};
 
 use crate::compute::{compute_dtype, prepare, with_real};
@@ -325,6 +325,7 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cupola_core::DType;
 
     #[test]
     fn a_large_mean_leaves_the_variance_its_digits() {
