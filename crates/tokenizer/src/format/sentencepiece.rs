@@ -210,7 +210,11 @@ impl Tokenizer {
         let spec = parse(file)?;
         let model = match spec.model_type {
             1 => Model::Unigram(unigram(FORMAT, &spec.pieces, spec.byte_fallback)?),
-            2 => Model::Bpe(bpe(FORMAT, &spec.pieces, spec.byte_fallback)?),
+            2 => {
+                let frozen = spec.pieces.iter().enumerate().filter(|(_, p)| p.kind == Kind::UserDefined);
+                let frozen: Vec<u32> = frozen.map(|(id, _)| id as u32).collect();
+                Model::Bpe(bpe(FORMAT, &spec.pieces, spec.byte_fallback)?.with_frozen(&frozen))
+            }
             3 => return Err(Error::unsupported(FORMAT, "trainer_spec.model_type = WORD")),
             4 => return Err(Error::unsupported(FORMAT, "trainer_spec.model_type = CHAR")),
             n => return Err(Error::malformed(FORMAT, format!("trainer_spec.model_type = {n}"))),

@@ -1,6 +1,6 @@
 //! Unicode normal forms and case, with alignment.
 
-use super::aligned::Aligned;
+use super::aligned::{Aligned, Rewriter};
 use unicode_normalization::char::canonical_combining_class;
 use unicode_normalization::{IsNormalized, is_nfc_quick, is_nfd_quick, is_nfkc_quick, is_nfkd_quick};
 
@@ -59,7 +59,8 @@ fn decomposes_into_mark(c: char) -> bool {
     })
 }
 
-/// Rewrites each segment of the text by `f`; all bytes of the result point to the whole segment.
+/// Rewrites each segment of the text by `f`. The result points to the characters it comes from, or to the whole segment
+/// where characters were combined or reordered.
 pub(crate) fn by_segments(text: &mut Aligned<'_>, f: impl Fn(&str) -> String) {
     text.rewrite(|old, out| {
         let mut start = 0;
@@ -78,11 +79,24 @@ pub(crate) fn by_segments(text: &mut Aligned<'_>, f: impl Fn(&str) -> String) {
             if new == old[start..end] {
                 out.keep(old, start..end);
             } else {
-                out.push(&new, start..end);
+                push_segment(out, &new, &old[start..end], start, &f);
             }
             start = end;
         }
     });
+}
+
+/// When the characters of a segment change one by one, each result points to its own character.
+fn push_segment(out: &mut Rewriter<'_>, new: &str, segment: &str, start: usize, f: &impl Fn(&str) -> String) {
+    let each = |(i, c): (usize, char)| (start + i..start + i + c.len_utf8(), f(c.encode_utf8(&mut [0; 4])));
+    let parts: Vec<_> = segment.char_indices().map(each).collect();
+    if parts.iter().map(|(_, part)| &part[..]).collect::<String>() == new {
+        for (range, part) in parts {
+            out.push(&part, range);
+        }
+    } else {
+        out.push(new, start..start + segment.len());
+    }
 }
 
 /// Full lower-casing, character by character (no final-sigma rule, as in Hugging Face's).

@@ -4,6 +4,7 @@ use super::each_piece;
 use crate::error::Result;
 use crate::model::Scratch;
 use crate::normalize::aligned::Aligned;
+use crate::normalize::first_char;
 
 /// When a mark is put in front of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,8 @@ pub(super) fn insert<'s>(
         for piece in pieces {
             let start = out.text.len() as u32;
             if let Some(new) = prefix(old, piece) {
-                out.push(new, piece.0 as usize..piece.0 as usize);
+                let from = piece.0 as usize;
+                out.push(new, from..from + first_char(&old[from..]));
             }
             out.keep(old, piece.0 as usize..piece.1 as usize);
             *piece = (start, out.text.len() as u32);

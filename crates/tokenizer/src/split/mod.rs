@@ -33,7 +33,7 @@ pub enum Step {
         /// The text between the matches separates instead.
         invert: bool,
     },
-    /// A space in front of the text unless it begins with one (`add_prefix_space`).
+    /// A space in front of every piece so far unless it begins with one (`add_prefix_space`).
     PrefixSpace,
     /// Spaces as visible marks.
     Metaspace(Metaspace),
@@ -146,7 +146,7 @@ impl Step {
                 })
             }
             Self::PrefixSpace => {
-                metaspace::insert(text, scratch, |piece, _| (!piece.starts_with(char::is_whitespace)).then_some(" "));
+                metaspace::insert(text, scratch, |piece, _| (!piece.starts_with(' ')).then_some(" "));
                 Ok(())
             }
             Self::Metaspace(metaspace) => metaspace.apply(text, first, scratch),

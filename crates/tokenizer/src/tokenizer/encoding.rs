@@ -168,13 +168,11 @@ impl Tokenizer {
         let windows = |n: usize, keep: usize| windows(n, keep, &truncation);
         let (wa, wb) = (windows(n.0, keep.0)?, windows(n.1, keep.1)?);
         let mut encoding = build(wa[0], wb[0]);
-        for (i, &a) in wa.iter().enumerate() {
-            for (k, &b) in wb.iter().enumerate() {
-                if (i, k) != (0, 0) {
-                    encoding.overflow.push(build(a, b));
-                }
-            }
+        // The overflow of the first text with all of the second, then the overflow of the second alone.
+        for &a in &wa[1..] {
+            encoding.overflow.extend(wb.iter().map(|&b| build(a, b)));
         }
+        encoding.overflow.extend(wb[1..].iter().map(|&b| build(wa[0], b)));
         Ok(encoding)
     }
 }

@@ -132,7 +132,7 @@ fn unigram(section: Section, tokens: &[AddedToken]) -> Result<Model> {
     }
     let special = special_ids(tokens);
     let entries = || list.iter().enumerate().map(|(id, (token, score))| (id as u32, token, *score));
-    let chosen = |id: u32| !special.contains(&id) && section.unk_id != Some(id);
+    let chosen = |id: u32| !special.contains(&id);
     let scores: Vec<Option<f64>> = entries().map(|(id, _, score)| chosen(id).then_some(score)).collect();
     // The penalty of unknown characters counts from the smallest score of all, special tokens included.
     let min_score = list.iter().map(|(_, score)| *score).fold(f64::INFINITY, f64::min);

@@ -10,6 +10,7 @@ pub(crate) mod rules;
 
 use super::{Scratch, Sink};
 use crate::error::{Error, Result, excerpt};
+use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
 use cache::MAX_PIECE;
 use merge::Symbol;
@@ -65,6 +66,8 @@ pub struct Bpe {
     cut_at_marker: bool,
     /// Pieces that may be formed on the way but are not given out (SentencePiece's UNUSED): what they are made of.
     unused: crate::hash::FastMap<u32, Vec<u32>>,
+    /// Pieces that are tokens wherever they stand and merge with nothing (SentencePiece's user-defined symbols).
+    frozen: Option<Trie>,
 }
 
 /// SentencePiece's mark for a space, U+2581.
@@ -155,8 +158,16 @@ impl Bpe {
             && !whole_first
             && vocab.id(mark).is_some()
             && !vocab.iter().any(|(_, token)| crosses(token));
-        let unused = crate::hash::FastMap::default();
-        Self { vocab, rules, alphabet, unknown, bytes, byte_fallback, whole_first, prefix, suffix, cut_at_marker, unused }
+        let (unused, frozen) = (crate::hash::FastMap::default(), None);
+        Self { frozen, vocab, rules, alphabet, unknown, bytes, byte_fallback, whole_first, prefix, suffix, cut_at_marker, unused }
+    }
+
+    /// These tokens are found wherever they stand, the longest first, and merge with nothing.
+    #[must_use]
+    pub fn with_frozen(mut self, ids: &[u32]) -> Self {
+        let entries = ids.iter().filter_map(|&id| Some((self.vocab.bytes(id)?, id)));
+        self.frozen = (!ids.is_empty()).then(|| Trie::new(entries));
+        self
     }
 
     /// Byte strings and ids.
@@ -222,6 +233,32 @@ impl Bpe {
     /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
     #[inline]
     pub(crate) fn encode_piece<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let Some(frozen) = &self.frozen else { return self.encode_words(text, start, end, scratch, sink) };
+        let mut from = start;
+        let mut at = start;
+        while at < end {
+            if let Some((len, id)) = frozen.longest(&text[at..end]) {
+                self.encode_words(text, from, at, scratch, sink)?;
+                sink.token(id, at, at + len);
+                at += len;
+                from = at;
+            } else {
+                at += char_len(text[at]);
+            }
+        }
+        self.encode_words(text, from, end, scratch, sink)
+    }
+
+    /// Encodes text without frozen pieces.
+    #[inline]
+    fn encode_words<S: Sink>(
         &self,
         text: &[u8],
         start: usize,
@@ -319,6 +356,14 @@ impl Bpe {
     }
 
     fn fill_symbols(&self, piece: &[u8], symbols: &mut Vec<Symbol>) {
+        self.split_symbols(piece, symbols);
+        // What is left out is gone before merging: its neighbours may merge across it, as in the reference.
+        if self.unknown == Unknown::Drop && !self.byte_fallback {
+            symbols.retain(|s| s.id != NONE);
+        }
+    }
+
+    fn split_symbols(&self, piece: &[u8], symbols: &mut Vec<Symbol>) {
         symbols.clear();
         let affixes = !self.prefix.is_empty() || !self.suffix.is_empty();
         match self.alphabet {
