@@ -1,0 +1,211 @@
+//! Iterators over the matches of a haystack.
+
+use std::fmt;
+
+use super::captures::{Captures, Match};
+use super::haystack::Haystack;
+use crate::core::Search;
+use crate::error::SearchError;
+
+/// Goes from match to match. An empty match directly behind the previous match is skipped.
+#[derive(Debug)]
+struct Cursor<'r, 'h> {
+    search: Search<'r, 'h>,
+    at: usize,
+    /// End of the previous match.
+    last: Option<usize>,
+    done: bool,
+}
+
+impl<'r, 'h> Cursor<'r, 'h> {
+    fn new(search: Search<'r, 'h>, at: usize) -> Self {
+        Cursor {
+            search,
+            at,
+            last: None,
+            done: false,
+        }
+    }
+
+    /// The next match, by `find`, which takes a position and returns bounds.
+    fn next(
+        &mut self,
+        mut find: impl FnMut(&mut Search<'r, 'h>, usize) -> Result<Option<(usize, usize)>, SearchError>,
+    ) -> Option<Result<(usize, usize), SearchError>> {
+        while !self.done {
+            match find(&mut self.search, self.at) {
+                Err(error) => {
+                    self.done = true;
+                    return Some(Err(error));
+                }
+                Ok(None) => self.done = true,
+                Ok(Some((start, end))) => {
+                    let text = self.search.text;
+                    if start >= end {
+                        self.at = self.search.core.step(text, end);
+                        self.done = end >= text.len();
+                        if self.last == Some(end) {
+                            continue;
+                        }
+                    } else {
+                        self.at = end;
+                    }
+                    self.last = Some(end);
+                    return Some(Ok((start, end)));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// All matches that do not overlap, from left to right, with limits reported as errors; after an error there is
+/// nothing more.
+pub struct TryMatches<'r, 'h, H: Haystack + ?Sized = str> {
+    haystack: &'h H,
+    cursor: Cursor<'r, 'h>,
+}
+
+impl<'r, 'h, H: Haystack + ?Sized> TryMatches<'r, 'h, H> {
+    pub(crate) fn new(haystack: &'h H, search: Search<'r, 'h>) -> Self {
+        TryMatches {
+            haystack,
+            cursor: Cursor::new(search, 0),
+        }
+    }
+}
+
+impl<'h, H: Haystack + ?Sized> Iterator for TryMatches<'_, 'h, H> {
+    type Item = Result<Match<'h, H>, SearchError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self.cursor.next(|search, at| search.find(at))?;
+        Some(found.map(|(start, end)| Match::new(self.haystack, start, end)))
+    }
+}
+
+impl<H: Haystack + ?Sized> fmt::Debug for TryMatches<'_, '_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryMatches")
+            .field("at", &self.cursor.at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All matches that do not overlap, from left to right. A search that reaches its limit ends the iteration.
+#[derive(Debug)]
+pub struct Matches<'r, 'h, H: Haystack + ?Sized = str>(pub(crate) TryMatches<'r, 'h, H>);
+
+impl<'h, H: Haystack + ?Sized> Iterator for Matches<'_, 'h, H> {
+    type Item = Match<'h, H>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Match<'h, H>> {
+        self.0.next()?.ok()
+    }
+}
+
+impl<H: Haystack + ?Sized> std::iter::FusedIterator for Matches<'_, '_, H> {}
+
+/// The groups of all matches that do not overlap. A search that reaches its limit ends the iteration.
+pub struct CaptureMatches<'r, 'h, H: Haystack + ?Sized = str> {
+    haystack: &'h H,
+    cursor: Cursor<'r, 'h>,
+}
+
+impl<'r, 'h, H: Haystack + ?Sized> CaptureMatches<'r, 'h, H> {
+    pub(crate) fn new(haystack: &'h H, search: Search<'r, 'h>) -> Self {
+        CaptureMatches {
+            haystack,
+            cursor: Cursor::new(search, 0),
+        }
+    }
+}
+
+impl<'h, H: Haystack + ?Sized> Iterator for CaptureMatches<'_, 'h, H> {
+    type Item = Captures<'h, H>;
+
+    fn next(&mut self) -> Option<Captures<'h, H>> {
+        let mut slots = Vec::new();
+        let found = self
+            .cursor
+            .next(|search, at| Ok(search.captures(at, &mut slots)?.then(|| (slots[0], slots[1]))));
+        found?.ok()?;
+        Some(Captures::new(self.haystack, self.cursor.search.core.clone(), slots))
+    }
+}
+
+impl<H: Haystack + ?Sized> fmt::Debug for CaptureMatches<'_, '_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaptureMatches")
+            .field("at", &self.cursor.at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The parts of a haystack between matches.
+#[derive(Debug)]
+pub struct Split<'r, 'h, H: Haystack + ?Sized = str> {
+    haystack: &'h H,
+    matches: Matches<'r, 'h, H>,
+    /// Where the next part begins; `None` after the last.
+    from: Option<usize>,
+}
+
+impl<'r, 'h, H: Haystack + ?Sized> Split<'r, 'h, H> {
+    pub(crate) fn new(haystack: &'h H, matches: Matches<'r, 'h, H>) -> Self {
+        Split {
+            haystack,
+            matches,
+            from: Some(0),
+        }
+    }
+
+    /// Everything that is left.
+    fn rest(&mut self) -> Option<&'h H> {
+        let from = self.from.take()?;
+        Some(self.haystack.part(from, self.haystack.raw().len()))
+    }
+}
+
+impl<'h, H: Haystack + ?Sized> Iterator for Split<'_, 'h, H> {
+    type Item = &'h H;
+
+    fn next(&mut self) -> Option<&'h H> {
+        let from = self.from?;
+        match self.matches.next() {
+            Some(m) => {
+                self.from = Some(m.end());
+                Some(self.haystack.part(from, m.start()))
+            }
+            None => self.rest(),
+        }
+    }
+}
+
+/// At most so many parts of a haystack, the last of them with everything that is left.
+#[derive(Debug)]
+pub struct SplitN<'r, 'h, H: Haystack + ?Sized = str> {
+    split: Split<'r, 'h, H>,
+    left: usize,
+}
+
+impl<'r, 'h, H: Haystack + ?Sized> SplitN<'r, 'h, H> {
+    pub(crate) fn new(split: Split<'r, 'h, H>, limit: usize) -> Self {
+        SplitN { split, left: limit }
+    }
+}
+
+impl<'h, H: Haystack + ?Sized> Iterator for SplitN<'_, 'h, H> {
+    type Item = &'h H;
+
+    fn next(&mut self) -> Option<&'h H> {
+        self.left = self.left.checked_sub(1)?;
+        if self.left == 0 {
+            self.split.rest()
+        } else {
+            self.split.next()
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! A compiled pattern and what can be done with it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::captures::{Captures, Match};
+use super::haystack::Haystack;
+use super::iter::{CaptureMatches, Matches, Split, SplitN, TryMatches};
+use super::replace::Replacer;
+use crate::core::{Config, Core};
+use crate::error::{Error, SearchError};
+
+/// A compiled pattern. Cloning is cheap, and one value can be used by many threads at once without locks.
+///
+/// The methods are those of the `regex` crate. The `try_` forms tell "there is no match" from "the search reached its
+/// limit", which can only happen for patterns with backreferences; the others take the latter for the former.
+pub struct Regex<H: Haystack + ?Sized> {
+    core: Arc<Core>,
+    haystack: PhantomData<fn(&H)>,
+}
+
+impl<H: Haystack + ?Sized> Regex<H> {
+    /// Compiles `pattern`.
+    ///
+    /// # Errors
+    /// When the pattern does not follow the syntax, or is nested too deeply or too large.
+    pub fn new(pattern: &str) -> Result<Self, Error> {
+        Self::with_config(pattern, &Config::default())
+    }
+
+    pub(crate) fn with_config(pattern: &str, config: &Config) -> Result<Self, Error> {
+        Ok(Regex {
+            core: Core::new(pattern, config, H::BYTES)?,
+            haystack: PhantomData,
+        })
+    }
+
+    /// The pattern as written.
+    pub fn as_str(&self) -> &str {
+        &self.core.pattern
+    }
+
+    /// Which engine runs for this pattern and why, in words.
+    pub fn plan(&self) -> String {
+        self.core.plan()
+    }
+
+    /// Whether there is a match anywhere in `haystack`.
+    pub fn is_match(&self, haystack: &H) -> bool {
+        self.try_is_match(haystack).unwrap_or(false)
+    }
+
+    /// As [`Regex::is_match`], starting at byte `start` with the text before it in view.
+    pub fn is_match_at(&self, haystack: &H, start: usize) -> bool {
+        self.find_at(haystack, start).is_some()
+    }
+
+    /// As [`Regex::is_match`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    pub fn try_is_match(&self, haystack: &H) -> Result<bool, SearchError> {
+        Ok(self.core.search(haystack.raw()).find(0)?.is_some())
+    }
+
+    /// The leftmost match.
+    pub fn find<'h>(&self, haystack: &'h H) -> Option<Match<'h, H>> {
+        self.find_at(haystack, 0)
+    }
+
+    /// The leftmost match that begins at byte `start` or later. The text before `start` is in view of anchors and
+    /// lookbehinds.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn find_at<'h>(&self, haystack: &'h H, start: usize) -> Option<Match<'h, H>> {
+        self.try_find_at(haystack, start).ok().flatten()
+    }
+
+    /// As [`Regex::find`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    pub fn try_find<'h>(&self, haystack: &'h H) -> Result<Option<Match<'h, H>>, SearchError> {
+        self.try_find_at(haystack, 0)
+    }
+
+    /// As [`Regex::find_at`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn try_find_at<'h>(&self, haystack: &'h H, start: usize) -> Result<Option<Match<'h, H>>, SearchError> {
+        check(haystack, start);
+        let found = self.core.search(haystack.raw()).find(start)?;
+        Ok(found.map(|(start, end)| Match::new(haystack, start, end)))
+    }
+
+    /// All matches that do not overlap, from left to right. Linear in the length of the haystack, all matches
+    /// together, for patterns without backreferences.
+    pub fn find_iter<'r, 'h>(&'r self, haystack: &'h H) -> Matches<'r, 'h, H> {
+        Matches(self.try_find_iter(haystack))
+    }
+
+    /// As [`Regex::find_iter`], with limits reported. One budget holds for the whole iteration.
+    pub fn try_find_iter<'r, 'h>(&'r self, haystack: &'h H) -> TryMatches<'r, 'h, H> {
+        TryMatches::new(haystack, self.core.search(haystack.raw()))
+    }
+
+    /// The leftmost match with its groups.
+    pub fn captures<'h>(&self, haystack: &'h H) -> Option<Captures<'h, H>> {
+        self.captures_at(haystack, 0)
+    }
+
+    /// As [`Regex::captures`], from byte `start` on.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn captures_at<'h>(&self, haystack: &'h H, start: usize) -> Option<Captures<'h, H>> {
+        self.try_captures_at(haystack, start).ok().flatten()
+    }
+
+    /// As [`Regex::captures`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    pub fn try_captures<'h>(&self, haystack: &'h H) -> Result<Option<Captures<'h, H>>, SearchError> {
+        self.try_captures_at(haystack, 0)
+    }
+
+    /// As [`Regex::captures_at`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn try_captures_at<'h>(&self, haystack: &'h H, start: usize) -> Result<Option<Captures<'h, H>>, SearchError> {
+        check(haystack, start);
+        let mut slots = Vec::new();
+        let found = self.core.search(haystack.raw()).captures(start, &mut slots)?;
+        Ok(found.then(|| Captures::new(haystack, self.core.clone(), slots)))
+    }
+
+    /// The groups of all matches that do not overlap.
+    pub fn captures_iter<'r, 'h>(&'r self, haystack: &'h H) -> CaptureMatches<'r, 'h, H> {
+        CaptureMatches::new(haystack, self.core.search(haystack.raw()))
+    }
+
+    /// The parts of `haystack` between matches.
+    pub fn split<'r, 'h>(&'r self, haystack: &'h H) -> Split<'r, 'h, H> {
+        Split::new(haystack, self.find_iter(haystack))
+    }
+
+    /// At most `limit` parts of `haystack`; the last one is everything behind the match before it.
+    pub fn splitn<'r, 'h>(&'r self, haystack: &'h H, limit: usize) -> SplitN<'r, 'h, H> {
+        SplitN::new(self.split(haystack), limit)
+    }
+
+    /// `haystack` with the leftmost match replaced.
+    pub fn replace<'h>(&self, haystack: &'h H, replacement: impl Replacer<H>) -> Cow<'h, H> {
+        self.replacen(haystack, 1, replacement)
+    }
+
+    /// `haystack` with all matches replaced.
+    pub fn replace_all<'h>(&self, haystack: &'h H, replacement: impl Replacer<H>) -> Cow<'h, H> {
+        self.replacen(haystack, 0, replacement)
+    }
+
+    /// `haystack` with the first `limit` matches replaced; 0 means all.
+    pub fn replacen<'h>(&self, haystack: &'h H, limit: usize, mut replacement: impl Replacer<H>) -> Cow<'h, H> {
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        let mut out: Option<H::Owned> = None;
+        let mut from = 0;
+        for captures in self.captures_iter(haystack).take(limit) {
+            let whole = captures.get_match();
+            let to = out.get_or_insert_with(Default::default);
+            H::append(to, haystack.part(from, whole.start().max(from)));
+            replacement.replace_append(&captures, to);
+            from = whole.end();
+        }
+        match out {
+            None => Cow::Borrowed(haystack),
+            Some(mut to) => {
+                H::append(&mut to, haystack.part(from, haystack.raw().len()));
+                Cow::Owned(to)
+            }
+        }
+    }
+
+    /// Names of the groups by number; group 0 has none.
+    pub fn capture_names(&self) -> CaptureNames<'_> {
+        CaptureNames(self.core.names.iter())
+    }
+
+    /// Number of groups, the whole match included.
+    pub fn captures_len(&self) -> usize {
+        self.core.names.len()
+    }
+
+    /// Bytes that the compiled pattern takes, roughly.
+    pub fn memory(&self) -> usize {
+        self.core.memory()
+    }
+}
+
+/// Names of groups. See [`Regex::capture_names`].
+#[derive(Debug, Clone)]
+pub struct CaptureNames<'r>(std::slice::Iter<'r, Option<String>>);
+
+impl<'r> Iterator for CaptureNames<'r> {
+    type Item = Option<&'r str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|name| name.as_deref())
+    }
+}
+
+/// A start must be a position of the haystack.
+#[track_caller]
+fn check<H: Haystack + ?Sized>(haystack: &H, start: usize) {
+    let len = haystack.raw().len();
+    assert!(
+        start <= len,
+        "the search cannot start at byte {start} of a haystack of {len} bytes"
+    );
+    if !H::BYTES {
+        let inside = haystack.raw().get(start).is_some_and(|b| b & 0xC0 == 0x80);
+        assert!(
+            !inside,
+            "the search cannot start at byte {start}, which is inside a character"
+        );
+    }
+}
+
+impl<H: Haystack + ?Sized> Clone for Regex<H> {
+    fn clone(&self) -> Self {
+        Regex {
+            core: self.core.clone(),
+            haystack: PhantomData,
+        }
+    }
+}
+
+impl<H: Haystack + ?Sized> fmt::Debug for Regex<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Regex").field(&self.as_str()).finish()
+    }
+}
+
+impl<H: Haystack + ?Sized> fmt::Display for Regex<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl<H: Haystack + ?Sized> FromStr for Regex<H> {
+    type Err = Error;
+
+    fn from_str(pattern: &str) -> Result<Self, Error> {
+        Self::new(pattern)
+    }
+}
+
+impl<H: Haystack + ?Sized> TryFrom<&str> for Regex<H> {
+    type Error = Error;
+
+    fn try_from(pattern: &str) -> Result<Self, Error> {
+        Self::new(pattern)
+    }
+}

@@ -1,0 +1,372 @@
+//! A compiled pattern and the choice of engine for each search.
+
+use std::sync::Arc;
+
+use crate::alphabet::KindSet;
+use crate::engine::backtrack::{Backtracker, Memory, OutOfFuel, UNSET};
+use crate::engine::dfa::{Dfa, Marks, Run, match_at};
+use crate::engine::sweep::Sweep;
+use crate::error::{Error, SearchError};
+use crate::hir::{Hir, Unit};
+use crate::pool::Pool;
+use crate::prefilter::Prefilter;
+use crate::program::{self, Program};
+use crate::syntax::{self, ast::Flags};
+use crate::utf8;
+
+/// Steps of backtracking that any search may take, and more for each byte of text, before the linear engine takes over.
+const FUEL: u64 = 4096;
+const FUEL_PER_BYTE: u64 = 64;
+
+/// An automaton of up to this many states is worked out when the pattern is compiled.
+const EAGER_STATES: usize = 512;
+
+/// Memory that an automaton may take.
+const DFA_MEMORY: usize = 4 << 20;
+
+/// Everything that can be set before a pattern is compiled.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub flags: Flags,
+    pub nest_limit: usize,
+    pub size_limit: usize,
+    pub backtrack_limit: u64,
+    /// Use the automaton where possible.
+    pub automaton: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            flags: Flags::default(),
+            nest_limit: 250,
+            size_limit: 400_000,
+            backtrack_limit: 5_000_000,
+            automaton: true,
+        }
+    }
+}
+
+/// A compiled pattern, shared by all clones of it.
+#[derive(Debug)]
+pub struct Core {
+    pub pattern: String,
+    pub program: Program,
+    pub names: Vec<Option<String>>,
+    prefilter: Prefilter,
+    engine: Engine,
+    backtrack_limit: u64,
+    pool: Pool<Cache>,
+}
+
+#[derive(Debug)]
+enum Engine {
+    /// The automaton, complete.
+    Complete(Dfa),
+    /// The automaton, made while searching; this one has only its start states.
+    Lazy(Dfa),
+    /// Backtracking, with the sweep behind it.
+    Backtrack,
+}
+
+/// Working memory of one search at a time.
+#[derive(Debug, Default)]
+pub struct Cache {
+    memory: Memory,
+    marks: Marks,
+    dfa: Option<Dfa>,
+    sweep: Option<Sweep>,
+}
+
+impl Core {
+    /// Compiles `pattern`; `bytes` says that haystacks need not be UTF-8.
+    pub fn new(pattern: &str, config: &Config, bytes: bool) -> Result<Arc<Core>, Error> {
+        let parsed = syntax::parse(pattern, config.flags, config.nest_limit)?;
+        let lowered = syntax::lower(parsed, config.flags, bytes);
+        let mut hir = lowered.hir;
+        if let Some(message) = misplaced_keep(&hir, false) {
+            return Err(Error::Syntax {
+                pattern: pattern.to_owned(),
+                offset: 0,
+                message,
+            });
+        }
+        let too_large = || Error::TooLarge {
+            pattern: pattern.to_owned(),
+            limit: config.size_limit,
+        };
+        let by_bytes = bytes && (hir.any(is_high_byte) || hir.is_nullable());
+        if by_bytes {
+            hir = utf8::to_bytes(hir);
+        }
+        let hir = program::relax(hir);
+        let groups = lowered.group_names.len();
+        let program = program::compile(&hir, groups, by_bytes, config.size_limit).ok_or_else(too_large)?;
+        let mut engine = Engine::Backtrack;
+        if config.automaton
+            && !program.has_subs
+            && !program.has_backrefs
+            && let Ok(start) = Dfa::new(&program, DFA_MEMORY)
+        {
+            let mut dfa = start.clone();
+            engine = match dfa.complete(&program, EAGER_STATES) {
+                Ok(()) => Engine::Complete(dfa),
+                Err(_) => Engine::Lazy(start),
+            };
+        }
+        Ok(Arc::new(Core {
+            pattern: pattern.to_owned(),
+            prefilter: Prefilter::new(&hir, &program),
+            program,
+            names: lowered.group_names,
+            engine,
+            backtrack_limit: config.backtrack_limit,
+            pool: Pool::default(),
+        }))
+    }
+
+    /// Begins to search `text`; what is learned of it is kept until the value is dropped.
+    pub fn search<'c, 't>(self: &'c Arc<Self>, text: &'t [u8]) -> Search<'c, 't> {
+        let mut cache = self.pool.take().unwrap_or_default();
+        cache.memory.new_text();
+        cache.marks.clear();
+        cache.sweep = None;
+        let budget = if self.program.has_backrefs {
+            self.backtrack_limit
+                .saturating_add(FUEL_PER_BYTE.saturating_mul(text.len() as u64))
+        } else {
+            FUEL + FUEL_PER_BYTE * text.len() as u64
+        };
+        cache.memory.fuel = budget;
+        Search {
+            core: self,
+            text,
+            budget,
+            cache: Some(cache),
+            automaton: !matches!(self.engine, Engine::Backtrack),
+        }
+    }
+
+    /// The position after the symbol at `at`.
+    pub fn step(&self, text: &[u8], at: usize) -> usize {
+        at + self.program.alphabet.next(text, at).map_or(1, |n| n.1)
+    }
+
+    /// Bytes held, roughly, working memory of searches apart.
+    pub fn memory(&self) -> usize {
+        let automaton = match &self.engine {
+            Engine::Complete(dfa) | Engine::Lazy(dfa) => dfa.memory(),
+            Engine::Backtrack => 0,
+        };
+        self.pattern.len() + self.program.memory() + automaton
+    }
+
+    /// Which engine runs and why, in words.
+    pub fn plan(&self) -> String {
+        let program = &self.program;
+        let mut out = match &self.engine {
+            Engine::Complete(dfa) => format!(
+                "The pattern is regular: an automaton of {} states over {} kinds of symbols, worked out at compile \
+                 time, finds matches in linear time; assertions about neighbouring characters are part of it.",
+                dfa.len(),
+                program.alphabet.len
+            ),
+            Engine::Lazy(_) => format!(
+                "The pattern is regular, but its automaton over {} kinds of symbols has more than {EAGER_STATES} \
+                 states: they are worked out while searching, and backtracking takes over if they need more than \
+                 {DFA_MEMORY} bytes.",
+                program.alphabet.len
+            ),
+            Engine::Backtrack if program.has_backrefs => format!(
+                "The pattern has backreferences, which only backtracking can follow: it runs with a budget of {} \
+                 steps and {FUEL_PER_BYTE} more for each byte of text.",
+                self.backtrack_limit
+            ),
+            Engine::Backtrack => format!(
+                "The pattern has lookaround or atomic groups that do not reduce to a look at a neighbouring \
+                 character: metered backtracking runs, and one linear sweep over the text takes over after \
+                 {FUEL_PER_BYTE} steps for each byte. Lookbehinds are remembered for each position."
+            ),
+        };
+        if !matches!(self.engine, Engine::Backtrack) && (program.slots > 2 || program.has_keep) {
+            out.push_str(" Groups are found by backtracking inside a match that is already known.");
+        }
+        out.push(' ');
+        out.push_str(&self.prefilter.describe());
+        out
+    }
+}
+
+/// A search over one text.
+#[derive(Debug)]
+pub struct Search<'c, 't> {
+    pub core: &'c Arc<Core>,
+    pub text: &'t [u8],
+    budget: u64,
+    cache: Option<Box<Cache>>,
+    /// The automaton is still in use.
+    automaton: bool,
+}
+
+impl Drop for Search<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(mut cache) = self.cache.take() {
+            cache.sweep = None;
+            self.core.pool.give(cache);
+        }
+    }
+}
+
+impl Search<'_, '_> {
+    fn cache(&mut self) -> &mut Cache {
+        self.cache
+            .as_mut()
+            .expect("the memory is only given back when the search is dropped")
+    }
+
+    /// The leftmost match that begins at `at` or later.
+    pub fn find(&mut self, at: usize) -> Result<Option<(usize, usize)>, SearchError> {
+        let found = self.bounds(at)?;
+        if let Some((start, end)) = found
+            && self.core.program.has_keep
+        {
+            let mut slots = Vec::new();
+            self.groups(start, end, &mut slots)?;
+            return Ok(Some((slots[0], end)));
+        }
+        Ok(found)
+    }
+
+    /// The leftmost match and its groups; `slots[0]` and `slots[1]` are those of the whole match.
+    pub fn captures(&mut self, at: usize, slots: &mut Vec<usize>) -> Result<bool, SearchError> {
+        let Some((start, end)) = self.bounds(at)? else {
+            return Ok(false);
+        };
+        self.groups(start, end, slots)?;
+        Ok(true)
+    }
+
+    /// As [`Search::find`], without regard to `\K`.
+    fn bounds(&mut self, at: usize) -> Result<Option<(usize, usize)>, SearchError> {
+        let mut at = at;
+        loop {
+            let Some(start) = self.core.prefilter.candidate(&self.core.program, self.text, at) else {
+                return Ok(None);
+            };
+            if let Some(end) = self.match_at(start)? {
+                return Ok(Some((start, end)));
+            }
+            if start >= self.text.len() {
+                return Ok(None);
+            }
+            at = self.core.step(self.text, start);
+        }
+    }
+
+    /// The end of the match that begins at exactly `at`.
+    fn match_at(&mut self, at: usize) -> Result<Option<usize>, SearchError> {
+        let (core, text) = (self.core, self.text);
+        let cache = self
+            .cache
+            .as_mut()
+            .expect("the memory is only given back when the search is dropped");
+        if let Some(sweep) = &cache.sweep {
+            return Ok(sweep.end(at));
+        }
+        if self.automaton {
+            let found = match &core.engine {
+                Engine::Complete(dfa) => match_at(&mut Run::Complete(dfa), &core.program, text, at, &mut cache.marks),
+                Engine::Lazy(start) => {
+                    let dfa = cache.dfa.get_or_insert_with(|| start.clone());
+                    match_at(
+                        &mut Run::Lazy(dfa, &core.program),
+                        &core.program,
+                        text,
+                        at,
+                        &mut cache.marks,
+                    )
+                }
+                Engine::Backtrack => unreachable!("there is no automaton"),
+            };
+            match found {
+                Ok(found) => return Ok(found),
+                Err(_) => {
+                    self.automaton = false;
+                    cache.dfa = None;
+                }
+            }
+        }
+        match Backtracker::new(&core.program, &mut cache.memory, false).match_at(text, at) {
+            Ok(found) => Ok(found),
+            Err(OutOfFuel) => self.swept()?.end(at).map_or(Ok(None), |end| Ok(Some(end))),
+        }
+    }
+
+    /// The tables of the linear engine, made on first use; an error when backreferences rule it out.
+    fn swept(&mut self) -> Result<&Sweep, SearchError> {
+        if self.core.program.has_backrefs {
+            return Err(SearchError::BudgetExhausted { budget: self.budget });
+        }
+        let (core, text) = (self.core, self.text);
+        let cache = self.cache();
+        match &mut cache.sweep {
+            Some(sweep) => Ok(sweep),
+            empty => Ok(empty.insert(Sweep::new(&core.program, text)?)),
+        }
+    }
+
+    /// The groups of a match whose bounds are known.
+    fn groups(&mut self, start: usize, end: usize, slots: &mut Vec<usize>) -> Result<(), SearchError> {
+        let (core, text) = (self.core, self.text);
+        if core.program.slots == 2 && !core.program.has_keep {
+            slots.clear();
+            slots.extend([start, end]);
+            return Ok(());
+        }
+        let cache = self.cache();
+        let found = match cache.sweep {
+            Some(_) => Err(OutOfFuel),
+            None => Backtracker::new(&core.program, &mut cache.memory, true).match_at(text, start),
+        };
+        match found {
+            Ok(_) => {
+                slots.clear();
+                slots.extend_from_slice(&cache.memory.slots[..core.program.slots]);
+            }
+            Err(OutOfFuel) => {
+                self.swept()?.groups(&core.program, text, start, end, slots)?;
+            }
+        }
+        if slots[0] == UNSET {
+            slots[0] = start;
+        }
+        slots[1] = end;
+        Ok(())
+    }
+}
+
+/// Whether the node consumes a byte that may be part of a longer character.
+fn is_high_byte(hir: &Hir) -> bool {
+    matches!(hir, Hir::Class(Unit::Byte, set) if set.ranges().last().is_some_and(|r| r.1 >= 0x80))
+}
+
+/// Why `\K` cannot stand where it does.
+fn misplaced_keep(hir: &Hir, inside: bool) -> Option<String> {
+    match hir {
+        Hir::Keep if inside => Some("`\\K` inside a lookaround is not supported".to_owned()),
+        Hir::Concat(items) | Hir::Alternate(items) => items.iter().find_map(|h| misplaced_keep(h, inside)),
+        Hir::Repeat { item, .. } | Hir::Capture { item, .. } | Hir::Atomic(item) => misplaced_keep(item, inside),
+        Hir::Look { item, .. } => misplaced_keep(item, true),
+        _ => None,
+    }
+}
+
+/// A set of kinds as a table over first bytes: which of them can begin a member.
+pub fn first_bytes(program: &Program, kinds: &KindSet) -> [bool; 256] {
+    let mut table = [false; 256];
+    for (byte, can) in table.iter_mut().enumerate() {
+        // Bytes beyond ASCII begin many characters; the automaton will tell.
+        *can = byte >= 0x80 && !program.alphabet.bytes || kinds.contains(program.alphabet.single[byte]);
+    }
+    table
+}

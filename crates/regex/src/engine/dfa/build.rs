@@ -1,0 +1,285 @@
+//! Determinisation of a [`Program`] without sub-programs and backreferences.
+//!
+//! A state is a list of instructions in order of priority *before* assertions are looked at, together with what the
+//! assertions need to know of the symbol consumed last. A transition first follows the list to the instructions that
+//! consume, now knowing the symbols on both sides, and then consumes. So a match is reported one symbol late, by the
+//! transition that follows it, and assertions about either neighbour cost nothing while searching. Instructions behind a
+//! match in the list are dropped: they have lower priority than a match that is certain.
+
+use std::collections::HashMap;
+
+use crate::alphabet::Kind;
+use crate::program::{Inst, Pc, Program};
+
+/// Flag of a transition: a match ends before the symbol.
+const MATCH: u32 = 1 << 31;
+
+/// A transition that has not been worked out yet.
+const UNKNOWN: u32 = u32::MAX;
+
+/// The table is as large as it may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+/// The automaton, complete or growing.
+#[derive(Debug, Clone)]
+pub struct Dfa {
+    /// Transitions: rows of `stride` entries; row 0 is the dead state.
+    table: Vec<u32>,
+    stride: usize,
+    states: Vec<State>,
+    ids: HashMap<State, u32>,
+    /// Start states by group of the symbol before.
+    starts: Vec<u32>,
+    /// For each kind and the edge, which symbols before a position the assertions can tell apart.
+    before_groups: Vec<u16>,
+    /// The same for symbols after a position.
+    after_groups: Vec<u16>,
+    /// A kind out of each group.
+    before_members: Vec<Kind>,
+    max_states: usize,
+    scratch: Scratch,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct State {
+    /// Where to go on, in order of priority.
+    kernel: Box<[Pc]>,
+    /// Group of the symbol before.
+    before: u16,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Scratch {
+    stack: Vec<Pc>,
+    seen: Vec<u32>,
+    round: u32,
+}
+
+impl Dfa {
+    /// The automaton with only its start states. Tables may grow to `memory` bytes.
+    pub fn new(program: &Program, memory: usize) -> Result<Self, Full> {
+        let kinds = program.alphabet.len + 1;
+        let (before_groups, before_members) = groups(kinds, |kind| {
+            program
+                .asserts
+                .iter()
+                .flatten()
+                .map(|(before, _)| before.contains(kind))
+                .collect()
+        });
+        let (after_groups, _) = groups(kinds, |kind| {
+            program
+                .asserts
+                .iter()
+                .flatten()
+                .map(|(_, after)| after.contains(kind))
+                .collect()
+        });
+        let mut dfa = Dfa {
+            table: vec![0; kinds],
+            stride: kinds,
+            states: vec![State {
+                kernel: Box::default(),
+                before: 0,
+            }],
+            ids: HashMap::new(),
+            starts: Vec::new(),
+            before_groups,
+            after_groups,
+            before_members,
+            max_states: (memory / (4 * kinds + 64)).max(4).min((MATCH as usize - 1) / kinds),
+            scratch: Scratch::default(),
+        };
+        let entry = program.subs[0].entry;
+        for before in 0..dfa.before_members.len() {
+            let start = dfa.state(vec![entry], before as u16)?;
+            dfa.starts.push(start);
+        }
+        Ok(dfa)
+    }
+
+    /// Works out every transition. `Full` when that takes more than `max_states` states.
+    pub fn complete(&mut self, program: &Program, max_states: usize) -> Result<(), Full> {
+        let mut row = 1;
+        while row < self.states.len() {
+            if self.states.len() > max_states {
+                return Err(Full);
+            }
+            self.fill_row(program, row * self.stride)?;
+            row += 1;
+        }
+        Ok(())
+    }
+
+    /// Number of states, the dead one included.
+    pub fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    /// Entries of a row: one for each kind and one for the edge.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// The state in which to start after a symbol of kind `before`.
+    #[inline]
+    pub fn start(&self, before: Kind) -> u32 {
+        if self.starts.len() == 1 {
+            self.starts[0]
+        } else {
+            self.starts[usize::from(self.before_groups[usize::from(before)])]
+        }
+    }
+
+    /// The group of a kind as the symbol before a position; equal groups have equal start states.
+    pub fn before_group(&self, kind: Kind) -> u16 {
+        self.before_groups[usize::from(kind)]
+    }
+
+    /// Whether starting depends on the symbol before.
+    pub fn needs_before(&self) -> bool {
+        self.starts.len() > 1
+    }
+
+    /// The transition of a complete automaton: the next state, and whether a match ends before the symbol.
+    #[inline]
+    pub fn next(&self, state: u32, kind: Kind) -> (u32, bool) {
+        let entry = self.table[state as usize + usize::from(kind)];
+        (entry & !MATCH, entry & MATCH != 0)
+    }
+
+    /// The transition, worked out if need be.
+    #[inline]
+    pub fn next_lazy(&mut self, program: &Program, state: u32, kind: Kind) -> Result<(u32, bool), Full> {
+        let slot = state as usize + usize::from(kind);
+        let mut entry = self.table[slot];
+        if entry == UNKNOWN {
+            self.fill_row(program, state as usize)?;
+            entry = self.table[slot];
+        }
+        Ok((entry & !MATCH, entry & MATCH != 0))
+    }
+
+    /// Bytes held.
+    pub fn memory(&self) -> usize {
+        4 * self.table.len() + self.states.iter().map(|s| 96 + 8 * s.kernel.len()).sum::<usize>()
+    }
+
+    fn state(&mut self, kernel: Vec<Pc>, before: u16) -> Result<u32, Full> {
+        if kernel.is_empty() {
+            return Ok(0);
+        }
+        let state = State {
+            kernel: kernel.into(),
+            before,
+        };
+        if let Some(&id) = self.ids.get(&state) {
+            return Ok(id);
+        }
+        if self.states.len() >= self.max_states {
+            return Err(Full);
+        }
+        let id = (self.states.len() * self.stride) as u32;
+        self.table.resize(self.table.len() + self.stride, UNKNOWN);
+        self.states.push(state.clone());
+        self.ids.insert(state, id);
+        Ok(id)
+    }
+
+    /// Works out all transitions of the state whose row begins at `row`.
+    fn fill_row(&mut self, program: &Program, row: usize) -> Result<(), Full> {
+        let State { kernel, before } = self.states[row / self.stride].clone();
+        let edge = program.alphabet.edge();
+        // The closure depends on the symbol only as far as assertions do.
+        let mut closures: HashMap<u16, (Vec<(u32, Pc)>, bool)> = HashMap::new();
+        for kind in 0..self.stride as Kind {
+            let group = self.after_groups[usize::from(kind)];
+            if !closures.contains_key(&group) {
+                let closure = self.closure(program, &kernel, before, kind);
+                closures.insert(group, closure);
+            }
+            let (consuming, matched) = &closures[&group];
+            let mut next: Vec<Pc> = Vec::new();
+            if kind != edge {
+                self.scratch.begin(program.insts.len());
+                for &(set, target) in consuming {
+                    if program.sets[set as usize].contains(kind) && self.scratch.visit(target) {
+                        next.push(target);
+                    }
+                }
+            }
+            let matched = if *matched { MATCH } else { 0 };
+            let target = self.state(next, self.before_groups[usize::from(kind)])?;
+            self.table[row + usize::from(kind)] = target | matched;
+        }
+        Ok(())
+    }
+
+    /// The consuming instructions (set, target) that `kernel` leads to between the given symbols, and whether it leads
+    /// to a match, which cuts off what comes after it.
+    fn closure(&mut self, program: &Program, kernel: &[Pc], before: u16, after: Kind) -> (Vec<(u32, Pc)>, bool) {
+        let before = self.before_members[usize::from(before)];
+        let mut consuming = Vec::new();
+        self.scratch.begin(program.insts.len());
+        for &root in kernel {
+            self.scratch.stack.push(root);
+            while let Some(pc) = self.scratch.stack.pop() {
+                if !self.scratch.visit(pc) {
+                    continue;
+                }
+                match &program.insts[pc as usize] {
+                    Inst::Class { set, next } => consuming.push((*set, *next)),
+                    Inst::Split { first, second } => self.scratch.stack.extend([*second, *first]),
+                    Inst::Save { next, .. } => self.scratch.stack.push(*next),
+                    Inst::Assert { id, next } => {
+                        if program.assertion(*id, before, after) {
+                            self.scratch.stack.push(*next);
+                        }
+                    }
+                    Inst::Match => {
+                        self.scratch.stack.clear();
+                        return (consuming, true);
+                    }
+                    Inst::Fail => {}
+                    Inst::Look { .. } | Inst::Atomic { .. } | Inst::Backref { .. } => {
+                        unreachable!("only regular programs are determinised")
+                    }
+                }
+            }
+        }
+        (consuming, false)
+    }
+}
+
+impl Scratch {
+    fn begin(&mut self, insts: usize) {
+        self.stack.clear();
+        self.seen.resize(insts, 0);
+        self.round = self.round.wrapping_add(1);
+        if self.round == 0 {
+            self.seen.fill(0);
+            self.round = 1;
+        }
+    }
+
+    fn visit(&mut self, pc: Pc) -> bool {
+        std::mem::replace(&mut self.seen[pc as usize], self.round) != self.round
+    }
+}
+
+/// Groups kinds by `signature`; also returns one member of each group.
+fn groups(kinds: usize, signature: impl Fn(Kind) -> Vec<bool>) -> (Vec<u16>, Vec<Kind>) {
+    let mut known: HashMap<Vec<bool>, u16> = HashMap::new();
+    let mut members = Vec::new();
+    let mut of_kind = Vec::with_capacity(kinds);
+    for kind in 0..kinds as Kind {
+        let fresh = known.len() as u16;
+        let group = *known.entry(signature(kind)).or_insert(fresh);
+        if group == fresh && members.len() == usize::from(fresh) {
+            members.push(kind);
+        }
+        of_kind.push(group);
+    }
+    (of_kind, members)
+}

@@ -1,0 +1,15 @@
+//! The engines. Each exists for a reason:
+//!
+//! - `dfa`: for what is regular, once assertions about neighbouring symbols are lowered into it; one table look-up a
+//!   symbol, and linear over all matches of a text.
+//! - `scan`: the automaton of a *splitting* pattern turned into a transducer that runs over blocks without branches.
+//! - `backtrack`: for captures, lookaround and backreferences; metered.
+//! - `sweep`: right to left over the text once; slow but linear whatever the pattern, for when the meter runs out.
+//! - `behind`: what lookbehinds say, remembered position by position, for the two above.
+//! - `reference`: the definition of the syntax, executed word by word; only tests run it.
+
+pub mod backtrack;
+pub mod behind;
+pub mod dfa;
+
+pub mod sweep;

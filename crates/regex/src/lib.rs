@@ -1,0 +1,119 @@
+//! A regular-expression engine for text and for the patterns of tokenizers.
+//!
+//! ```
+//! use cupola_regex::Regex;
+//!
+//! let gpt2 = Regex::new(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")?;
+//! let pieces: Vec<&str> = gpt2.find_iter("It's 2 o'clock,  isn't it?").map(|m| m.as_str()).collect();
+//! assert_eq!(pieces, ["It", "'s", " 2", " o", "'", "clock", ",", " ", " isn", "'t", " it", "?"]);
+//! # Ok::<(), cupola_regex::Error>(())
+//! ```
+//!
+//! The API is that of the `regex` crate; the syntax is a superset of it with lookaround, backreferences, possessive
+//! quantifiers and atomic groups (see [`syntax_guide`]). Everything without backreferences is searched in linear time,
+//! `find_iter` as a whole included. Classes and case folding are those of Unicode 16.0.
+//!
+//! # Module map
+//!
+//! | module | from | to |
+//! |---|---|---|
+//! | `syntax` | pattern text | `hir`: meaning without syntax |
+//! | `unicode`, `symset` | names of properties | sets of characters |
+//! | `utf8` | characters | bytes, where a pattern needs that |
+//! | `program` | `hir` | instructions over kinds of symbols (`alphabet`) |
+//! | `engine` | instructions and a text | matches; each engine says why it exists |
+//! | `prefilter` | `hir` | where a match can begin |
+//! | `core`, `pool` | pattern, options | the choice of engine, working memory |
+//! | `api` | all of the above | the public types |
+
+#![warn(missing_docs)]
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+pub struct Readme;
+
+mod alphabet;
+mod api;
+mod core;
+mod engine;
+mod error;
+mod hir;
+mod pool;
+mod prefilter;
+mod program;
+mod symset;
+mod syntax;
+#[doc = include_str!("../SYNTAX.md")]
+pub mod syntax_guide {}
+#[cfg(test)]
+mod tests;
+mod unicode;
+mod utf8;
+
+pub use api::haystack::Haystack;
+pub use api::regex::CaptureNames;
+pub use api::replace::{NoExpand, Replacer};
+pub use api::set::SetMatches;
+pub use error::{Error, SearchError};
+pub use unicode::UNICODE_VERSION;
+
+/// A compiled pattern for text. See [`generic::Regex`] for its methods.
+pub type Regex = generic::Regex<str>;
+/// Options for a [`Regex`].
+pub type RegexBuilder = generic::RegexBuilder<str>;
+/// Many patterns asked at once.
+pub type RegexSet = generic::RegexSet<str>;
+/// One match in a text.
+pub type Match<'h> = generic::Match<'h, str>;
+/// The groups of one match in a text.
+pub type Captures<'h> = generic::Captures<'h, str>;
+
+/// The types behind the aliases, each for both kinds of haystack.
+pub mod generic {
+    pub use crate::api::builder::RegexBuilder;
+    pub use crate::api::captures::{Captures, Match, SubCaptureMatches};
+    pub use crate::api::iter::{CaptureMatches, Matches, Split, SplitN, TryMatches};
+    pub use crate::api::regex::Regex;
+    pub use crate::api::set::RegexSet;
+}
+
+/// Searching in bytes that need not be UTF-8.
+///
+/// Characters and classes match valid UTF-8 only; a byte that is no part of valid UTF-8 is matched by nothing but
+/// `(?-u)` classes, `(?-u:.)` and `(?-u:\xHH)`, which stand for single bytes here.
+pub mod bytes {
+    pub use crate::api::regex::CaptureNames;
+    pub use crate::api::replace::{NoExpand, Replacer};
+    pub use crate::api::set::SetMatches;
+
+    /// A compiled pattern for bytes. See [`crate::generic::Regex`] for its methods.
+    pub type Regex = crate::generic::Regex<[u8]>;
+    /// Options for a [`Regex`].
+    pub type RegexBuilder = crate::generic::RegexBuilder<[u8]>;
+    /// Many patterns asked at once.
+    pub type RegexSet = crate::generic::RegexSet<[u8]>;
+    /// One match.
+    pub type Match<'h> = crate::generic::Match<'h, [u8]>;
+    /// The groups of one match.
+    pub type Captures<'h> = crate::generic::Captures<'h, [u8]>;
+}
+
+/// `text` as a pattern that matches it literally, also under the `x` flag.
+///
+/// ```
+/// assert_eq!(cupola_regex::escape("1 + 1"), r"1\ \+\ 1");
+/// ```
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if "\\.+*?()|[]{}^$#&-~ ".contains(c) {
+            out.push('\\');
+            out.push(c);
+        } else if c.is_whitespace() {
+            out.push_str(&format!("\\x{{{:X}}}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}

@@ -1,0 +1,119 @@
+//! The program that every engine runs: a graph of instructions over kinds of symbols.
+//!
+//! Instructions that consume nothing never form a cycle: where a loop's body may be empty, the compiler keeps the part
+//! before the first consumed symbol apart. So an engine's state is nothing but (instruction, position), which is what
+//! makes remembering failed states, determinisation and the right-to-left sweep possible.
+
+mod compile;
+mod relax;
+
+pub use compile::compile;
+pub use relax::relax;
+
+use crate::alphabet::{Alphabet, Kind, KindSet};
+use crate::hir::Fold;
+
+/// Address of an instruction.
+pub type Pc = u32;
+
+/// One instruction.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Inst {
+    /// Consume one symbol of set `set`.
+    Class { set: u32, next: Pc },
+    /// Try `first`, then `second`.
+    Split { first: Pc, second: Pc },
+    /// Note the position.
+    Save { slot: u32, next: Pc },
+    /// Go on if the neighbouring symbols satisfy assertion `id`.
+    Assert { id: u32, next: Pc },
+    /// Go on if lookaround `sub` holds.
+    Look { sub: u32, next: Pc },
+    /// Run `sub` to its first match and go on behind it.
+    Atomic { sub: u32, if_empty: Pc, if_consumed: Pc },
+    /// Match the text of a group again.
+    Backref {
+        group: u32,
+        fold: Fold,
+        if_empty: Pc,
+        if_consumed: Pc,
+    },
+    /// The (sub-)program has matched.
+    Match,
+    /// Never matches.
+    Fail,
+}
+
+/// What a sub-program is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubKind {
+    /// The pattern itself.
+    Main,
+    /// An atomic group.
+    Atomic,
+    /// A lookahead.
+    Ahead { negative: bool },
+    /// A lookbehind and the least and greatest number of symbols it takes.
+    Behind {
+        negative: bool,
+        min: usize,
+        max: Option<usize>,
+    },
+}
+
+/// A part of the program with its own entry and its own `Match`.
+#[derive(Debug, Clone)]
+pub struct Sub {
+    /// What it is for.
+    pub kind: SubKind,
+    /// Where it begins.
+    pub entry: Pc,
+    /// All its instructions, each behind those that it reaches without consuming.
+    pub order: Vec<Pc>,
+    /// Contains capture groups.
+    pub captures: bool,
+    /// Contains backreferences.
+    pub backrefs: bool,
+}
+
+/// A compiled pattern.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The instructions of all sub-programs.
+    pub insts: Vec<Inst>,
+    /// The main program first; inner sub-programs come behind those that contain them.
+    pub subs: Vec<Sub>,
+    /// Symbol kinds.
+    pub alphabet: Alphabet,
+    /// Kinds of each set that an instruction names.
+    pub sets: Vec<KindSet>,
+    /// Each assertion as alternatives of (kinds before, kinds after).
+    pub asserts: Vec<Vec<(KindSet, KindSet)>>,
+    /// Number of capture slots, two for each group including the whole match.
+    pub slots: usize,
+    /// Kinds with which a match can begin; all of them when it may be empty.
+    pub first: KindSet,
+    /// A backreference occurs.
+    pub has_backrefs: bool,
+    /// `\K` occurs.
+    pub has_keep: bool,
+    /// Lookaround or atomic groups remain, which a finite automaton cannot express.
+    pub has_subs: bool,
+    /// A match may be empty.
+    pub nullable: bool,
+}
+
+impl Program {
+    /// Whether assertion `id` holds between the two kinds.
+    #[inline]
+    pub fn assertion(&self, id: u32, before: Kind, after: Kind) -> bool {
+        self.asserts[id as usize]
+            .iter()
+            .any(|(b, a)| b.contains(before) && a.contains(after))
+    }
+
+    /// Bytes held by the program, roughly.
+    pub fn memory(&self) -> usize {
+        self.insts.len() * size_of::<Inst>() + self.alphabet.memory()
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests that look inside: every engine against the definition.
+
+mod differential;
+mod reference;
