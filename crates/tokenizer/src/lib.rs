@@ -24,6 +24,8 @@ pub mod chat;
 pub mod decode;
 pub mod error;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod hash;
 pub mod model;
 pub mod normalize;

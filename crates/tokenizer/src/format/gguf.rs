@@ -387,7 +387,8 @@ fn bert(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
     };
     let bert =
         BertNormalizer { clean_text: true, chinese_chars: true, strip_accents: Some(true), lowercase: true };
-    let unknown = metadata.id("unknown_token_id");
+    let named = || pieces.iter().position(|p| p.text == "[UNK]").map(|id| id as u32);
+    let unknown = metadata.id("unknown_token_id").or_else(named);
     Ok(TokenizerParts {
         normalizers: vec![Normalizer::Bert(bert)],
         pre_tokenizer: PreTokenizer::new([Step::Bert]),
