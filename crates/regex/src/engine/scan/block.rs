@@ -247,45 +247,49 @@ fn cut(machine: &Machine, kinds: &[u8]) -> Option<[(usize, u16); LANES - 1]> {
     Some(cuts)
 }
 
-fn single(machine: &Machine, buffer: &mut [u8], mut state: u32) -> u32 {
-    for byte in buffer {
-        // SAFETY: see `lanes`.
-        let entry = unsafe { *machine.table.get_unchecked(state as usize + usize::from(*byte)) };
-        state = entry & 0xFFFF;
-        *byte = (entry >> 24) as u8;
-    }
-    state
+/// Looks up a transition.
+///
+/// # Safety
+/// `state` is the offset of a row of the table in bytes, and `kind` is below the length of a row.
+#[inline(always)]
+unsafe fn transition(table: *const u32, state: usize, kind: u8) -> u32 {
+    // SAFETY: the row and the column exist, as the caller promises.
+    unsafe { table.add(usize::from(kind)).byte_add(state).read() }
 }
 
-fn lanes(machine: &Machine, mut parts: [&mut [u8]; LANES], mut states: [u32; LANES]) -> u32 {
+#[inline(never)]
+fn single(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
+    let mut state = state as usize;
+    for byte in buffer {
+        // SAFETY: see `lanes`.
+        let entry = unsafe { transition(machine.table.as_ptr(), state, *byte) };
+        state = (entry >> 16) as usize;
+        *byte = entry as u8;
+    }
+    state as u32
+}
+
+#[inline(never)]
+fn lanes(machine: &Machine, mut parts: [&mut [u8]; LANES], states: [u32; LANES]) -> u32 {
     let common = parts.iter().map(|p| p.len()).min().unwrap_or(0);
-    let table = &machine.table[..];
-    {
-        let [a, b, c, d] = &mut parts;
-        let (a, b, c, d) = (&mut a[..common], &mut b[..common], &mut c[..common], &mut d[..common]);
-        let [mut s, mut t, mut u, mut v] = states;
-        for i in 0..common {
-            // SAFETY: a state is the offset of a whole row of the table, as start states, synchronising states and the
-            // low halves of all entries are; kinds are below the row length, as the classifier gives only kinds of
-            // the machine's alphabet and continuation bytes. So every index is inside the table.
-            let (e, f, g, h) = unsafe {
-                (
-                    *table.get_unchecked(s as usize + usize::from(a[i])),
-                    *table.get_unchecked(t as usize + usize::from(b[i])),
-                    *table.get_unchecked(u as usize + usize::from(c[i])),
-                    *table.get_unchecked(v as usize + usize::from(d[i])),
-                )
-            };
-            (s, t, u, v) = (e & 0xFFFF, f & 0xFFFF, g & 0xFFFF, h & 0xFFFF);
-            a[i] = (e >> 24) as u8;
-            b[i] = (f >> 24) as u8;
-            c[i] = (g >> 24) as u8;
-            d[i] = (h >> 24) as u8;
+    let table = machine.table.as_ptr();
+    let [mut s, mut t, mut u, mut v] = states.map(|s| s as usize);
+    let [a, b, c, d] = parts.each_mut().map(|part| part.as_mut_ptr());
+    for i in 0..common {
+        // SAFETY: `i` is below the length of each of the four separate parts. A state is the offset of a row of the
+        // table, as start states, synchronising states and the high halves of all entries are, and the classifier
+        // gives only kinds of the machine's alphabet and its continuation kind, the last column.
+        unsafe {
+            let (e, f) = (transition(table, s, *a.add(i)), transition(table, t, *b.add(i)));
+            let (g, h) = (transition(table, u, *c.add(i)), transition(table, v, *d.add(i)));
+            (*a.add(i), *b.add(i)) = (e as u8, f as u8);
+            (*c.add(i), *d.add(i)) = (g as u8, h as u8);
+            (s, t, u, v) = ((e >> 16) as usize, (f >> 16) as usize, (g >> 16) as usize, (h >> 16) as usize);
         }
-        states = [s, t, u, v];
     }
-    for (part, state) in parts.iter_mut().zip(&mut states) {
-        *state = single(machine, &mut part[common..], *state);
+    let mut last = 0;
+    for (part, state) in parts.iter_mut().zip([s, t, u, v]) {
+        last = single(machine, &mut part[common..], state as u32);
     }
-    states[LANES - 1]
+    last
 }

@@ -27,11 +27,8 @@ pub const SET: u8 = 8;
 /// The machine cannot go on; nothing from this symbol on counts.
 pub const LOST: u8 = 16;
 
-/// More states than this are not worth it.
-const MAX_STATES: usize = 1024;
-
-/// The machine: rows of `columns` entries, each with the offset of the next row in its low 16 bits and the actions in
-/// its high 8.
+/// The machine: rows of `columns` entries, each with the offset of the next row, in bytes, in its high 16 bits and the
+/// actions in its low 8.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// Transitions.
@@ -84,13 +81,13 @@ impl Machine {
             before: 0,
         }];
         let mut ids: HashMap<State, u32> = HashMap::new();
-        let mut table = vec![LOST_STATE | u32::from(LOST) << 24; columns];
+        let mut table = vec![entry(LOST_STATE, LOST); columns];
         let mut intern = |state: State, states: &mut Vec<State>| -> Option<u32> {
             if let Some(&id) = ids.get(&state) {
                 return Some(id);
             }
-            let id = (states.len() * columns) as u32;
-            if states.len() >= MAX_STATES || id >= u32::from(NO_SYNC) {
+            let id = (states.len() * columns * size_of::<u32>()) as u32;
+            if id >= u32::from(NO_SYNC) {
                 return None;
             }
             states.push(state.clone());
@@ -110,15 +107,14 @@ impl Machine {
         while next < states.len() {
             let state = states[next].clone();
             for kind in 0..kinds as Kind {
-                let entry = match step(dfa, &state, kind) {
-                    Some((to, actions)) => intern(to, &mut states)? | u32::from(actions) << 24,
+                table.push(match step(dfa, &state, kind) {
+                    Some((to, actions)) => entry(intern(to, &mut states)?, actions),
                     // Invalid bytes may leave a gap; no other symbol may.
-                    None if kind == program.alphabet.invalid => LOST_STATE | u32::from(LOST) << 24,
+                    None if kind == program.alphabet.invalid => entry(LOST_STATE, LOST),
                     None => return None,
-                };
-                table.push(entry);
+                });
             }
-            table.push((next * columns) as u32);
+            table.push(entry((next * columns * size_of::<u32>()) as u32, 0));
             next += 1;
         }
         let mut machine = Machine {
@@ -147,12 +143,12 @@ impl Machine {
     }
 
     fn sync_pairs(&self, kinds: usize) -> Vec<u16> {
-        let go = |state: u32, kind: usize| self.table[state as usize + kind] & 0xFFFF;
+        let go = |state: u32, kind: usize| self.table[state as usize / size_of::<u32>() + kind] >> 16;
         let mut pairs = vec![NO_SYNC; kinds * kinds];
         for first in 0..kinds {
             for second in 0..kinds {
                 let mut ends = (1..self.len())
-                    .map(|row| go((row * self.columns) as u32, first))
+                    .map(|row| go((row * self.columns * size_of::<u32>()) as u32, first))
                     .filter(|&s| s != LOST_STATE)
                     .map(|s| go(s, second))
                     .filter(|&s| s != LOST_STATE);
@@ -165,6 +161,10 @@ impl Machine {
         }
         pairs
     }
+}
+
+fn entry(state: u32, actions: u8) -> u32 {
+    state << 16 | u32::from(actions)
 }
 
 /// Reads one symbol. `None` when the machine would need more than it has.
