@@ -25,8 +25,10 @@ const LANE_MIN: usize = 256;
 pub struct Splitter {
     /// Kinds of the block, then actions.
     buffer: Vec<u8>,
-    /// Ends of matches in the block, relative to `base`, and how many have been handed out.
+    /// Ends of matches in the block, relative to `base`: room for them, how many there are, how many have been handed
+    /// out.
     ends: Vec<u32>,
+    count: usize,
     handed: usize,
     /// Where the block began and where the next one begins.
     base: usize,
@@ -45,7 +47,7 @@ pub struct Splitter {
 impl Splitter {
     /// Begins at `at`, where a match begins; `before` is the group of the symbol before it.
     pub fn begin(&mut self, machine: &Machine, at: usize, before: u16) {
-        self.ends.clear();
+        self.count = 0;
         self.handed = 0;
         self.base = at;
         self.started = at;
@@ -58,14 +60,17 @@ impl Splitter {
     /// Stops; [`Splitter::next_end`] gives nothing more.
     pub fn stop(&mut self) {
         self.active = false;
-        self.ends.clear();
+        self.count = 0;
         self.handed = 0;
     }
 
     /// The end of the next match, if it is already known.
     #[inline]
     pub fn next_known(&mut self) -> Option<usize> {
-        let end = *self.ends.get(self.handed)?;
+        if self.handed == self.count {
+            return None;
+        }
+        let end = self.ends[self.handed];
         self.handed += 1;
         Some(self.base + end as usize)
     }
@@ -83,11 +88,15 @@ impl Splitter {
             if let Some(end) = self.next_known() {
                 return Some(end);
             }
-            if !self.active || self.next >= text.len() {
-                self.active = false;
+            if !self.active {
                 return None;
             }
-            self.block(machine, classifier, alphabet, text);
+            if self.next < text.len() {
+                self.block(machine, classifier, alphabet, text);
+            } else {
+                self.active = false;
+                self.finish(machine, text);
+            }
         }
     }
 
@@ -105,44 +114,28 @@ impl Splitter {
         self.buffer.resize(block.len(), 0);
         classifier.classify(alphabet, block, &mut self.buffer);
         self.state = run(machine, &mut self.buffer, self.state);
-        self.ends.clear();
+        self.count = 0;
         self.handed = 0;
         self.collect(text);
     }
 
     /// Turns the actions of the block into ends.
     fn collect(&mut self, text: &[u8]) {
-        let mut chunk_at = 0;
         let mut buffer = std::mem::take(&mut self.buffer);
-        let padded = buffer.len().next_multiple_of(64);
         let len = buffer.len();
-        buffer.resize(padded, 0);
-        self.ends.reserve(len / 2 + 64);
-        for chunk in buffer.chunks_exact(64) {
-            let mut words = [0u64; 8];
-            for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
-                *word = u64::from_le_bytes([
-                    bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
-                ]);
+        buffer.resize(len.next_multiple_of(CHUNK), 0);
+        // A match has a byte at least; `push_bits` writes a few more than there are.
+        self.ends.resize((len + 3 * CHUNK).max(self.ends.len()), 0);
+        for (number, chunk) in buffer.chunks_exact(CHUNK).enumerate() {
+            let words = words(chunk);
+            let mut ends = gather(&words, HERE);
+            if words.iter().any(|word| word & spread(PREVIOUS | COMMIT | LOST) != 0) {
+                self.active = self.unusual(&words, &mut ends, &buffer, number * CHUNK, text);
             }
-            let any = words.iter().fold(0, |all, word| all | word);
-            if any & spread(PREVIOUS | COMMIT | LOST) == 0 {
-                let mut here = 0u64;
-                for (index, word) in words.iter().enumerate() {
-                    here |= gather(word & spread(HERE)) << (8 * index);
-                }
-                push_bits(&mut self.ends, here, (self.shift + chunk_at) as u32);
-            } else {
-                for (offset, &actions) in chunk.iter().enumerate() {
-                    if actions & !SET != 0 && !self.unusual(&buffer, text, chunk_at + offset, actions) {
-                        self.active = false;
-                        buffer.truncate(len);
-                        self.buffer = buffer;
-                        return;
-                    }
-                }
+            self.push_bits(ends, (self.shift + number * CHUNK) as u32);
+            if !self.active {
+                break;
             }
-            chunk_at += 64;
         }
         // The register as the next block finds it.
         if let Some(set) = buffer.iter().rposition(|actions| actions & SET != 0) {
@@ -152,38 +145,109 @@ impl Splitter {
         self.buffer = buffer;
     }
 
-    /// One symbol with any actions; false when the machine is lost.
-    fn unusual(&mut self, buffer: &[u8], text: &[u8], at: usize, actions: u8) -> bool {
-        if actions & LOST != 0 {
-            return false;
-        }
+    /// Adds to `ends` those that lie before the symbol that told of them; false when the machine is lost.
+    fn unusual(&mut self, words: &[u64; 8], ends: &mut u64, buffer: &[u8], chunk: usize, text: &[u8]) -> bool {
+        let set = gather(words, SET);
+        let (commit, previous) = (gather(words, COMMIT), gather(words, PREVIOUS));
+        let lost = gather(words, LOST);
+        let known = if lost == 0 { u64::MAX } else { (1 << lost.trailing_zeros()) - 1 };
+        *ends &= known;
         let block = self.base + self.shift;
-        if actions & COMMIT != 0 {
-            let set = buffer[..at].iter().rposition(|actions| actions & SET != 0);
-            self.push(set.map_or(self.register, |set| block + set));
-        }
-        if actions & PREVIOUS != 0 {
-            let mut previous = block + at - 1;
-            while text[previous] & 0xC0 == 0x80 {
-                previous -= 1;
+        let mut bits = (commit | previous) & known;
+        while bits != 0 {
+            let at = bits.trailing_zeros();
+            let bit = bits & bits.wrapping_neg();
+            bits ^= bit;
+            if commit & bit != 0 {
+                let below = set & (bit - 1);
+                if below != 0 {
+                    *ends |= 1 << (63 - below.leading_zeros());
+                } else {
+                    // Before this chunk, so before all of its own ends.
+                    let set = buffer[..chunk].iter().rposition(|actions| actions & SET != 0);
+                    self.push(set.map_or(self.register, |set| block + set));
+                }
             }
-            self.push(previous);
+            if previous & bit != 0 {
+                let symbol = block + chunk + at as usize;
+                let before = start_of_previous(text, symbol);
+                match (symbol - before).cmp(&(at as usize + 1)) {
+                    std::cmp::Ordering::Less => *ends |= 1 << (at as usize - (symbol - before)),
+                    _ => self.push(before),
+                }
+            }
         }
-        if actions & HERE != 0 {
-            self.push(block + at);
-        }
-        true
+        lost == 0
     }
 
-    /// Notes an end.
+    /// What the end of the text decides.
+    fn finish(&mut self, machine: &Machine, text: &[u8]) {
+        let actions = machine.finish(self.state);
+        if actions & LOST != 0 {
+            return;
+        }
+        (self.base, self.shift) = (text.len(), 0);
+        (self.count, self.handed) = (0, 0);
+        self.ends.resize(self.ends.len().max(4), 0);
+        if actions & COMMIT != 0 {
+            self.push(self.register);
+        }
+        if actions & PREVIOUS != 0 {
+            self.push(start_of_previous(text, text.len()));
+        }
+        if actions & HERE != 0 {
+            self.push(text.len());
+        }
+    }
+
+    /// Appends an end, which may lie in the block before.
     fn push(&mut self, end: usize) {
         if end < self.base {
-            // It lies in the block before. Ends ascend, so this is the first one of this block.
+            // Ends ascend, so this is the first one of this block.
             self.shift += self.base - end;
             self.base = end;
         }
-        self.ends.push((end - self.base) as u32);
+        self.ends[self.count] = (end - self.base) as u32;
+        self.count += 1;
     }
+
+    /// Appends the positions of the bits of `bits`.
+    #[inline]
+    fn push_bits(&mut self, bits: u64, at: u32) {
+        let count = bits.count_ones() as usize;
+        let out = &mut self.ends[self.count..][..CHUNK];
+        let mut rest = bits;
+        // Groups of eight without a branch for each bit; what is written beyond the count is overwritten later.
+        let mut done = 0;
+        while done < count {
+            for slot in &mut out[done..done + 8] {
+                *slot = at + rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+            }
+            done += 8;
+        }
+        self.count += count;
+    }
+}
+
+/// Actions that are looked at together.
+const CHUNK: usize = 64;
+
+fn words(chunk: &[u8]) -> [u64; 8] {
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
+        *word = u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]);
+    }
+    words
+}
+
+/// Where the symbol before `at` begins. The machine only asks behind a symbol that it has read.
+fn start_of_previous(text: &[u8], at: usize) -> usize {
+    let mut before = at - 1;
+    while text[before] & 0xC0 == 0x80 {
+        before -= 1;
+    }
+    before
 }
 
 /// `actions` in every byte of a word.
@@ -191,18 +255,17 @@ const fn spread(actions: u8) -> u64 {
     actions as u64 * 0x0101_0101_0101_0101
 }
 
-/// The lowest bits of the bytes of `word`, all other bits being clear, as one byte.
-fn gather(word: u64) -> u64 {
-    word.wrapping_mul(0x0102_0408_1020_4080) >> 56
-}
-
-/// Appends the positions of the bits of `bits`.
+/// Which of 64 bytes have the given action, one bit for each.
 #[inline]
-fn push_bits(ends: &mut Vec<u32>, mut bits: u64, at: u32) {
-    while bits != 0 {
-        ends.push(at + bits.trailing_zeros());
-        bits &= bits - 1;
+fn gather(words: &[u64; 8], action: u8) -> u64 {
+    let shift = action.trailing_zeros();
+    let mut bits = 0;
+    for (index, word) in words.iter().enumerate() {
+        // The multiplication moves the low bit of each byte into the top byte.
+        let low = word >> shift & spread(1);
+        bits |= low.wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index);
     }
+    bits
 }
 
 /// Replaces kinds by actions; returns the state behind the block.

@@ -78,10 +78,42 @@ impl Classifier {
                     continue;
                 }
                 plain = 0;
+                at += self.multi(alphabet, text, kinds, at);
+            }
+        }
+    }
+
+    /// Classifies the symbol at `at`, which is not ASCII; returns its length.
+    #[inline]
+    fn multi(&self, alphabet: &Alphabet, text: &[u8], kinds: &mut [u8], at: usize) -> usize {
+        // Most of what is not ASCII has two or three bytes; both cases avoid a loop over the bytes.
+        let cont = |byte: u8| byte & 0xC0 == 0x80;
+        let bits = |byte: u8| u32::from(byte & 0x3F);
+        let kinds = &mut kinds[at..];
+        match text[at..] {
+            [a @ 0xE1..=0xEC, b, c, ..] if cont(b) && cont(c) => {
+                let kind = alphabet.kind_of(u32::from(a & 0x0F) << 12 | bits(b) << 6 | bits(c)) as u8;
+                kinds[..3].copy_from_slice(&[kind, self.continuation, self.continuation]);
+                3
+            }
+            [a @ 0xC2..=0xDF, b, ..] if cont(b) => {
+                let kind = alphabet.kind_of(u32::from(a & 0x1F) << 6 | bits(b)) as u8;
+                kinds[..2].copy_from_slice(&[kind, self.continuation]);
+                2
+            }
+            [a @ 0xF1..=0xF3, b, c, d, ..] | [a @ 0xF0, b @ 0x90..=0xBF, c, d, ..] if cont(b) && cont(c) && cont(d) => {
+                let symbol = u32::from(a & 0x07) << 18 | bits(b) << 12 | bits(c) << 6 | bits(d);
+                let kind = alphabet.kind_of(symbol) as u8;
+                kinds[..4].copy_from_slice(&[kind, self.continuation, self.continuation, self.continuation]);
+                4
+            }
+            _ => {
                 let (kind, len) = alphabet.next_multi(text, at);
-                kinds[at] = kind as u8;
-                kinds[at + 1..at + len].fill(self.continuation);
-                at += len;
+                kinds[0] = kind as u8;
+                for kind in &mut kinds[1..len] {
+                    *kind = self.continuation;
+                }
+                len
             }
         }
     }

@@ -37,6 +37,8 @@ pub struct Machine {
     pub columns: usize,
     /// States in which to begin, by group of the symbol before.
     starts: Vec<u32>,
+    /// The actions of each state at the end of the text; [`LOST`] where the last match is not decided.
+    finish: Vec<u8>,
     /// For each pair of kinds, the state behind it if that does not depend on what came before; else [`NO_SYNC`].
     pub sync: Vec<u16>,
 }
@@ -95,6 +97,7 @@ impl Machine {
             Some(id)
         };
         let mut starts = Vec::new();
+        let mut finish = vec![LOST];
         for group in 0..dfa.before_group_count() {
             let start = State {
                 runs: vec![dfa.start_in(group)],
@@ -106,6 +109,7 @@ impl Machine {
         let mut next = 1;
         while next < states.len() {
             let state = states[next].clone();
+            finish.push(step(dfa, &state, program.alphabet.edge()).map_or(LOST, |(_, actions)| actions));
             for kind in 0..kinds as Kind {
                 table.push(match step(dfa, &state, kind) {
                     Some((to, actions)) => entry(intern(to, &mut states)?, actions),
@@ -121,6 +125,7 @@ impl Machine {
             table,
             columns,
             starts,
+            finish,
             sync: Vec::new(),
         };
         machine.sync = machine.sync_pairs(kinds);
@@ -130,6 +135,11 @@ impl Machine {
     /// The state in which to begin behind a symbol of group `before`.
     pub fn start(&self, before: u16) -> u32 {
         self.starts[usize::from(before)]
+    }
+
+    /// The actions of `state` at the end of the text.
+    pub fn finish(&self, state: u32) -> u8 {
+        self.finish[state as usize / size_of::<u32>() / self.columns]
     }
 
     /// Number of states.
@@ -178,7 +188,8 @@ fn step(dfa: &Dfa, state: &State, kind: Kind) -> Option<(State, u8)> {
             // An end before this symbol: whatever began at an earlier end of this run is void.
             let fresh = dfa.next(dfa.start_in(state.before), kind).0;
             if to == 0 {
-                if !runs.is_empty() || fresh == 0 {
+                let last = usize::from(kind) == dfa.edge();
+                if !runs.is_empty() || fresh == 0 && !last {
                     return None;
                 }
                 actions |= HERE;
