@@ -125,7 +125,7 @@ impl Core {
             Engine::Complete(dfa) if config.splitting && !program.has_keep => Machine::new(dfa, &program),
             _ => None,
         };
-        let scan = scan.map(|machine| (machine, Classifier::new(&program.alphabet)));
+        let scan = scan.map(|machine| (machine, Classifier::new(&program.alphabet, !bytes)));
         Ok(Arc::new(Core {
             pattern: pattern.to_owned(),
             prefilter: Prefilter::new(&hir, &program),

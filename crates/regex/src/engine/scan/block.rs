@@ -17,7 +17,7 @@ const FIRST_BLOCK: usize = 1 << 10;
 /// Lanes of a block.
 const LANES: usize = 4;
 
-/// A lane is at least this long, and begins at most this far from where it should.
+/// A lane would be at least this long.
 const LANE_MIN: usize = 256;
 
 /// The pass over one text.
@@ -290,7 +290,7 @@ fn cut(machine: &Machine, kinds: &[u8]) -> Option<[(usize, u16); LANES - 1]> {
     let mut cuts = [(0, NO_SYNC); LANES - 1];
     for (lane, cut) in cuts.iter_mut().enumerate() {
         let from = (lane + 1) * stride;
-        *cut = (from..from + LANE_MIN / 2).find_map(|at| {
+        *cut = (from..from + stride / 2).find_map(|at| {
             // The two symbols before `at`, of which the second begins directly before it.
             let second = usize::from(kinds[at - 1]);
             let first = usize::from(

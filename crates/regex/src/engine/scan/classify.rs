@@ -12,8 +12,17 @@ pub struct Classifier {
     ascii: [u8; 128],
     /// The kind of a continuation byte.
     continuation: u8,
+    /// Kinds of the characters of two bytes.
+    two: Box<[u8]>,
+    /// For each pair of first bytes of a character of three: the kind of all 64 characters, or [`MIXED`].
+    three: Box<[u8]>,
+    /// Texts are known to be UTF-8.
+    valid: bool,
     level: Level,
 }
+
+/// The characters with these first bytes are of several kinds.
+const MIXED: u8 = u8::MAX;
 
 /// Instruction sets that are made use of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,17 +35,20 @@ enum Level {
 }
 
 impl Classifier {
-    /// A classifier for an alphabet of fewer than 64 kinds.
-    pub fn new(alphabet: &Alphabet) -> Self {
+    /// A classifier for an alphabet of fewer than 64 kinds. `valid` promises that texts are UTF-8.
+    pub fn new(alphabet: &Alphabet, valid: bool) -> Self {
         let mut ascii = [0; 128];
         for (byte, kind) in ascii.iter_mut().enumerate() {
             *kind = alphabet.single[byte] as u8;
         }
-        Classifier {
-            ascii,
-            continuation: alphabet.len as u8,
-            level: detect(),
-        }
+        let two = (0..0x800).map(|symbol| alphabet.kind_of(symbol) as u8).collect();
+        let uniform = |prefix: u32| {
+            let kind = alphabet.kind_of(prefix << 6);
+            let same = (prefix << 6..(prefix + 1) << 6).all(|symbol| alphabet.kind_of(symbol) == kind);
+            if same { kind as u8 } else { MIXED }
+        };
+        let three = (0..0x400).map(uniform).collect();
+        Classifier { ascii, continuation: alphabet.len as u8, two, three, valid, level: detect() }
     }
 
     /// All variants that this machine can run.
@@ -44,18 +56,19 @@ impl Classifier {
     pub fn variants(alphabet: &Alphabet) -> Vec<Self> {
         let mut all = vec![Classifier {
             level: Level::Scalar,
-            ..Self::new(alphabet)
+            ..Self::new(alphabet, true)
         }];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") {
                 all.push(Classifier {
                     level: Level::Avx2,
-                    ..Self::new(alphabet)
+                    ..Self::new(alphabet, true)
                 });
             }
             if detect() == Level::Avx512 {
-                all.push(Self::new(alphabet));
+                all.push(Self::new(alphabet, true));
+                all.push(Self::new(alphabet, false));
             }
         }
         all
@@ -86,32 +99,36 @@ impl Classifier {
     /// Classifies the symbol at `at`, which is not ASCII; returns its length.
     #[inline]
     fn multi(&self, alphabet: &Alphabet, text: &[u8], kinds: &mut [u8], at: usize) -> usize {
-        // Most of what is not ASCII has two or three bytes; both cases avoid a loop over the bytes.
-        let cont = |byte: u8| byte & 0xC0 == 0x80;
-        let bits = |byte: u8| u32::from(byte & 0x3F);
         let kinds = &mut kinds[at..];
+        let bits = |byte: u8| u32::from(byte & 0x3F);
+        let continuation = self.continuation;
         match text[at..] {
-            [a @ 0xE1..=0xEC, b, c, ..] if cont(b) && cont(c) => {
-                let kind = alphabet.kind_of(u32::from(a & 0x0F) << 12 | bits(b) << 6 | bits(c)) as u8;
-                kinds[..3].copy_from_slice(&[kind, self.continuation, self.continuation]);
+            [a @ 0xE0..=0xEF, b, c, _, ..] if self.valid => {
+                let prefix = u32::from(a & 0x0F) << 6 | bits(b);
+                let mut kind = self.three[prefix as usize];
+                if kind == MIXED {
+                    kind = alphabet.kind_of(prefix << 6 | bits(c)) as u8;
+                }
+                // The fourth byte is written again with the next symbol.
+                kinds[..4].copy_from_slice(&[kind, continuation, continuation, 0]);
                 3
             }
-            [a @ 0xC2..=0xDF, b, ..] if cont(b) => {
-                let kind = alphabet.kind_of(u32::from(a & 0x1F) << 6 | bits(b)) as u8;
-                kinds[..2].copy_from_slice(&[kind, self.continuation]);
+            [a @ 0xC0..=0xDF, b, ..] if self.valid => {
+                let kind = self.two[(u32::from(a & 0x1F) << 6 | bits(b)) as usize];
+                kinds[..2].copy_from_slice(&[kind, continuation]);
                 2
             }
-            [a @ 0xF1..=0xF3, b, c, d, ..] | [a @ 0xF0, b @ 0x90..=0xBF, c, d, ..] if cont(b) && cont(c) && cont(d) => {
+            [a @ 0xF0..=0xF7, b, c, d, ..] if self.valid => {
                 let symbol = u32::from(a & 0x07) << 18 | bits(b) << 12 | bits(c) << 6 | bits(d);
                 let kind = alphabet.kind_of(symbol) as u8;
-                kinds[..4].copy_from_slice(&[kind, self.continuation, self.continuation, self.continuation]);
+                kinds[..4].copy_from_slice(&[kind, continuation, continuation, continuation]);
                 4
             }
             _ => {
                 let (kind, len) = alphabet.next_multi(text, at);
                 kinds[0] = kind as u8;
                 for kind in &mut kinds[1..len] {
-                    *kind = self.continuation;
+                    *kind = continuation;
                 }
                 len
             }
