@@ -9,8 +9,10 @@
 //! | [`work`] | how work is cut, by fixed sizes |
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
+//! | [`attention`] | scaled dot-product attention over packed segments |
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`conv`] | convolutions of images, and the causal one of sequences |
+//! | [`rnn`] | recurrent cells over whole sequences |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
@@ -26,6 +28,7 @@
 //! | [`dropout`] | dropout by position |
 //! | [`optim`] | optimiser steps |
 
+pub mod attention;
 pub mod binary;
 pub mod cast;
 pub mod conv;
@@ -44,6 +47,7 @@ pub mod optim;
 pub mod pooling;
 pub mod real;
 pub mod reduce;
+pub mod rnn;
 pub mod rotary;
 mod rows;
 pub mod select;

@@ -1,10 +1,10 @@
 //! Which matrix product serves a type that kernels compute in.
 
-use crate::gemm::{Accumulator, F32, F64, Lhs, Product, Rhs};
+use crate::gemm::{Accumulator, F32, F64, Lhs, Output, Product, Rhs};
 use crate::real::Real;
 
 /// A type that kernels compute in and that is multiplied by a [`Product`] of its own.
-pub trait Multiply: Real + Accumulator + Lhs<Self::Product> + Rhs<Self::Product> {
+pub trait Multiply: Real + Accumulator + Output<Self> + Lhs<Self::Product> + Rhs<Self::Product> {
     /// The product whose operands and sums are of this type.
     type Product: Product<Acc = Self>;
 }

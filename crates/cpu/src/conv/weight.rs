@@ -41,7 +41,7 @@ pub fn weight_gradient<T: Convolve>(conv: &Conv, x: &[T], dy: &[T], accumulate: 
         return;
     }
     let panels = conv.depth().div_ceil(columns::<T>());
-    let per_task = panels.div_ceil(TASKS).min(PANELS);
+    let per_task = (panels / TASKS).clamp(1, PANELS);
     let column_tasks = panels.div_ceil(per_task);
     let chunk_images = CHUNK.div_ceil(conv.output_plane());
     // Also for a single chunk: its sum is added to what `dw` holds, as that of every other batch's chunk would be.
@@ -253,6 +253,10 @@ impl<T: Convolve> Job<'_, T> {
                         start_stride: stride,
                         end,
                         end_stride: stride,
+                        next: std::ptr::null(),
+                        next_stride: 0,
+                        far: std::ptr::null(),
+                        far_step: 0,
                     };
                     // SAFETY: the panels hold this depth, the sums these rows and columns.
                     unsafe { kernel(&tile) };

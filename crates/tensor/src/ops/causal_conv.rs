@@ -3,8 +3,7 @@
 use cupola_core::{Element, Shape};
 use cupola_cpu::conv::causal::{self, Causal, CausalGradients};
 
-use super::batch_norm::in_input_dtypes;
-use crate::compute::{compute_dtype, prepare, with_real};
+use crate::compute::{compute_dtype, in_input_dtypes, prepare, with_real};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::segments::Segments;
 use crate::tensor::Tensor;

@@ -1,9 +1,13 @@
 //! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
 
 pub use crate::compute::Window;
+pub use crate::recurrent::{CellWeights, Order, Recurrent};
 use crate::tensor::Tensor;
 pub use causal_conv::{CausalConvConfig, causal_conv1d};
 pub use conv::ConvConfig;
+pub use gru::gru;
+pub use lstm::lstm;
+pub use rnn::{Nonlinearity, rnn};
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
@@ -25,6 +29,7 @@ macro_rules! operations {
     };
 }
 
+mod row_norm;
 pub mod unary;
 
 /// Composites, written from operations alone.
@@ -35,32 +40,37 @@ operations! {
     adaptive_avg_pool,
     affine,
     arithmetic,
+    attention,
     avg_pool,
     batch_norm,
     cast,
-    comparison,
-    concat,
-    contiguous,
-    cumsum,
-    expand,
-    group_norm,
-    max_pool,
-    functions,
     causal_conv,
+    comparison,
     concat,
     contiguous,
     conv,
     conv_transpose,
-    exp,
+    cross_entropy,
+    cumsum,
+    dropout,
+    embedding,
     expand,
+    functions,
     gather,
+    glu,
     group_norm,
+    layer_norm,
+    gru,
     linear,
+    lstm,
     matmul,
     max_pool,
     permute,
     reduction,
     reshape,
+    rms_norm,
+    rotary,
+    rnn,
     slice,
     softmax,
     sort,
