@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, DType, parallel_for};
 
-use super::kernel::{PANEL_BYTES, Tile};
+use super::kernel::{PANEL_BYTES, Tile, prefetch_far};
 use super::matrix::MatRef;
 use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
@@ -193,15 +193,22 @@ pub unsafe fn pack_panels<P: Arithmetic>(
     target: *mut u8,
     stride: usize,
 ) {
-    // Where lanes lie side by side, all panels take their part of a row before the next row comes.
-    let step = if source.lane_stride == 1 && source.depth_stride != 1 {
-        64 * P::GROUP
-    } else {
-        depth.max(1)
-    };
+    // Where lanes lie side by side, all panels take their part of some rows before the next rows come. Meanwhile these are
+    // fetched: the processor does not guess short pieces of far rows by itself.
+    let across = source.lane_stride == 1 && source.depth_stride != 1;
+    let step = if across { 64 * P::GROUP } else { depth.max(1) };
     for from in (0..depth).step_by(step) {
         for first in (0..lanes).step_by(width) {
             let here = (lanes - first).min(width);
+            if across {
+                let share = |lane: usize| (from + step + step * lane / lanes).min(depth);
+                for k in share(first)..share(first + here) {
+                    let row = moved(source, 0, k, pack.size).ptr;
+                    for offset in (0..lanes * pack.size).step_by(64) {
+                        prefetch_far(row.wrapping_add(offset));
+                    }
+                }
+            }
             let words = if width == P::COLS { width } else { here };
             let to = target.wrapping_add(first / width * stride + from / P::GROUP * words * P::WORD);
             // SAFETY: the caller's.
