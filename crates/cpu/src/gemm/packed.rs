@@ -93,7 +93,7 @@ impl<P: Arithmetic> Packed<P> {
             // SAFETY: every task writes its own panels, which the buffer has room for; the view was checked when it was made.
             unsafe {
                 let source = moved(source.get(), first * P::COLS, 0, pack.size);
-                pack_panels::<P>(pack, source, cols, P::COLS, self.depth, target, panel);
+                pack_panels::<P>(pack, source, cols, (P::COLS, true), self.depth, target, panel);
                 if P::SHIFTS {
                     for i in 0..cols.div_ceil(P::COLS) {
                         let shifts = shifts.get().add((first + i) * P::COLS);
@@ -179,8 +179,8 @@ pub fn moved(view: View, lanes: usize, depths: usize, size: usize) -> View {
     }
 }
 
-/// Packs `lanes` lanes into panels of `width` of them, of which the last may be narrower; panels of right operands are not,
-/// and get lanes of zeros instead. Panels start `stride` bytes apart.
+/// Packs `lanes` lanes into panels of `width` of them that start `stride` bytes apart. The last panel is narrower, or, if
+/// `whole`, filled up with lanes of zeros.
 ///
 /// # Safety
 /// As [`super::pack::PackFn`] for each panel.
@@ -188,7 +188,7 @@ pub unsafe fn pack_panels<P: Arithmetic>(
     pack: Packer,
     source: View,
     lanes: usize,
-    width: usize,
+    (width, whole): (usize, bool),
     depth: usize,
     target: *mut u8,
     stride: usize,
@@ -209,7 +209,7 @@ pub unsafe fn pack_panels<P: Arithmetic>(
                     }
                 }
             }
-            let words = if width == P::COLS { width } else { here };
+            let words = if whole { width } else { here };
             let to = target.wrapping_add(first / width * stride + from / P::GROUP * words * P::WORD);
             // SAFETY: the caller's.
             unsafe {
