@@ -21,12 +21,12 @@ use crate::real::Real;
 use super::Problem;
 use super::blocks::{Forms, LaneSource, Readable, Rows, Source, padded, turn, turned_bytes};
 use super::engine::{Engine, WIDTH};
-use super::forward::{pair, row_numbers, slopes};
+use super::forward::{gather, pair, row_numbers, score, slopes};
 use super::operand::{Heads, HeadsMut};
-use super::plan::{KEYS, Lanes, Reach, runs};
+use super::plan::{KEYS, Lanes, Reach, runs, seen};
 use super::product::{self, Product, Start};
 use super::scores::{self, Mask, Scoring};
-use super::scratch;
+use super::scratch::{self, Scratch};
 
 /// Everything that pieces of the backward pass share.
 pub struct Backward<'a, T, R> {
@@ -113,93 +113,92 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Backward<'_, T, E::Acc>, pi
         + scratch::bytes::<E::Acc>(KEYS * padded(width))
         + turned_bytes::<E::Acc>(depth)
         + scratch::bytes::<E::Acc>(dq_size);
-    scratch::lend(bytes, |scratch| {
-        let work = Work::<T, E> {
-            query_forms: queries.forms::<E>(true, scratch),
-            dout_forms: douts.forms::<E>(true, scratch),
-            queries,
-            douts,
-            outs,
-            scores: scratch.take(KEYS * WIDTH),
-            slopes: scratch.take(KEYS * WIDTH),
-            factors: scratch.take(KEYS * WIDTH),
-            tangents: scratch.take(KEYS * WIDTH),
-            words: scratch.take(KEYS * WIDTH * E::WORD),
-            dk: scratch.take(KEYS * padded(depth)),
-            dv: scratch.take(KEYS * padded(width)),
-            scoring: Scoring::new(&problem.attributes),
-            mask: problem
-                .attributes
-                .dropout
-                .map(|dropout| Mask::new(&dropout, piece.segment)),
-            dq: piece.dq,
-            dkv: piece.dkv,
-            isa: job.isa,
-        };
-        let (keys_along, keys_down) = (
-            scratch.take(key_source.bytes::<E>(KEYS)),
-            scratch.take(key_source.bytes::<E>(KEYS)),
-        );
-        let values_along = scratch.take(value_source.bytes::<E>(KEYS));
-        let turned = scratch.take::<E::Acc>(WIDTH * padded(depth));
-        let dq = scratch.take::<E::Acc>(dq_size);
-        let view = problem.attributes.view();
-        let total = span.queries.len() * group;
-        // SAFETY: the memory was taken with these sizes, and rows are within the operands.
-        unsafe {
-            dq.write_bytes(0, dq_size);
-            for first in piece.keys.clone().step_by(KEYS) {
-                let count = KEYS.min(piece.keys.end - first);
-                let row = span.keys.start + first;
-                let along = key_source.along::<E>(row, count, keys_along);
-                let keys = Keys {
-                    first,
-                    count,
-                    along,
-                    down: if E::GROUP == 1 || !piece.dq {
-                        along
-                    } else {
-                        key_source.down::<E>(row, count, keys_down)
-                    },
-                    values: value_source.along::<E>(row, count, values_along),
-                };
-                if piece.dkv {
-                    work.dk.write_bytes(0, count * padded(depth));
-                    work.dv.write_bytes(0, count * padded(width));
-                }
-                for index in 0..blocks {
-                    let lane = piece.lanes.start + index * WIDTH;
-                    let lanes = Lanes::new::<E>(view, span, group, lane, total.min(piece.lanes.end));
-                    let reach = lanes.within::<E>(first, count);
-                    let reach = &reach[..lanes.vectors];
-                    if reach.iter().any(|r| !r.any.is_empty()) {
-                        let dq = dq.wrapping_add(if piece.dq { index * depth * WIDTH } else { 0 });
-                        step::<E, T>(job, piece, &work, &keys, &lanes, reach, lane, dq);
-                    }
-                }
-                if piece.dkv {
-                    for key in 0..count {
-                        write::<E, T>(job.dk.as_ref(), row + key, piece.head, work.dk.add(key * padded(depth)));
-                        write::<E, T>(job.dv.as_ref(), row + key, piece.head, work.dv.add(key * padded(width)));
-                    }
+    let scratch = &mut Scratch::new(bytes);
+    let work = Work::<T, E> {
+        query_forms: queries.forms::<E>(true, scratch),
+        dout_forms: douts.forms::<E>(true, scratch),
+        queries,
+        douts,
+        outs,
+        scores: scratch.take(KEYS * WIDTH),
+        slopes: scratch.take(KEYS * WIDTH),
+        factors: scratch.take(KEYS * WIDTH),
+        tangents: scratch.take(KEYS * WIDTH),
+        words: scratch.take(KEYS * WIDTH * E::WORD),
+        dk: scratch.take(KEYS * padded(depth)),
+        dv: scratch.take(KEYS * padded(width)),
+        scoring: Scoring::new(&problem.attributes),
+        mask: problem
+            .attributes
+            .dropout
+            .map(|dropout| Mask::new(&dropout, piece.segment)),
+        dq: piece.dq,
+        dkv: piece.dkv,
+        isa: job.isa,
+    };
+    let (keys_along, keys_down) = (
+        scratch.take(key_source.bytes::<E>(KEYS)),
+        scratch.take(key_source.bytes::<E>(KEYS)),
+    );
+    let values_along = scratch.take(value_source.bytes::<E>(KEYS));
+    let turned = scratch.take::<E::Acc>(WIDTH * padded(depth));
+    let dq = scratch.take::<E::Acc>(dq_size);
+    let view = problem.attributes.view();
+    let total = span.queries.len() * group;
+    // SAFETY: the memory was taken with these sizes, and rows are within the operands.
+    unsafe {
+        dq.write_bytes(0, dq_size);
+        for first in piece.keys.clone().step_by(KEYS) {
+            let count = KEYS.min(piece.keys.end - first);
+            let row = span.keys.start + first;
+            let along = key_source.along::<E>(row, count, keys_along);
+            let keys = Keys {
+                first,
+                count,
+                along,
+                down: if E::GROUP == 1 || !piece.dq {
+                    along
+                } else {
+                    key_source.down::<E>(row, count, keys_down)
+                },
+                values: value_source.along::<E>(row, count, values_along),
+            };
+            if piece.dkv {
+                work.dk.write_bytes(0, count * padded(depth));
+                work.dv.write_bytes(0, count * padded(width));
+            }
+            for index in 0..blocks {
+                let lane = piece.lanes.start + index * WIDTH;
+                let lanes = Lanes::new::<E>(view, span, group, lane, total.min(piece.lanes.end));
+                let reach = lanes.within::<E>(first, count);
+                let reach = &reach[..lanes.vectors];
+                if reach.iter().any(|r| !r.any.is_empty()) {
+                    let dq = dq.wrapping_add(if piece.dq { index * depth * WIDTH } else { 0 });
+                    step::<E, T>(job, piece, &work, &keys, &lanes, reach, lane, dq);
                 }
             }
-            if piece.dq {
-                for index in 0..blocks {
-                    let lane = piece.lanes.start + index * WIDTH;
-                    let count = (piece.lanes.end - lane).min(WIDTH);
-                    turn::<E>(dq.add(index * depth * WIDTH), count, depth, turned, job.isa);
-                    for l in 0..count {
-                        let (row, head) = (
-                            span.queries.start + (lane + l) / group,
-                            piece.head * group + (lane + l) % group,
-                        );
-                        write::<E, T>(job.dq.as_ref(), row, head, turned.add(l * padded(depth)));
-                    }
+            if piece.dkv {
+                for key in 0..count {
+                    write::<E, T>(job.dk.as_ref(), row + key, piece.head, work.dk.add(key * padded(depth)));
+                    write::<E, T>(job.dv.as_ref(), row + key, piece.head, work.dv.add(key * padded(width)));
                 }
             }
         }
-    });
+        if piece.dq {
+            for index in 0..blocks {
+                let lane = piece.lanes.start + index * WIDTH;
+                let count = (piece.lanes.end - lane).min(WIDTH);
+                turn::<E>(dq.add(index * depth * WIDTH), count, depth, turned, job.isa);
+                for l in 0..count {
+                    let (row, head) = (
+                        span.queries.start + (lane + l) / group,
+                        piece.head * group + (lane + l) % group,
+                    );
+                    write::<E, T>(job.dq.as_ref(), row, head, turned.add(l * padded(depth)));
+                }
+            }
+        }
+    }
 }
 
 /// Writes one head of one row of a gradient.
@@ -290,23 +289,26 @@ unsafe fn step<E: Engine, T: Readable<E>>(
             let (a, b) = (work.douts.at(lane + l), work.outs.at(lane + l));
             mean[l] = dot::<E, T>(a, work.douts.operand.strides[2], b, work.outs.operand.strides[2], width);
         }
-        let transposed = |rows: Rows, forms: &Forms<T>, depth: usize, to: *mut E::Acc, scale: E::Acc| {
-            runs(reach, |keys_run, vectors| {
-                let product = Product {
-                    depth: depth.div_ceil(E::GROUP),
-                    a: rows.ptr.wrapping_offset(keys_run.start as isize * rows.step),
-                    a_step: rows.step,
-                    b: forms.across.wrapping_add(vectors.start * E::LANES * E::WORD),
-                    b_step: (WIDTH * E::WORD) as isize,
-                    c: to.add(keys_run.start * WIDTH + vectors.start * E::LANES),
-                    c_step: WIDTH,
-                    start: Start::Scaled(scale),
-                };
-                product::run::<E, false>(&product, keys_run.end.min(keys.count) - keys_run.start, vectors.len());
-            });
-        };
-        transposed(keys.along, &work.query_forms, depth, work.scores, work.scoring.scale);
-        transposed(keys.values, &work.dout_forms, width, work.slopes, E::Acc::ONE);
+        let (across, scale) = (work.query_forms.across, work.scoring.scale);
+        score::<E>(
+            keys.along,
+            keys.count,
+            depth.div_ceil(E::GROUP),
+            across,
+            reach,
+            scale,
+            work.scores,
+        );
+        let across = work.dout_forms.across;
+        score::<E>(
+            keys.values,
+            keys.count,
+            width.div_ceil(E::GROUP),
+            across,
+            reach,
+            E::Acc::ONE,
+            work.slopes,
+        );
         let lane_slopes = slopes(&problem.attributes, piece.head, group, lane);
         let tangents = work.scoring.cap.is_some().then_some(work.tangents);
         scores::adjust::<E>(
@@ -322,10 +324,11 @@ unsafe fn step<E: Engine, T: Readable<E>>(
         for (vector, reach) in reach.iter().enumerate().filter(|(_, r)| !r.any.is_empty()) {
             let at = vector * E::LANES;
             let (scores, slopes) = (work.scores.add(at), work.slopes.add(at));
-            let factors = work.mask.as_ref().map(|mask| {
+            let mut factors = None;
+            if let Some(mask) = &work.mask {
                 mask.write::<E>(work.factors.add(at), reach.any.clone(), keys.first, &rows[at..]);
-                work.factors.add(at).cast_const()
-            });
+                factors = Some(work.factors.add(at).cast_const());
+            }
             scores::probabilities::<E>(scores, reach.any.clone(), lse.as_ptr().add(at));
             if let Some(factors) = factors {
                 scores::multiply::<E>(slopes, factors, reach.any.clone());
@@ -379,28 +382,9 @@ unsafe fn step<E: Engine, T: Readable<E>>(
                 b = work.words;
                 pair::<E>(work.slopes, seen(reach), b, work.isa);
             }
-            runs(reach, |rows, vectors| {
-                let words = rows.start / E::GROUP..rows.end.div_ceil(E::GROUP);
-                let product = Product {
-                    depth: words.len(),
-                    a: keys.down.ptr.wrapping_offset(words.start as isize * keys.down.step),
-                    a_step: keys.down.step,
-                    b: b.add((words.start * WIDTH + vectors.start * E::LANES) * E::WORD),
-                    b_step: (WIDTH * E::WORD) as isize,
-                    c: dq.add(vectors.start * E::LANES),
-                    c_step: WIDTH,
-                    start: Start::Add,
-                };
-                product::run::<E, true>(&product, depth, vectors.len());
-            });
+            gather::<E>(keys.down, depth, b, reach, dq);
         }
     }
-}
-
-/// The rows that some vector sees.
-fn seen(reach: &[Reach]) -> Range<usize> {
-    let rows = reach.iter().filter(|r| !r.any.is_empty());
-    rows.clone().map(|r| r.any.start).min().unwrap_or(0)..rows.map(|r| r.any.end).max().unwrap_or(0)
 }
 
 /// Adds `block^T` times the lanes' rows to the gradient of keys or values.
@@ -432,7 +416,7 @@ unsafe fn into_keys<E: Engine, T>(
             let to = a.add(rows.start * bytes);
             (E::words_of_sums(work.isa).run)(view, 1, rows.len() * WIDTH, 1, to);
         }
-        runs(reach, |rows, vectors| {
+        for (rows, vectors) in runs(reach) {
             let first = vectors.start * E::LANES;
             let end = lanes.count.min(vectors.end * E::LANES);
             let product = Product {
@@ -447,6 +431,6 @@ unsafe fn into_keys<E: Engine, T>(
             };
             let vectors = width.div_ceil(E::LANES);
             product::run::<E, false>(&product, rows.end.min(count) - rows.start, vectors);
-        });
+        }
     }
 }

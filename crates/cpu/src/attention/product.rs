@@ -4,6 +4,8 @@
 //! memory as it is: with k contiguous (*along*: rows of keys against transposed queries) or with i contiguous (*down*: the
 //! values of a key are a column of A). An element is one chain over k in rising order, wherever the product is cut.
 
+use crate::real::Real;
+
 use super::engine::Engine;
 
 /// Operands and result of a product; steps of operands are in bytes, that of the result in elements.
@@ -54,45 +56,45 @@ pub struct Products<Acc: 'static> {
 /// # Safety
 /// As [`ProductFn`].
 #[inline(always)]
+#[allow(clippy::needless_range_loop)]
 pub unsafe fn tile<E: Engine, const R: usize, const V: usize, const DOWN: bool>(job: &Product<E::Acc>) {
     // SAFETY: the caller vouches for the pointers; offsets stay within rows, lanes and depth.
     unsafe {
         let mut sums = [[E::zero(); V]; R];
+        // Loops over sums have constant bounds and indices throughout: with anything else the compiler keeps them in memory.
         if let Start::Add = job.start {
-            for (i, row) in sums.iter_mut().enumerate() {
-                for (j, sum) in row.iter_mut().enumerate() {
-                    *sum = E::load(job.c.add(i * job.c_step + j * E::LANES));
+            for i in 0..R {
+                for j in 0..V {
+                    sums[i][j] = E::load(job.c.add(i * job.c_step + j * E::LANES));
                 }
             }
         }
         let (mut a, mut b) = (job.a, job.b);
         for _ in 0..job.depth {
             let mut columns = [E::words(b); V];
-            for (j, words) in columns.iter_mut().enumerate().skip(1) {
-                *words = E::words(b.add(j * E::LANES * E::WORD));
+            for j in 1..V {
+                columns[j] = E::words(b.add(j * E::LANES * E::WORD));
             }
-            for (i, row) in sums.iter_mut().enumerate() {
+            for i in 0..R {
                 let word = if DOWN {
                     E::splat(a.add(i * E::WORD))
                 } else {
                     E::splat(a.offset(i as isize * job.a_step))
                 };
-                for (sum, words) in row.iter_mut().zip(columns) {
-                    *sum = E::mac(*sum, word, words);
+                for j in 0..V {
+                    sums[i][j] = E::mac(sums[i][j], word, columns[j]);
                 }
             }
             a = a.wrapping_offset(if DOWN { job.a_step } else { E::WORD as isize });
             b = b.wrapping_offset(job.b_step);
         }
-        if let Start::Scaled(scale) = job.start {
-            let scale = E::all(scale);
-            for sum in sums.iter_mut().flatten() {
-                *sum = E::mul(*sum, scale);
-            }
-        }
-        for (i, row) in sums.iter().enumerate() {
-            for (j, sum) in row.iter().enumerate() {
-                E::store(job.c.add(i * job.c_step + j * E::LANES), *sum);
+        let scale = E::all(match job.start {
+            Start::Add => E::Acc::ONE,
+            Start::Scaled(scale) => scale,
+        });
+        for i in 0..R {
+            for j in 0..V {
+                E::store(job.c.add(i * job.c_step + j * E::LANES), E::mul(sums[i][j], scale));
             }
         }
     }
