@@ -46,7 +46,8 @@ struct Block<T, R> {
     maximum: [R; WIDTH],
     sum: [R; WIDTH],
     slopes: Option<[R; WIDTH]>,
-    rows: [u32; WIDTH],
+    /// With dropout.
+    rows: Option<[u32; WIDTH]>,
     /// `[width of values, WIDTH]`.
     out: *mut R,
     /// Whether there is something in `out`.
@@ -124,7 +125,10 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
             maximum: [-E::Acc::INFINITY; WIDTH],
             sum: [E::Acc::ZERO; WIDTH],
             slopes: slopes(&problem.attributes, piece.head, group, first),
-            rows: row_numbers(q.heads(), piece.head, group, first),
+            rows: shared
+                .mask
+                .as_ref()
+                .map(|_| row_numbers(q.heads(), piece.head, group, first)),
             out: scratch.take(v.width() * WIDTH),
             begun: false,
         };
@@ -215,9 +219,9 @@ unsafe fn step<E: Engine, T>(
                     E::store(at, E::mul(E::load(at), factor));
                 }
             }
-            if let Some(mask) = &shared.mask {
+            if let (Some(mask), Some(rows)) = (&shared.mask, &block.rows) {
                 let factors = shared.factors.add(lane);
-                mask.write::<E>(factors, reach.any.clone(), key, &block.rows[lane..]);
+                mask.write::<E>(factors, reach.any.clone(), key, &rows[lane..]);
                 scores::multiply::<E>(scores, factors, reach.any.clone());
             }
         }
@@ -324,18 +328,24 @@ unsafe fn finish<E: Engine, T: Readable<E>>(
         if block.begun {
             turn::<E>(block.out, block.lanes.count, width, shared.turned, shared.isa);
         }
+        // All lanes at once: as a loop of its own this becomes vector code.
+        let mut lse = [E::Acc::ZERO; WIDTH];
+        for lane in 0..WIDTH {
+            lse[lane] = block.maximum[lane] * E::Acc::of(LN_2) + block.sum[lane].ln::<E::Tier>();
+        }
+        let (mut row, mut member) = (span.queries.start + first / group, first % group);
         for lane in 0..block.lanes.count {
-            let (row, head) = (
-                span.queries.start + (first + lane) / group,
-                head * group + (first + lane) % group,
-            );
-            let to = std::slice::from_raw_parts_mut(job.out.at(row, head), width);
+            let at = head * group + member;
+            let to = std::slice::from_raw_parts_mut(job.out.at(row, at), width);
             let sum = block.sum[lane];
             // A row that sees nothing is zero, and so is e to its log-sum-exp.
             let nothing = sum == E::Acc::ZERO;
-            let lse = block.maximum[lane] * E::Acc::of(LN_2) + sum.ln::<E::Tier>();
-            let lse = if nothing { -E::Acc::INFINITY } else { lse };
-            job.lse.add(row * job.problem.q.heads() + head).write(lse);
+            let lse = if nothing { -E::Acc::INFINITY } else { lse[lane] };
+            job.lse.add(row * job.problem.q.heads() + at).write(lse);
+            member += 1;
+            if member == group {
+                (row, member) = (row + 1, 0);
+            }
             if nothing {
                 to.fill(T::store(E::Acc::ZERO));
             } else {

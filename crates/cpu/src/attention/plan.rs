@@ -91,13 +91,18 @@ impl Lanes {
             position: [0; WIDTH],
         };
         let (shift, keys) = (View::shift(span), span.keys.len());
+        // Counted instead of divided: this runs for every block.
+        let (mut position, mut head) = ((first / group) as isize + shift, first % group);
+        let mut seen = view.of(position, keys);
         for lane in 0..WIDTH {
-            let row = (first + lane.min(count - 1)) / group;
-            let position = row as isize + shift;
-            let seen = view.of(position, keys);
             lanes.low[lane] = seen.start as i32;
             lanes.high[lane] = seen.end as i32;
             lanes.position[lane] = position as i32;
+            head += 1;
+            if head == group && lane + 1 < count {
+                (position, head) = (position + 1, 0);
+                seen = view.of(position, keys);
+            }
         }
         for vector in 0..vectors {
             let (begin, end) = (vector * E::LANES, (vector + 1) * E::LANES - 1);

@@ -4,8 +4,6 @@
 //! memory as it is: with k contiguous (*along*: rows of keys against transposed queries) or with i contiguous (*down*: the
 //! values of a key are a column of A). An element is one chain over k in rising order, wherever the product is cut.
 
-use crate::real::Real;
-
 use super::engine::Engine;
 
 /// Operands and result of a product; steps of operands are in bytes, that of the result in elements.
@@ -88,13 +86,17 @@ pub unsafe fn tile<E: Engine, const R: usize, const V: usize, const DOWN: bool>(
             a = a.wrapping_offset(if DOWN { job.a_step } else { E::WORD as isize });
             b = b.wrapping_offset(job.b_step);
         }
-        let scale = E::all(match job.start {
-            Start::Add => E::Acc::ONE,
-            Start::Scaled(scale) => scale,
-        });
+        if let Start::Scaled(scale) = job.start {
+            let scale = E::all(scale);
+            for i in 0..R {
+                for j in 0..V {
+                    sums[i][j] = E::mul(sums[i][j], scale);
+                }
+            }
+        }
         for i in 0..R {
             for j in 0..V {
-                E::store(job.c.add(i * job.c_step + j * E::LANES), E::mul(sums[i][j], scale));
+                E::store(job.c.add(i * job.c_step + j * E::LANES), sums[i][j]);
             }
         }
     }
