@@ -11,25 +11,46 @@
 //! | [`real`] | what kernels compute in, load and store |
 //! | [`attention`] | scaled dot-product attention over packed segments |
 //! | [`unary`] | functions of one argument and their derivatives |
+//! | [`conv`] | convolutions of images, and the causal one of sequences |
+//! | [`rnn`] | recurrent cells over whole sequences |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
+//! | [`select`], [`cast`], [`mod@copy`] | choosing, converting, laying out anew |
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
 //! | [`softmax`] | softmax and its logarithm |
 //! | [`norm`] | layer and RMS normalisation |
+//! | [`cross_entropy`] | softmax cross-entropy |
+//! | [`embedding`] | rows of a table by number |
+//! | [`glu`] | gated linear units |
+//! | [`rotary`] | rotary position embedding |
+//! | [`dropout`] | dropout by position |
+//! | [`optim`] | optimiser steps |
 
 pub mod attention;
 pub mod binary;
+pub mod cast;
+pub mod conv;
+pub mod copy;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
 pub mod gemm;
+pub mod glu;
 pub mod image_norm;
 pub mod isa;
 mod lanes;
+pub mod multiply;
 pub mod norm;
+pub mod optim;
 pub mod pooling;
 pub mod real;
 pub mod reduce;
+pub mod rnn;
+pub mod rotary;
 mod rows;
+pub mod select;
 pub mod softmax;
 pub mod strided;
 pub mod tier;

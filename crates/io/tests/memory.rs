@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use cupola_io::npy::Npy;
-use cupola_io::safetensors::SafeTensors;
+use cupola_io::safetensors::{SafeTensors, Shards};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
@@ -48,6 +48,24 @@ fn memory_is_bounded_by_the_file() {
         with_header(&path, declared, "{}", 8);
         let (result, bytes) = peak(|| SafeTensors::open(&path).map(|file| file.len()));
         assert!(result.is_err() && bytes < small, "{bytes} bytes");
+    }
+
+    // Files of the declared size, above the format's limit, of zeros that the disk need not store.
+    for (name, start) in [
+        ("model.safetensors", 100_000_001u64),
+        ("model.safetensors.index.json", 0),
+    ] {
+        let large = dir.path().join(name);
+        fs::write(&large, start.to_le_bytes()).expect("writable");
+        let file = fs::OpenOptions::new().write(true).open(&large).expect("just written");
+        file.set_len(200_000_000).expect("a file with a hole");
+        let (result, bytes) = peak(|| Shards::open(&large).map(|model| model.len()));
+        let message = result.expect_err("too long").to_string();
+        assert!(
+            message.contains("expected at most 100000000") && bytes < small,
+            "{message}, {bytes} bytes"
+        );
+        fs::remove_file(large).expect("just written");
     }
 
     // Lists, nesting and names without end cost no more than the text, and what is refused early costs nothing.

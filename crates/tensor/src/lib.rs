@@ -34,6 +34,7 @@ pub mod op;
 mod operators;
 pub mod ops;
 mod product;
+mod recurrent;
 pub mod segments;
 pub mod tensor;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | `layers` | a crate depends only on crates below it |
 //! | `dependencies` | nothing in the build runs a C compiler |
 //! | `files` | file lengths, no paths of one machine, where `unsafe` may stand |
+//! | `golden` | the golden files are whole and small |
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -22,6 +22,7 @@
 //! ```
 
 mod header;
+mod json;
 mod shards;
 mod write;
 

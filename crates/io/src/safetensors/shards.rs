@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::{Metadata, SafeTensors, TensorBytes, TensorView, nearest, save};
+use super::{MAX_HEADER, Metadata, SafeTensors, TensorBytes, TensorView, nearest, save};
 use crate::atomic;
 use crate::error::{Error, Result, shortened};
 use crate::source::Source;
@@ -194,6 +194,10 @@ impl Shards {
 }
 
 fn read_index(path: &Path, text: &[u8]) -> Result<BTreeMap<String, String>> {
+    if text.len() as u64 > MAX_HEADER {
+        let expected = format!("at most {MAX_HEADER}, the limit of a header");
+        return Err(Error::damaged(path, "the index's length", text.len(), expected));
+    }
     let index: Index = serde_json::from_slice(text).map_err(|error| {
         Error::damaged(
             path,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cupola_core::{Buffer, DType, Shape};
 
-use super::header::METADATA;
+use super::json::METADATA;
 use super::{MAX_HEADER, NAMES};
 use crate::atomic;
 use crate::error::{Error, Result, shortened};

@@ -1,23 +1,13 @@
-//! `a + b`, `a - b`, `a * b`, `a / b`, element by element, broadcast to a common shape.
+//! Functions of two arguments, element by element, broadcast to a common shape: sums, differences, products, quotients, powers,
+//! minima and maxima.
 
-use cupola_core::{DType, Element, Shape};
+use cupola_core::{DType, Shape};
+use cupola_cpu::binary::{self, Binary, Side};
 
-use crate::dispatch::with_element;
-use crate::naive;
+use crate::autograd::graph::Meta;
+use crate::dispatch::{with_float, with_number};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
-
-/// What this file offers.
-pub const OPS: &[OpInfo] = &[Add::INFO, Sub::INFO, Mul::INFO, Div::INFO];
-
-/// `y = a + b`.
-pub struct Add;
-/// `y = a - b`.
-pub struct Sub;
-/// `y = a * b`.
-pub struct Mul;
-/// `y = a / b`; of integers, towards zero.
-pub struct Div;
 
 /// The shape that two shapes broadcast to.
 ///
@@ -40,138 +30,118 @@ fn prepare(op: &str, inputs: &[&Tensor]) -> (Tensor, Tensor, Shape) {
     (a.to_dtype(dtype), b.to_dtype(dtype), broadcast_shapes(op, a, b))
 }
 
+#[track_caller]
+fn forward(op: Binary, inputs: &[&Tensor]) -> Tensor {
+    let (a, b, shape) = prepare(op.name(), inputs);
+    with_number!(op.name(), a.dtype(), T => Tensor::build::<T>(shape, |y| {
+        let operand = |x: &Tensor| (x.buffer().clone(), *x.layout());
+        let ((a, a_layout), (b, b_layout)) = (operand(&a), operand(&b));
+        binary::forward(op, shape, (a.as_slice::<T>(), &a_layout), (b.as_slice::<T>(), &b_layout), y);
+    }))
+}
+
+/// The gradient of one operand, in its own shape and dtype.
+fn gradient(op: Binary, side: Side, dy: &Tensor, a: &Tensor, b: &Tensor, meta: Meta) -> Tensor {
+    let (shape, dtype) = (*dy.shape(), dy.dtype());
+    let (dy, a, b) = (dy.contiguous(), a.to_dtype(dtype), b.to_dtype(dtype));
+    let full = with_float!(op.name(), dtype, T => Tensor::build::<T>(shape, |out| {
+        let a = (a.buffer().as_slice::<T>(), a.layout());
+        let b = (b.buffer().as_slice::<T>(), b.layout());
+        binary::backward(op, side, shape, dy.slice_of::<T>(), a, b, out);
+    }));
+    full.reduce_like(meta)
+}
+
+/// Declares the operations: their names, and what they save.
+macro_rules! operations {
+    ($($(#[$meta:meta])* $op:ident => $method:ident;)*) => {
+        $(
+            $(#[$meta])*
+            pub struct $op;
+
+            impl Op for $op {
+                const NAME: &'static str = Binary::$op.name();
+
+                fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Outputs {
+                    if !matches!(Binary::$op, Binary::Add | Binary::Sub) {
+                        saved.keep([inputs[0], inputs[1]]);
+                    }
+                    forward(Binary::$op, inputs).into()
+                }
+
+                fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
+                    let dy = cx.dy();
+                    // Sums and differences save nothing: their derivatives are 1 and -1.
+                    let (a, b) = match cx.all_saved() {
+                        [a, b] => (a, b),
+                        _ => (&dy, &dy),
+                    };
+                    let grad = |side, index| match (Binary::$op, side) {
+                        (Binary::Add, _) | (Binary::Sub, Side::Left) => dy.reduce_like(cx.input(index)),
+                        (Binary::Sub, Side::Right) => (-&dy).reduce_like(cx.input(index)),
+                        (op, side) => gradient(op, side, &dy, a, b, cx.input(index)),
+                    };
+                    let da = cx.needs(0).then(|| grad(Side::Left, 0));
+                    [da, cx.needs(1).then(|| grad(Side::Right, 1))].into()
+                }
+            }
+        )*
+
+        /// What this file offers.
+        pub const OPS: &[OpInfo] = &[$($op::INFO),*];
+
+        impl Tensor {
+            $(
+                $(#[$meta])*
+                ///
+                /// Operands of different dtypes are converted to the one that holds both, see [`DType::promote`].
+                ///
+                /// # Panics
+                /// When the shapes do not broadcast, or both operands are bool.
+                #[allow(clippy::should_implement_trait)]
+                #[track_caller]
+                pub fn $method(&self, other: &Tensor) -> Tensor {
+                    $op.apply(&[self, other])
+                }
+            )*
+        }
+    };
+}
+
+operations! {
+    /// `a + b`, broadcast.
+    Add => add;
+    /// `a - b`, broadcast.
+    Sub => sub;
+    /// `a * b`, broadcast.
+    Mul => mul;
+    /// `a / b`, broadcast; of integers, towards zero.
+    Div => div;
+    /// `a` to the power `b`, broadcast.
+    Pow => pow;
+    /// The smaller of `a` and `b`, broadcast; NaN when either is. At ties each gets half of the gradient.
+    Min => minimum;
+    /// The larger of `a` and `b`, broadcast; NaN when either is. At ties each gets half of the gradient.
+    Max => maximum;
+}
+
 impl Tensor {
     /// `self` summed over the dimensions that broadcasting had added or stretched, and converted: the gradient of an operand
     /// from the gradient of the result.
-    pub(crate) fn reduce_like(&self, meta: crate::autograd::graph::Meta) -> Tensor {
+    pub(crate) fn reduce_like(&self, meta: Meta) -> Tensor {
         let x = if *self.shape() == meta.shape { self.clone() } else { self.sum_to(meta.shape) };
         x.to_dtype(meta.dtype)
     }
 
-    /// The sum down to a shape that broadcasts to this one.
-    pub(crate) fn sum_to(&self, shape: Shape) -> Tensor {
-        with_element!(self.dtype(), T => naive::sum_to::<T>(self, shape))
-    }
-}
-
-impl Op for Add {
-    const NAME: &'static str = "add";
-
-    fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
-        let (a, b, shape) = prepare(Self::NAME, inputs);
-        with_element!(a.dtype(), T => naive::zip::<T, T>(&a, &b, shape, |a, b| {
-            if T::DTYPE.is_float() { T::from_f64(a.to_f64() + b.to_f64()) } else { T::from_i64(a.to_i64().wrapping_add(b.to_i64())) }
-        }))
-        .into()
-    }
-
-    fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        let dy = cx.dy();
-        [0, 1].map(|i| cx.needs(i).then(|| dy.reduce_like(cx.input(i)))).into()
-    }
-}
-
-impl Op for Sub {
-    const NAME: &'static str = "sub";
-
-    fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
-        let (a, b, shape) = prepare(Self::NAME, inputs);
-        with_element!(a.dtype(), T => naive::zip::<T, T>(&a, &b, shape, |a, b| {
-            if T::DTYPE.is_float() { T::from_f64(a.to_f64() - b.to_f64()) } else { T::from_i64(a.to_i64().wrapping_sub(b.to_i64())) }
-        }))
-        .into()
-    }
-
-    fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        let dy = cx.dy();
-        let da = cx.needs(0).then(|| dy.reduce_like(cx.input(0)));
-        [da, cx.needs(1).then(|| (-&dy).reduce_like(cx.input(1)))].into()
-    }
-}
-
-impl Op for Mul {
-    const NAME: &'static str = "mul";
-
-    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Outputs {
-        let (a, b, shape) = prepare(Self::NAME, inputs);
-        saved.keep([inputs[0], inputs[1]]);
-        with_element!(a.dtype(), T => naive::zip::<T, T>(&a, &b, shape, |a, b| {
-            if T::DTYPE.is_float() { T::from_f64(a.to_f64() * b.to_f64()) } else { T::from_i64(a.to_i64().wrapping_mul(b.to_i64())) }
-        }))
-        .into()
-    }
-
-    fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        let ([a, b], dy) = (cx.saved(), cx.dy());
-        let da = cx.needs(0).then(|| (&dy * b).reduce_like(cx.input(0)));
-        [da, cx.needs(1).then(|| (&dy * a).reduce_like(cx.input(1)))].into()
-    }
-}
-
-impl Op for Div {
-    const NAME: &'static str = "div";
-
-    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Outputs {
-        let (a, b, shape) = prepare(Self::NAME, inputs);
-        saved.keep([inputs[0], inputs[1]]);
-        with_element!(a.dtype(), T => naive::zip::<T, T>(&a, &b, shape, |a, b| {
-            if T::DTYPE.is_float() {
-                return T::from_f64(a.to_f64() / b.to_f64());
-            }
-            assert!(b.to_i64() != 0, "div: an integer was divided by zero");
-            T::from_i64(a.to_i64().wrapping_div(b.to_i64()))
-        }))
-        .into()
-    }
-
-    fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        let ([a, b], dy) = (cx.saved(), cx.dy());
-        let over_b = &dy / b;
-        let da = cx.needs(0).then(|| over_b.reduce_like(cx.input(0)));
-        [da, cx.needs(1).then(|| (-(&over_b * a / b)).reduce_like(cx.input(1)))].into()
-    }
-}
-
-impl Tensor {
-    /// `self + other`, broadcast; see [`Add`].
-    #[allow(clippy::should_implement_trait)]
-    #[track_caller]
-    pub fn add(&self, other: &Tensor) -> Tensor {
-        Add.apply(&[self, other])
-    }
-
-    /// `self - other`, broadcast; see [`Sub`].
-    #[allow(clippy::should_implement_trait)]
-    #[track_caller]
-    pub fn sub(&self, other: &Tensor) -> Tensor {
-        Sub.apply(&[self, other])
-    }
-
-    /// `self * other`, broadcast; see [`Mul`].
-    #[allow(clippy::should_implement_trait)]
-    #[track_caller]
-    pub fn mul(&self, other: &Tensor) -> Tensor {
-        Mul.apply(&[self, other])
-    }
-
-    /// `self / other`, broadcast; see [`Div`].
-    #[allow(clippy::should_implement_trait)]
-    #[track_caller]
-    pub fn div(&self, other: &Tensor) -> Tensor {
-        Div.apply(&[self, other])
-    }
-
     /// `self + other`, in this tensor's memory when nobody else holds it: how gradients add up.
     pub(crate) fn accumulate(mut self, other: &Tensor) -> Tensor {
-        let other = other.contiguous();
-        if !self.is_donatable() || self.dtype() != other.dtype() {
-            return &self + &other;
+        if !self.is_donatable() || self.dtype() != other.dtype() || !self.dtype().is_float() {
+            return &self + other;
         }
-        with_element!(self.dtype(), T => {
-            let out = self.as_mut_slice::<T>().expect("a donatable tensor is writable");
-            for (y, x) in out.iter_mut().zip(other.slice_of::<T>()) {
-                *y = T::from_f64(y.to_f64() + x.to_f64());
-            }
+        let shape = *self.shape();
+        with_float!("add", self.dtype(), T => {
+            let sum = self.as_mut_slice::<T>().expect("a donatable tensor is writable");
+            binary::assign(Binary::Add, sum, shape, (other.buffer().as_slice::<T>(), other.layout()), false);
         });
         self
     }
@@ -179,14 +149,17 @@ impl Tensor {
 
 #[cfg(test)]
 pub(super) fn cases() -> Vec<crate::testing::Case> {
-    use crate::testing::{Array, Case, between, uniform};
+    use crate::testing::{Array, Case, between};
     type Binary = fn(&Tensor, &Tensor) -> Tensor;
     type Plain = fn(f64, f64) -> f64;
-    let operations: [(&str, Binary, Plain); 4] = [
+    let operations: [(&str, Binary, Plain); 7] = [
         ("add", Tensor::add, |a, b| a + b),
         ("sub", Tensor::sub, |a, b| a - b),
         ("mul", Tensor::mul, |a, b| a * b),
         ("div", Tensor::div, |a, b| a / b),
+        ("pow", Tensor::pow, f64::powf),
+        ("minimum", Tensor::minimum, f64::min),
+        ("maximum", Tensor::maximum, f64::max),
     ];
     let shapes: [(&[usize], &[usize]); 8] = [
         (&[3, 5], &[3, 5]),
@@ -201,7 +174,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     let mut cases = Vec::new();
     for (name, run, f) in operations {
         for (left, right) in shapes {
-            let inputs = [uniform(left, 1), between(0.5, 2.0, right, 2)];
+            // A power of a negative number is none.
+            let low = if name == "pow" { 0.5 } else { -1.0 };
+            let inputs = [between(low, 1.5, left, 1), between(0.5, 2.0, right, 2)];
             let shape = inputs[0].shape().broadcast(inputs[1].shape()).expect("the shapes above broadcast");
             let reference = move |x: &[Array]| vec![Array::from_fn(&shape, |i| f(x[0].at(i), x[1].at(i)))];
             cases.push(Case::new(format!("{name} {left:?} {right:?}"), inputs, move |x| vec![run(&x[0], &x[1])]).reference(reference));

@@ -1,9 +1,9 @@
 //! Batch normalisation.
 
-use cupola_core::{DType, Shape};
+use cupola_core::Shape;
 use cupola_cpu::image_norm::{Images, batch};
 
-use crate::compute::{compute_dtype, prepare, with_real};
+use crate::compute::{compute_dtype, in_input_dtypes, prepare, with_real};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
@@ -125,13 +125,6 @@ impl Op for BatchNorm {
         }
         in_input_dtypes(cx, grads)
     }
-}
-
-/// Each gradient in its input's dtype.
-pub(super) fn in_input_dtypes(cx: &Backward<'_>, grads: Vec<Option<Tensor>>) -> InputGrads {
-    let convert =
-        |(i, grad): (usize, Option<Tensor>)| grad.filter(|_| cx.needs(i)).map(|g| g.to_dtype(cx.input(i).dtype));
-    grads.into_iter().enumerate().map(convert).collect::<Vec<_>>().into()
 }
 
 impl Op for BatchNormGiven {
@@ -325,6 +318,7 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cupola_core::DType;
 
     #[test]
     fn a_large_mean_leaves_the_variance_its_digits() {

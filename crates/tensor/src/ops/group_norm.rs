@@ -2,8 +2,8 @@
 
 use cupola_cpu::image_norm::group;
 
-use super::batch_norm::{affine, images, in_input_dtypes};
-use crate::compute::{compute_dtype, prepare, with_real};
+use super::batch_norm::{affine, images};
+use crate::compute::{compute_dtype, in_input_dtypes, prepare, with_real};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 

@@ -1,7 +1,10 @@
 //! Sums over dimensions.
 
-use cupola_core::Shape;
+use cupola_core::{DType, Shape};
+use cupola_cpu::reduce;
 
+use super::reduction::dims_of;
+use crate::dispatch::{with_float, with_integer};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
@@ -22,7 +25,7 @@ impl Op for Sum {
     fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
         let [x] = inputs else { unreachable!("sum has one input") };
         let kept = kept_shape(x.shape(), &self.axes);
-        let sum = x.sum_to(kept);
+        let sum = if x.dtype() == DType::Bool { x.to_dtype(DType::I64) } else { (*x).clone() }.sum_to(kept);
         let shape = if self.keepdim { kept } else { dropped_shape(x.shape(), &self.axes) };
         sum.reshape(shape).into()
     }
@@ -56,7 +59,30 @@ pub(crate) fn reduced_axes(op: &str, shape: &Shape, axes: &[isize]) -> Vec<usize
 }
 
 impl Tensor {
-    /// The sum over `axes` (-1 is the last; none named means all), which disappear.
+    /// The sum down to a shape that broadcasts to this one.
+    pub(crate) fn sum_to(&self, shape: Shape) -> Tensor {
+        let x = self.contiguous();
+        let extra = x.rank() - shape.rank();
+        let summed: Vec<usize> =
+            (0..x.rank()).filter(|&axis| axis < extra || (shape[axis - extra] == 1 && x.shape()[axis] != 1)).collect();
+        if x.dtype().is_float() {
+            return with_float!("sum", x.dtype(), T => Tensor::build::<T>(shape, |y| {
+                reduce::sum_dims(x.slice_of::<T>(), *x.shape(), &summed, y);
+            }));
+        }
+        let mut x = x;
+        for &axis in summed.iter().rev() {
+            let dims = dims_of(x.shape(), axis..axis + 1);
+            let kept = x.shape().with_dim(axis, 1);
+            x = with_integer!("sum", x.dtype(), T => Tensor::build::<T>(kept, |y| {
+                reduce::reduce_integers(reduce::Reduction::Sum, x.slice_of::<T>(), dims, y);
+            }));
+        }
+        x.reshape(shape)
+    }
+
+    /// The sum over `axes` (-1 is the last; none named means all), which disappear. Sums of floats are kept in f32 lanes that
+    /// are added in a fixed order (f64 for f64); bool is counted in i64.
     ///
     /// ```
     /// # use cupola_tensor::Tensor;
