@@ -28,3 +28,13 @@ impl Images {
         self.batch * self.inner
     }
 }
+
+/// The sum of each channel over all images and positions, `[C]`: the gradient of a bias.
+///
+/// # Panics
+/// When a slice has another length.
+pub fn channel_sums<T: crate::real::Real>(images: &Images, x: &[T], sums: &mut [T]) {
+    assert_eq!((x.len(), sums.len()), (images.numel(), images.channels));
+    let mut unused = vec![T::ZERO; images.channels];
+    channels::sums(images, channels::Term::Plain(x), sums, &mut unused);
+}

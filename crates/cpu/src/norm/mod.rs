@@ -308,13 +308,3 @@ instantiate! {
         fn rms_norm_backward(saved: Saved<'_, T>, dy: &[T], gradient: Gradient<'_, T>) = rms_norm_backward_of;
     }
 }
-
-/// The sum of each channel over all images and positions, `[C]`: the gradient of a bias.
-///
-/// # Panics
-/// When a slice has another length.
-pub fn channel_sums<T: crate::real::Real>(images: &Images, x: &[T], sums: &mut [T]) {
-    assert_eq!((x.len(), sums.len()), (images.numel(), images.channels));
-    let mut unused = vec![T::ZERO; images.channels];
-    channels::sums(images, channels::Term::Plain(x), sums, &mut unused);
-}

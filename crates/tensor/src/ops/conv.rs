@@ -2,7 +2,7 @@
 
 use cupola_core::{DType, Shape};
 use cupola_cpu::conv::{self, Conv};
-use cupola_cpu::norm::{Images, channel_sums};
+use cupola_cpu::image_norm::{Images, channel_sums};
 
 use crate::compute::{accumulated, compute_dtype, prepare, with_real};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
