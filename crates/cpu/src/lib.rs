@@ -9,6 +9,7 @@
 //! | [`work`] | how work is cut, by fixed sizes |
 //! | [`vmath`] | elementary functions in f32 that vectorise |
 //! | [`real`] | what kernels compute in, load and store |
+//! | [`attention`] | scaled dot-product attention over packed segments |
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`conv`] | convolutions of images, and the causal one of sequences |
 //! | [`rnn`] | recurrent cells over whole sequences |
@@ -16,6 +17,7 @@
 //! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
+//! | [`select`], [`cast`], [`mod@copy`] | choosing, converting, laying out anew |
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
 //! | [`softmax`] | softmax and its logarithm |
 //! | [`norm`] | layer and RMS normalisation |
@@ -24,25 +26,31 @@
 //! | [`glu`] | gated linear units |
 //! | [`rotary`] | rotary position embedding |
 //! | [`dropout`] | dropout by position |
+//! | [`optim`] | optimiser steps |
 
+pub mod attention;
 pub mod binary;
+pub mod cast;
 pub mod conv;
-pub mod gemm;
-pub mod image_norm;
+pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod gemm;
 pub mod glu;
+pub mod image_norm;
 pub mod isa;
 mod lanes;
 pub mod multiply;
 pub mod norm;
+pub mod optim;
 pub mod pooling;
 pub mod real;
 pub mod rnn;
 pub mod reduce;
 pub mod rotary;
 mod rows;
+pub mod select;
 pub mod softmax;
 pub mod strided;
 pub mod tier;

@@ -9,6 +9,8 @@
 //! | [`init`](mod@init) | where first values come from |
 //! | [`state_dict`], [`files`] | values by name, strict loading, safetensors |
 //! | [`training`](mod@training) | the scope that a training step runs in |
+//! | [`losses`] | what is minimised |
+//! | [`optim`], [`schedule`] | optimisers, averages of weights, learning rates |
 //! | [`layer`], [`explicit`] | layers of one tensor; forward and backward by hand |
 
 // The derive names this crate as its users do.
@@ -22,8 +24,11 @@ pub mod files;
 mod gradcheck;
 pub mod init;
 pub mod layer;
+pub mod losses;
 pub mod module;
+pub mod optim;
 pub mod param;
+pub mod schedule;
 pub mod state_dict;
 mod summary;
 pub mod training;

@@ -225,8 +225,15 @@ mod tests {
     #[test]
     fn offsets_that_bound_nothing_are_refused() {
         assert_eq!(Segments::from_offsets(&[]), Err(SegmentsError::Begin { found: None }));
-        assert_eq!(Segments::from_offsets(&[1, 2]), Err(SegmentsError::Begin { found: Some(1) }));
-        let falling = SegmentsError::Falling { index: 2, found: 1, before: 4 };
+        assert_eq!(
+            Segments::from_offsets(&[1, 2]),
+            Err(SegmentsError::Begin { found: Some(1) })
+        );
+        let falling = SegmentsError::Falling {
+            index: 2,
+            found: 1,
+            before: 4,
+        };
         assert_eq!(Segments::from_offsets(&[0, 4, 1]), Err(falling));
     }
 

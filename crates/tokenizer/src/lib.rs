@@ -9,16 +9,23 @@
 //! | [`split`] | how text is cut into pieces |
 //! | [`model`] | from pieces to ids: BPE, Unigram, WordPiece, characters, bytes |
 //! | [`added`] | special and added tokens |
+//! | [`agent`] | a fixed set of control tokens for chats and tools |
+//! | [`chat`] | chat templates |
 //! | [`template`] | special tokens around texts |
 //! | [`decode`] | from ids to text, whole or streaming |
 //! | [`format`] | files: `tokenizer.json`, `.tiktoken`, SentencePiece, Tekken, GGUF |
 //! | [`train`] | vocabularies from text |
 //! | [`vocab`] | byte strings and ids |
+//! | [`vocabularies`] | named vocabularies, behind a feature |
 
 pub mod added;
+pub mod agent;
+pub mod chat;
 pub mod decode;
 pub mod error;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzz;
 mod hash;
 pub mod model;
 pub mod normalize;
@@ -29,6 +36,7 @@ pub mod tokenizer;
 pub mod train;
 mod trie;
 pub mod vocab;
+pub mod vocabularies;
 
 pub use added::{AddedToken, AllowedSpecial};
 pub use decode::{Decoder, StreamDecoder};

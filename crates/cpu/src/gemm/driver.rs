@@ -2,8 +2,8 @@
 //!
 //! A task owns a block of C, some row panels by some column panels. It walks the depth in blocks: packs its rows of A for the
 //! block into memory of its thread, then takes each column panel in turn past all of its row panels, so that the column
-//! panel stays in the first cache and the rows in the second. Between two blocks of depth the sums rest in C, or beside it
-//! when C cannot hold them exactly. Columns come packed, or, when there are too few rows to pack them for other tasks as
+//! panel stays in the first cache and the rows in the second. Between two blocks of depth the sums rest in memory of the
+//! thread, tile after tile: rows of C often lie a power of two apart, where they drive each other out of the cache. Columns come packed, or, when there are too few rows to pack them for other tasks as
 //! well, are packed by the task one panel at a time.
 //!
 //! Each element of C is computed by one task as one chain over the depth, so neither the cuts nor the threads can show in it.
@@ -17,17 +17,17 @@ use cupola_core::{Buffer, DType, parallel_for, pool};
 use super::epilogue::{Finish, Part};
 use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Tile, TileFn};
 use super::pack::{OVERRUN, Packer, View};
-use super::packed::{Panels, moved, pack_panel};
+use super::packed::{Panels, moved, pack_panels};
 use super::product::Arithmetic;
 
 /// Row panels of a task: rows and depth of a block fill at most half of a second cache of 512 KiB.
 const ROW_PANELS: usize = 10;
 /// Words of depth in a block.
-const DEPTH: usize = 256;
-/// Words of depth in a block where there are few rows: then columns stream from memory, in long runs.
-const LONG_DEPTH: usize = 8192;
-/// Column panels of a task whose sums rest beside C.
-const RESTING_PANELS: usize = 16;
+const DEPTH: usize = 384;
+/// Words of depth for which a task packs its rows at a time.
+const SLAB: usize = 4096;
+/// Column panels that pass all blocks of a slab before the next ones do, so that sums rest in the second cache.
+const GROUP_PANELS: usize = 8;
 
 /// The right operand of a group.
 pub enum Right<'a> {
@@ -43,14 +43,17 @@ pub struct Group<'a> {
     pub right: Right<'a>,
 }
 
-/// Where sums start.
+/// Where sums come from and go to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Start {
+pub enum Place {
+    /// From nothing.
     Zero,
-    /// At what C holds.
+    /// From what C holds; through the epilogue to C.
     Result,
-    /// At what an earlier call left.
+    /// From an earlier call; to a later one.
     Resting,
+    /// From the block of depth before; to the next one.
+    Scratch,
 }
 
 /// A product over a range of depth and of columns.
@@ -63,15 +66,14 @@ pub struct Call<'a, P: Arithmetic> {
     pub depth: usize,
     /// The columns of C that this call computes.
     pub cols: Range<usize>,
-    pub start: Start,
-    /// Whether the sums are complete after this call.
-    pub last: bool,
+    pub start: Place,
+    pub end: Place,
     pub finish: &'a dyn Finish<P::Acc>,
     /// C, where it holds accumulators.
     pub exact: Option<(*mut P::Acc, usize)>,
     /// Whether the epilogue only stores sums.
     pub plain: bool,
-    /// Where sums rest between calls when C cannot hold them; indexed as C, columns from the call's first.
+    /// Where sums rest between calls; rows as those of C, columns from the call's first.
     pub resting: Option<(*mut P::Acc, usize)>,
 }
 
@@ -112,10 +114,8 @@ pub unsafe fn run<P: Arithmetic>(call: &Call<'_, P>, groups: &[Group<'_>]) {
     } else {
         1
     };
-    let rests = call.exact.is_none() && call.resting.is_none();
-    let fewest = if rests { panels.div_ceil(RESTING_PANELS) } else { 1 };
     // Whole groups of panels, so that kernels for several of them are not cut short.
-    let col_blocks = wanted.max(fewest).min(panels.div_ceil(MAX_PANELS));
+    let col_blocks = wanted.min(panels.div_ceil(MAX_PANELS));
     let task = |index: usize| {
         let (mut row_block, col_block) = (index / col_blocks, index % col_blocks);
         for group in groups {
@@ -154,6 +154,17 @@ fn cut(len: usize, grain: usize, parts: usize, index: usize) -> Range<usize> {
     at(index)..at(index + 1)
 }
 
+/// The size of the parts when `len` is cut into the fewest about equal parts of at most `most`.
+fn even(len: usize, most: usize) -> usize {
+    len.div_ceil(len.div_ceil(most).max(1))
+}
+
+/// `0..len` in steps of `step`; one empty step for an empty range, because products without depth have results, too.
+fn steps(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
+    let step = step.max(1);
+    (0..len.div_ceil(step).max(1)).map(move |i| i * step..len.min((i + 1) * step))
+}
+
 thread_local! {
     static SCRATCH: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
@@ -178,15 +189,21 @@ struct Task<'a, P: Arithmetic> {
     panels: Range<usize>,
 }
 
-/// The part of a task's depth that is in work.
+/// The part of a task's depth and columns that is in work.
 struct Block<Acc> {
+    /// Its first word in the call's depth.
+    from: usize,
     words: usize,
-    start: Start,
-    /// Whether the call's depth begins here.
-    first: bool,
-    last: bool,
-    /// Where sums rest: address for the task's first row and column, and the row stride.
-    resting: (*mut Acc, usize),
+    panels: Range<usize>,
+    start: Place,
+    end: Place,
+    /// The packed rows, from one row panel to the next, and the words of depth for which they were packed.
+    left: (*const u8, usize),
+    slab: Range<usize>,
+    /// Memory for the sums of all tiles of these columns between two blocks of depth.
+    sums: *mut Acc,
+    /// Memory for column panels that the task packs itself.
+    right: *mut u8,
 }
 
 impl<P: Arithmetic> Task<'_, P> {
@@ -196,118 +213,137 @@ impl<P: Arithmetic> Task<'_, P> {
         let call = self.call;
         let words = call.depth.div_ceil(P::GROUP);
         let rows = self.rows.len();
-        let most = if rows <= call.kernels.several.len().max(1) {
-            LONG_DEPTH
+        let full = call.kernels.rows();
+        let slab_words = even(words, SLAB);
+        // A single row panel uses each column panel once, so there is nothing to keep in the first cache.
+        let block_words = if rows <= full {
+            slab_words
         } else {
-            DEPTH
+            even(slab_words, DEPTH)
         };
-        let blocks = words.div_ceil(most).max(1);
-        let block_words = words.div_ceil(blocks);
-        let several = if rows <= call.kernels.several.len() {
-            call.kernels.several[rows - 1]
-        } else {
-            (1, call.kernels.single[0])
-        };
+        // Rows are packed again for each group of columns when they do not fit one slab.
+        let group = if words <= SLAB { GROUP_PANELS } else { 2 * GROUP_PANELS };
+        let several = self.several().0;
 
         let right_bytes = match self.group.right {
             Right::Packed(_) => 0,
-            Right::Strided(..) => several.0 * block_words * PANEL_BYTES,
+            Right::Strided(..) => several * block_words * PANEL_BYTES,
         };
-        let width = self.panels.len() * P::COLS;
-        let rests = blocks > 1 && call.exact.is_none() && call.resting.is_none();
-        let resting_bytes = if rests { rows * width * size_of::<P::Acc>() } else { 0 };
-        let left_bytes = rows * block_words * P::WORD + OVERRUN;
+        let tile_bytes = full * P::COLS * size_of::<P::Acc>();
+        let tiles = if words > block_words {
+            group.min(self.panels.len()) * rows.div_ceil(full)
+        } else {
+            0
+        };
+        let left_stride = full * slab_words * P::WORD + OVERRUN;
+        let left_bytes = rows.div_ceil(full) * left_stride;
 
-        with_scratch(right_bytes + resting_bytes + left_bytes, |scratch| {
-            let resting = scratch.wrapping_add(right_bytes);
-            let left = resting.wrapping_add(resting_bytes);
-            let first_col = self.panels.start * P::COLS;
-            let resting = match (call.exact, call.resting) {
-                (Some((c, stride)), _) => (at(c, stride, self.rows.start, call.cols.start + first_col), stride),
-                (None, Some((sums, stride))) => (at(sums, stride, self.rows.start, first_col), stride),
-                (None, None) => (resting.cast(), width),
-            };
-            for index in 0..blocks {
-                let from = index * block_words;
-                let block = Block {
-                    words: block_words.min(words - from),
-                    start: if index == 0 { call.start } else { Start::Resting },
-                    first: index == 0,
-                    last: call.last && index + 1 == blocks,
-                    resting,
-                };
-                // SAFETY: the caller's; the scratch was measured for this.
-                unsafe {
-                    self.pack_rows(from, block.words, left);
-                    self.columns(&block, from, left, scratch, several);
+        with_scratch(right_bytes + tiles * tile_bytes + left_bytes, |right| {
+            let sums = right.wrapping_add(right_bytes);
+            let left = sums.wrapping_add(tiles * tile_bytes);
+            for panels in steps(self.panels.len(), group) {
+                let panels = self.panels.start + panels.start..self.panels.start + panels.end;
+                for slab in steps(words, slab_words) {
+                    if words > slab_words || panels.start == self.panels.start {
+                        // SAFETY: the caller's; the scratch was measured for this.
+                        unsafe { self.pack_rows(slab.clone(), left, left_stride) };
+                    }
+                    for depth in steps(slab.len(), block_words) {
+                        let from = slab.start + depth.start;
+                        let to = slab.start + depth.end;
+                        let block = Block {
+                            from,
+                            words: depth.len(),
+                            panels: panels.clone(),
+                            start: if from == 0 { call.start } else { Place::Scratch },
+                            end: if to == words { call.end } else { Place::Scratch },
+                            left: (left, left_stride),
+                            slab: slab.clone(),
+                            sums: sums.cast(),
+                            right,
+                        };
+                        // SAFETY: as above.
+                        unsafe { self.columns(&block) };
+                    }
                 }
             }
         });
     }
 
-    /// Packs the task's rows for `words` words of depth from `from`.
-    unsafe fn pack_rows(&self, from: usize, words: usize, left: *mut u8) {
-        let (call, full) = (self.call, self.call.kernels.rows());
-        let depth = (call.depth - from * P::GROUP).min(words * P::GROUP);
-        for first in self.rows.clone().step_by(full) {
-            let rows = (self.rows.end - first).min(full);
-            let source = moved(call.left, first, from * P::GROUP, call.pack_left.size);
-            let to = left.wrapping_add((first - self.rows.start) * words * P::WORD);
-            // SAFETY: the caller's; panels follow each other, so an overrun is overwritten or hits the spare bytes.
-            unsafe { (call.pack_left.run)(source, rows, depth, rows, to) };
+    /// How many column panels a kernel takes at a time, and the kernel if it is more than one.
+    fn several(&self) -> (usize, Option<TileFn<P::Acc>>) {
+        let rows = self.rows.len();
+        match self.call.kernels.several.get(rows.wrapping_sub(1)) {
+            Some(&(count, kernel)) => (count, Some(kernel)),
+            None => (1, None),
         }
     }
 
-    /// Takes all column panels past all row panels.
-    unsafe fn columns(
-        &self,
-        block: &Block<P::Acc>,
-        from: usize,
-        left: *const u8,
-        scratch: *mut u8,
-        several: (usize, TileFn<P::Acc>),
-    ) {
+    /// Packs the task's rows for some words of depth.
+    unsafe fn pack_rows(&self, words: Range<usize>, left: *mut u8, stride: usize) {
+        let call = self.call;
+        let depth = (call.depth - words.start * P::GROUP).min(words.len() * P::GROUP);
+        let source = moved(call.left, self.rows.start, words.start * P::GROUP, call.pack_left.size);
+        // SAFETY: the caller's; between panels there is room for an overrun.
+        unsafe {
+            pack_panels::<P>(
+                call.pack_left,
+                source,
+                self.rows.len(),
+                call.kernels.rows(),
+                depth,
+                left,
+                stride,
+            )
+        };
+    }
+
+    /// Takes column panels past all row panels.
+    unsafe fn columns(&self, block: &Block<P::Acc>) {
         let call = self.call;
         let full = call.kernels.rows();
-        let depth = (call.depth - from * P::GROUP).min(block.words * P::GROUP);
-        let mut panel = self.panels.start;
-        while panel < self.panels.end {
-            let count = if self.panels.end - panel >= several.0 {
-                several.0
-            } else {
-                1
+        let depth = (call.depth - block.from * P::GROUP).min(block.words * P::GROUP);
+        let (several, wide_kernel) = self.several();
+        let mut panel = block.panels.start;
+        while panel < block.panels.end {
+            let (count, wide_kernel) = match wide_kernel {
+                Some(kernel) if block.panels.end - panel >= several => (several, Some(kernel)),
+                _ => (1, None),
             };
             let (b, b_panel, shifts) = match &self.group.right {
                 Right::Packed(panels) => (
-                    panels.start.wrapping_add(panel * panels.stride + from * PANEL_BYTES),
+                    panels
+                        .start
+                        .wrapping_add(panel * panels.stride + block.from * PANEL_BYTES),
                     panels.stride,
                     panels.shifts.map(|shifts| shifts[panel * P::COLS..].as_ptr()),
                 ),
                 Right::Strided(view, pack) => {
                     let stride = block.words * PANEL_BYTES;
-                    for i in 0..count {
-                        let source = moved(*view, 0, from * P::GROUP, pack.size);
-                        // SAFETY: the caller's; the scratch has room for as many panels.
-                        unsafe {
-                            let to = scratch.add(i * stride);
-                            pack_panel::<P>(*pack, source, call.cols.len(), depth, panel + i, to);
-                        }
-                    }
-                    (scratch.cast_const(), stride, None)
+                    let source = moved(*view, panel * P::COLS, block.from * P::GROUP, pack.size);
+                    let cols = (call.cols.len() - panel * P::COLS).min(count * P::COLS);
+                    // SAFETY: the caller's; the scratch has room for as many panels.
+                    unsafe { pack_panels::<P>(*pack, source, cols, P::COLS, depth, block.right, stride) };
+                    (block.right.cast_const(), stride, None)
                 }
             };
-            let shifts = shifts.filter(|_| call.shifted && block.first);
+            let shifts = shifts.filter(|_| call.shifted && block.from == 0);
             for first in (0..self.rows.len()).step_by(full) {
                 let rows = (self.rows.len() - first).min(full);
-                let kernel = if count > 1 {
-                    several.1
-                } else {
-                    call.kernels.single[rows - 1]
+                let (col, width) = (panel * P::COLS, count * P::COLS);
+                let before = (panel - block.panels.start) * self.rows.len().div_ceil(full) + first / full;
+                // The last two row panels fetch half of the next column panel each.
+                let (far, far_step) = match (self.rows.len() - first).div_ceil(full) {
+                    1 => (b.wrapping_add(b_panel + block.words * PANEL_BYTES / 2), PANEL_BYTES / 2),
+                    2 => (b.wrapping_add(b_panel), PANEL_BYTES / 2),
+                    _ => (b, 0),
                 };
-                let col = panel * P::COLS;
                 let tile = Tile {
                     depth: block.words,
-                    a: left.wrapping_add(first * block.words * P::WORD),
+                    a: block
+                        .left
+                        .0
+                        .wrapping_add(first / full * block.left.1 + rows * (block.from - block.slab.start) * P::WORD),
                     b,
                     b_step: PANEL_BYTES,
                     b_panel,
@@ -315,94 +351,114 @@ impl<P: Arithmetic> Task<'_, P> {
                     start_stride: 0,
                     end: std::ptr::null_mut(),
                     end_stride: 0,
+                    next: std::ptr::null(),
+                    next_stride: 0,
+                    far,
+                    far_step,
                 };
-                let part = Part {
-                    row: self.rows.start + first,
-                    col: call.cols.start + col,
-                    rows,
-                    cols: (call.cols.len() - col).min(count * P::COLS),
+                let spot = Spot {
+                    part: Part {
+                        row: self.rows.start + first,
+                        col: call.cols.start + col,
+                        rows,
+                        cols: (call.cols.len() - col).min(width),
+                    },
+                    width,
+                    start: block.start,
+                    end: block.end,
+                    sums: block.sums.wrapping_add(before * full * P::COLS),
+                    shifts: shifts.map(<*const i32>::cast),
                 };
+                let kernel = wide_kernel.unwrap_or(call.kernels.single[rows - 1]);
                 // SAFETY: the caller's.
-                unsafe {
-                    self.tile(
-                        block,
-                        kernel,
-                        tile,
-                        part,
-                        count * P::COLS,
-                        shifts.map(<*const i32>::cast),
-                    )
-                };
+                unsafe { self.tile(kernel, tile, &spot) };
             }
             panel += count;
         }
     }
 
     /// Runs a kernel between where its sums come from and where they go.
-    unsafe fn tile(
-        &self,
-        block: &Block<P::Acc>,
-        kernel: TileFn<P::Acc>,
-        mut tile: Tile<P::Acc>,
-        part: Part,
-        width: usize,
-        shifts: Option<*const P::Acc>,
-    ) {
+    unsafe fn tile(&self, kernel: TileFn<P::Acc>, mut tile: Tile<P::Acc>, spot: &Spot<P::Acc>) {
         let call = self.call;
+        let &Spot { part, width, .. } = spot;
         let whole = part.cols == width;
-        let first_col = call.cols.start + self.panels.start * P::COLS;
-        let (resting, resting_stride) = block.resting;
-        let resting = at(
-            resting,
-            resting_stride,
-            part.row - self.rows.start,
-            part.col - first_col,
-        );
-        let mut sums = std::mem::MaybeUninit::<Sums<P::Acc>>::uninit();
-        let sums = sums.as_mut_ptr().cast::<P::Acc>();
+        let in_c = |place: Option<(*mut P::Acc, usize)>| {
+            place.map(|(start, stride)| (start.wrapping_add(part.row * stride + part.col), stride))
+        };
+        let resting = || {
+            let place = call.resting.expect("calls that share sums say where these rest");
+            (
+                place.0.wrapping_add(part.row * place.1 + part.col - call.cols.start),
+                place.1,
+            )
+        };
+        let mut own = std::mem::MaybeUninit::<Sums<P::Acc>>::uninit();
+        let own = own.as_mut_ptr().cast::<P::Acc>();
         // SAFETY: the caller's; a tile has at most as many elements as `Sums`. Memory of C is touched within the part only.
         unsafe {
-            match (block.start, shifts) {
-                (Start::Zero, None) => {}
-                (Start::Zero, Some(shifts)) => tile.start = shifts,
-                (start, shifts) => {
-                    let from_c = start == Start::Result && call.exact.is_none();
-                    if whole && shifts.is_none() && !from_c {
-                        (tile.start, tile.start_stride) = (resting, resting_stride);
-                    } else {
-                        if !whole {
-                            sums.write_bytes(0, part.rows * width);
-                        }
-                        if from_c {
-                            call.finish.load(part, sums, width);
-                        } else {
-                            copy(resting, resting_stride, sums, width, part);
-                        }
-                        if let Some(shifts) = shifts {
-                            add(sums, width, shifts, part);
-                        }
-                        (tile.start, tile.start_stride) = (sums, width);
+            let place = match spot.start {
+                Place::Zero => {
+                    tile.start = spot.shifts.unwrap_or(std::ptr::null());
+                    None
+                }
+                Place::Scratch => {
+                    (tile.start, tile.start_stride) = (spot.sums, width);
+                    None
+                }
+                Place::Result => Some(in_c(call.exact)),
+                Place::Resting => Some(Some(resting())),
+            };
+            match place {
+                None => {}
+                Some(Some(place)) if whole && spot.shifts.is_none() => {
+                    (tile.start, tile.start_stride) = (place.0, place.1)
+                }
+                Some(place) => {
+                    if !whole {
+                        own.write_bytes(0, part.rows * width);
                     }
+                    match place {
+                        Some((from, stride)) => copy(from, stride, own, width, part),
+                        None => call.finish.load(part, own, width),
+                    }
+                    if let Some(shifts) = spot.shifts {
+                        add(own, width, shifts, part);
+                    }
+                    (tile.start, tile.start_stride) = (own, width);
                 }
             }
-            let finish = block.last && !call.plain;
-            if whole && !finish {
-                (tile.end, tile.end_stride) = (resting, resting_stride);
-            } else {
-                (tile.end, tile.end_stride) = (sums, width);
+            let place = match spot.end {
+                Place::Scratch => Some((spot.sums, width)),
+                Place::Resting => Some(resting()),
+                _ => in_c(call.exact).filter(|_| call.plain),
+            };
+            (tile.end, tile.end_stride) = match place {
+                Some(place) if whole || spot.end == Place::Scratch => place,
+                _ => (own, width),
+            };
+            if let Some((c, stride)) = in_c(call.exact).filter(|_| spot.end == Place::Result) {
+                (tile.next, tile.next_stride) = (c.wrapping_add(call.kernels.rows() * stride), stride);
             }
             kernel(&tile);
-            if finish {
-                call.finish.store(part, sums, width);
-            } else if !whole {
-                copy(sums, width, resting, resting_stride, part);
+            match place {
+                None => call.finish.store(part, own, width),
+                Some(place) if tile.end == own => copy(own, width, place.0, place.1, part),
+                Some(_) => {}
             }
         }
     }
 }
 
-fn at<Acc>(start: *mut Acc, stride: usize, row: usize, col: usize) -> *mut Acc {
-    start.wrapping_add(row * stride + col)
+/// Where a tile lies and what becomes of it.
+struct Spot<Acc> {
+    part: Part,
+    /// Columns of the kernel, of which C may have fewer.
+    width: usize,
+    start: Place,
+    end: Place,
+    /// The tile's place in the scratch.
+    sums: *mut Acc,
+    shifts: Option<*const Acc>,
 }
 
 /// Copies the part's rows and columns.

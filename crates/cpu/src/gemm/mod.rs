@@ -34,10 +34,10 @@
 
 mod driver;
 mod epilogue;
-mod kernel;
+pub(crate) mod kernel;
 mod math;
 mod matrix;
-mod pack;
+pub(crate) mod pack;
 mod packed;
 mod product;
 #[cfg(test)]
@@ -61,7 +61,7 @@ pub use packed::Packed;
 pub use product::{Accumulator, Activation, Bf16, F32, F64, Int8, NoActivation, Output};
 
 use crate::isa::isa;
-use driver::{Call, Group, Right, Start};
+use driver::{Call, Group, Place, Right};
 use epilogue::{Finish, Target};
 use kernel::PANEL_BYTES;
 use pack::View;
@@ -213,8 +213,8 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
             shifted: A::SHIFTED,
             depth: self.a.cols(),
             cols: 0..self.cols,
-            start: if self.accumulate { Start::Result } else { Start::Zero },
-            last: true,
+            start: if self.accumulate { Place::Result } else { Place::Zero },
+            end: Place::Result,
             finish: &self.target as &dyn Finish<P::Acc>,
             exact: self.target.exact(),
             plain: self.target.is_plain(),
@@ -243,12 +243,13 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
         let panels = CHUNK_BYTES / (chunk_depth.div_ceil(P::GROUP) * PANEL_BYTES);
         for col in (0..self.cols).step_by(panels * P::COLS) {
             let cols = col..self.cols.min(col + panels * P::COLS);
-            let rests = depth > chunk_depth && call.exact.is_none();
-            // Only f32 accumulators have inexact results.
-            let mut resting = rests.then(|| Buffer::uninit(DType::F32, rows.len() * cols.len(), Placement::Passing));
-            let resting = resting
-                .as_mut()
-                .map(|sums| (sums.as_mut_slice::<f32>().as_mut_ptr().cast(), cols.len()));
+            let mut beside = (depth > chunk_depth && call.exact.is_none())
+                // Only f32 accumulators have results that are not accumulators.
+                .then(|| Buffer::uninit(DType::F32, rows.len() * cols.len(), Placement::Passing));
+            let resting = match (&mut beside, call.exact) {
+                (Some(sums), _) => Some((sums.as_mut_slice::<f32>().as_mut_ptr().cast(), cols.len())),
+                (None, c) => c.map(|(c, stride)| (c.wrapping_add(col), stride)),
+            };
             for from in (0..depth.max(1)).step_by(chunk_depth) {
                 let to = depth.min(from + chunk_depth);
                 let chunk = Packed::<P>::placed(b.row_range(from..to).col_range(cols.clone()), Placement::Passing);
@@ -256,8 +257,8 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
                     left: packed::moved(call.left, 0, from, size_of::<A>()),
                     depth: to - from,
                     cols: cols.clone(),
-                    start: if from == 0 { call.start } else { Start::Resting },
-                    last: to == depth,
+                    start: if from == 0 { call.start } else { Place::Resting },
+                    end: if to == depth { Place::Result } else { Place::Resting },
                     resting,
                     ..self.call()
                 };

@@ -11,6 +11,9 @@ use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
 use crate::isa::{Isa, isa};
 
+/// Panels that a task packs.
+const TASK_PANELS: usize = 8;
+
 /// A right operand [K, N] in the form that the kernels of product `P` read: panels of columns, each with its whole depth in
 /// one piece of memory.
 ///
@@ -83,20 +86,27 @@ impl<P: Arithmetic> Packed<P> {
         let source = columns(b);
         let count = self.cols.div_ceil(P::COLS);
         let task = |index: usize| {
-            let target = target.get().wrapping_add(index * panel);
-            // SAFETY: every task writes its own panel, which the buffer has room for; the view was checked when it was made.
+            let first = index * TASK_PANELS;
+            let cols = (self.cols - first * P::COLS).min(TASK_PANELS * P::COLS);
+            let pack = B::packer(tier);
+            let target = target.get().wrapping_add(first * panel);
+            // SAFETY: every task writes its own panels, which the buffer has room for; the view was checked when it was made.
             unsafe {
-                pack_panel::<P>(B::packer(tier), source.get(), self.cols, self.depth, index, target);
+                let source = moved(source.get(), first * P::COLS, 0, pack.size);
+                pack_panels::<P>(pack, source, cols, P::COLS, self.depth, target, panel);
                 if P::SHIFTS {
-                    let shifts = shifts.get().add(index * P::COLS);
-                    column_shifts(tier, target, self.depth.div_ceil(P::GROUP), shifts);
+                    for i in 0..cols.div_ceil(P::COLS) {
+                        let shifts = shifts.get().add((first + i) * P::COLS);
+                        column_shifts(tier, target.add(i * panel), self.depth.div_ceil(P::GROUP), shifts);
+                    }
                 }
             }
         };
+        let tasks = count.div_ceil(TASK_PANELS);
         if self.depth * self.cols < 1 << 16 {
-            (0..count).for_each(task);
+            (0..tasks).for_each(task);
         } else {
-            parallel_for(count, task);
+            parallel_for(tasks, task);
         }
     }
 
@@ -169,22 +179,43 @@ pub fn moved(view: View, lanes: usize, depths: usize, size: usize) -> View {
     }
 }
 
-/// Packs column panel `index` of a view of `cols` columns.
+/// Packs `lanes` lanes into panels of `width` of them, of which the last may be narrower; panels of right operands are not,
+/// and get lanes of zeros instead. Panels start `stride` bytes apart.
 ///
 /// # Safety
-/// As [`super::pack::PackFn`]; `target` has room for the panel.
-pub unsafe fn pack_panel<P: Arithmetic>(
+/// As [`super::pack::PackFn`] for each panel.
+pub unsafe fn pack_panels<P: Arithmetic>(
     pack: Packer,
     source: View,
-    cols: usize,
+    lanes: usize,
+    width: usize,
     depth: usize,
-    index: usize,
     target: *mut u8,
+    stride: usize,
 ) {
-    let first = index * P::COLS;
-    let lanes = (cols - first).min(P::COLS);
-    // SAFETY: the lanes lie inside the view, and a panel is a whole number of 64-byte rows.
-    unsafe { (pack.run)(moved(source, first, 0, pack.size), lanes, depth, P::COLS, target) }
+    // Where lanes lie side by side, all panels take their part of a row before the next row comes.
+    let step = if source.lane_stride == 1 && source.depth_stride != 1 {
+        64 * P::GROUP
+    } else {
+        depth.max(1)
+    };
+    for from in (0..depth).step_by(step) {
+        for first in (0..lanes).step_by(width) {
+            let here = (lanes - first).min(width);
+            let words = if width == P::COLS { width } else { here };
+            let to = target.wrapping_add(first / width * stride + from / P::GROUP * words * P::WORD);
+            // SAFETY: the caller's.
+            unsafe {
+                (pack.run)(
+                    moved(source, first, from, pack.size),
+                    here,
+                    step.min(depth - from),
+                    words,
+                    to,
+                )
+            };
+        }
+    }
 }
 
 /// -128 times the sum of each column of a packed panel of bytes, wrapping: what the shift of the left operand added.
@@ -207,6 +238,10 @@ unsafe fn column_shifts(tier: Isa, panel: *const u8, words: usize, shifts: *mut 
             start_stride: 0,
             end: shifts,
             end_stride: 0,
+            next: std::ptr::null(),
+            next_stride: 0,
+            far: std::ptr::null(),
+            far_step: 0,
         };
         // SAFETY: the caller vouches for the panel and for a panel's width of shifts.
         unsafe { kernel(&tile) };

@@ -39,26 +39,27 @@ impl Gradients {
 
     /// Limits every entry of every gradient to `-limit..=limit`; NaN stays NaN.
     pub fn clip_value(&mut self, limit: f64) {
-        self.rewrite(|x| if x.abs() > limit { limit.copysign(x) } else { x });
+        self.rewrite(limit, |x, limit| if x.abs() > limit { limit.copysign(x) } else { x });
     }
 
-    /// Multiplies all gradients by `factor`.
+    /// Multiplies all gradients by `factor`, rounded to each one's dtype.
     pub fn scale(&mut self, factor: f64) {
-        self.rewrite(|x| x * factor);
+        self.rewrite(factor, |x, factor| x * factor);
     }
 
-    /// Applies `change` to every entry, in place where nobody else holds the gradient.
-    fn rewrite(&mut self, change: impl Fn(f64) -> f64) {
+    /// Applies `change` to every entry and `number` as the gradient's dtype has it, in place where nobody else holds the gradient.
+    fn rewrite(&mut self, number: f64, change: impl Fn(f64, f64) -> f64) {
         let _paused = mode::pause_recording();
         for (_, grad) in self.iter_mut() {
             with_float!("gradients", grad.dtype(), T => {
+                let number = T::from_f64(number).to_f64();
                 if let Some(entries) = grad.as_mut_slice::<T>() {
-                    entries.iter_mut().for_each(|x| *x = T::from_f64(change(x.to_f64())));
+                    entries.iter_mut().for_each(|x| *x = T::from_f64(change(x.to_f64(), number)));
                 } else {
                     let old = grad.contiguous();
                     let old = old.slice_of::<T>();
                     *grad = Tensor::build::<T>(*grad.shape(), |new| {
-                        new.iter_mut().zip(old).for_each(|(y, x)| *y = T::from_f64(change(x.to_f64())));
+                        new.iter_mut().zip(old).for_each(|(y, x)| *y = T::from_f64(change(x.to_f64(), number)));
                     });
                 }
             });

@@ -9,3 +9,4 @@ pub mod gradcheck;
 pub mod gradients;
 pub mod graph;
 pub mod inspect;
+pub mod running;

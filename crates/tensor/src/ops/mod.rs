@@ -29,6 +29,7 @@ macro_rules! operations {
     };
 }
 
+mod row_norm;
 pub mod unary;
 
 /// Composites, written from operations alone.
@@ -39,26 +40,26 @@ operations! {
     adaptive_avg_pool,
     affine,
     arithmetic,
+    attention,
     avg_pool,
     batch_norm,
     cast,
-    comparison,
-    concat,
-    contiguous,
-    cumsum,
-    expand,
-    group_norm,
-    max_pool,
-    functions,
     causal_conv,
+    comparison,
     concat,
     contiguous,
     conv,
     conv_transpose,
-    exp,
+    cross_entropy,
+    cumsum,
+    dropout,
+    embedding,
     expand,
+    functions,
     gather,
+    glu,
     group_norm,
+    layer_norm,
     gru,
     linear,
     lstm,
@@ -67,6 +68,8 @@ operations! {
     permute,
     reduction,
     reshape,
+    rms_norm,
+    rotary,
     rnn,
     slice,
     softmax,

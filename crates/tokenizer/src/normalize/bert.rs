@@ -59,13 +59,14 @@ pub(crate) fn is_nonspacing_mark(c: char) -> bool {
     c.general_category() == GeneralCategory::NonspacingMark
 }
 
+/// Categories Cc, Cf and Co, without tab and line ends; unassigned code points stay.
 fn is_control(c: char) -> bool {
     if matches!(c, '\t' | '\n' | '\r') {
         return false;
     }
     matches!(
         c.general_category(),
-        GeneralCategory::Control | GeneralCategory::Format | GeneralCategory::Unassigned | GeneralCategory::PrivateUse
+        GeneralCategory::Control | GeneralCategory::Format | GeneralCategory::PrivateUse
     )
 }
 

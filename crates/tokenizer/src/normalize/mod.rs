@@ -93,7 +93,8 @@ impl Normalizer {
             Self::Prepend(prefix) => {
                 if !text.text.is_empty() {
                     text.rewrite(|old, out| {
-                        out.push(prefix, 0..0);
+                        // What is put in front points to the first character, as in the reference.
+                        out.push(prefix, 0..first_char(old));
                         out.keep(old, 0..old.len());
                     });
                 }
@@ -120,6 +121,11 @@ impl Normalizer {
         }
         Ok(())
     }
+}
+
+/// Length of the first character.
+pub(crate) fn first_char(text: &str) -> usize {
+    text.chars().next().map_or(0, char::len_utf8)
 }
 
 fn is_combining_mark(c: char) -> bool {

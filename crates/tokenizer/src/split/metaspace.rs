@@ -4,6 +4,7 @@ use super::each_piece;
 use crate::error::Result;
 use crate::model::Scratch;
 use crate::normalize::aligned::Aligned;
+use crate::normalize::first_char;
 
 /// When a mark is put in front of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,8 @@ pub(super) fn insert<'s>(
         for piece in pieces {
             let start = out.text.len() as u32;
             if let Some(new) = prefix(old, piece) {
-                out.push(new, piece.0 as usize..piece.0 as usize);
+                let from = piece.0 as usize;
+                out.push(new, from..from + first_char(&old[from..]));
             }
             out.keep(old, piece.0 as usize..piece.1 as usize);
             *piece = (start, out.text.len() as u32);
@@ -104,11 +106,7 @@ mod tests {
     use super::*;
 
     fn split(prepend: PrependScheme, split: bool, text: &str) -> Vec<String> {
-        let metaspace = Metaspace {
-            replacement: '\u{2581}',
-            prepend,
-            split,
-        };
+        let metaspace = Metaspace { replacement: '\u{2581}', prepend, split };
         PreTokenizer::new([Step::Metaspace(metaspace)]).split(text).unwrap()
     }
 
@@ -122,11 +120,7 @@ mod tests {
 
     #[test]
     fn after_a_whitespace_split_every_word_gets_a_mark() {
-        let metaspace = Metaspace {
-            replacement: '\u{2581}',
-            prepend: PrependScheme::Always,
-            split: true,
-        };
+        let metaspace = Metaspace { replacement: '\u{2581}', prepend: PrependScheme::Always, split: true };
         let both = PreTokenizer::new([Step::WhitespaceSplit, Step::Metaspace(metaspace)]);
         assert_eq!(both.split(" a  b\tc ").unwrap(), ["▁a", "▁b", "▁c"]);
     }

@@ -2,15 +2,19 @@
 //!
 //! - [`bpe`]: byte-pair encoding over bytes or characters
 //! - [`wordpiece`]: WordPiece
+//! - [`unigram`]: the unigram language model, over [`expectation`]
 //! - [`words`]: the pieces of a text and how often each occurs, counted on several threads
 //! - [`merges`]: learning merges from counted pieces
 
 pub mod bpe;
+mod expectation;
 mod merges;
-pub mod wordpiece;
+pub mod unigram;
 mod words;
+pub mod wordpiece;
 
 pub use bpe::{BpeTrainer, TieBreak};
+pub use unigram::UnigramTrainer;
 pub use wordpiece::WordPieceTrainer;
 
 /// How far a training is.

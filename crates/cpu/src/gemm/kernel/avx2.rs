@@ -4,9 +4,9 @@ use std::arch::x86_64::*;
 
 use super::{Kernels, Lanes, Tile, TileFn, body};
 
-struct F32;
-struct F64;
-struct Bf16;
+pub struct F32;
+pub struct F64;
+pub struct Bf16;
 struct Int8;
 
 impl Lanes for F32 {

@@ -4,9 +4,9 @@ use std::arch::x86_64::*;
 
 use super::{Kernels, Lanes, Tile, TileFn, body};
 
-struct F32;
-struct F64;
-struct Bf16;
+pub struct F32;
+pub struct F64;
+pub struct Bf16;
 struct Int8;
 
 impl Lanes for F32 {
@@ -122,7 +122,10 @@ impl Lanes for Bf16 {
     #[inline(always)]
     unsafe fn mac(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
         // SAFETY: register operands only; `__m512bh` and `__m512i` are the same 64 bytes.
-        unsafe { _mm512_dpbf16_ps(sum, std::mem::transmute(a), std::mem::transmute(b)) }
+        unsafe {
+            let pairs = |words| std::mem::transmute::<__m512i, __m512bh>(words);
+            _mm512_dpbf16_ps(sum, pairs(a), pairs(b))
+        }
     }
 }
 

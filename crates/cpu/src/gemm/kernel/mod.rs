@@ -8,10 +8,10 @@
 //! the same chain of operations for an element and differ only in how many elements they hold at a time.
 
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx2;
+pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
-pub(super) mod avx512;
-pub(super) mod portable;
+pub(crate) mod avx512;
+pub(crate) mod portable;
 
 /// Bytes of one word of depth across a column panel.
 pub const PANEL_BYTES: usize = 128;
@@ -41,6 +41,13 @@ pub struct Tile<Acc> {
     pub end: *mut Acc,
     /// From one row of `end` to the next.
     pub end_stride: usize,
+    /// Where the next tile's sums will start: fetched into the cache meanwhile. May be null; rows are `next_stride` apart.
+    pub next: *const Acc,
+    /// From one row of `next` to the next.
+    pub next_stride: usize,
+    /// A line to fetch into the second cache at each word of depth, and the step from one to the next.
+    pub far: *const u8,
+    pub far_step: usize,
 }
 
 /// A kernel for a fixed number of rows and column panels.
@@ -108,8 +115,17 @@ pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(t
                 }
             }
         }
+        if !tile.next.is_null() {
+            for i in 0..R {
+                let row = tile.next.wrapping_add(i * tile.next_stride + skip * L::LANES);
+                for j in 0..V * L::LANES * size_of::<L::Acc>() / 64 {
+                    prefetch(row.cast::<u8>().wrapping_add(j * 64));
+                }
+            }
+        }
         let mut a = tile.a;
         let vector_bytes = L::LANES * L::WORD;
+        let mut far = tile.far;
         let mut b = tile.b.add(skip * vector_bytes);
         for _ in 0..tile.depth {
             let mut columns = [L::words(b); V];
@@ -122,6 +138,8 @@ pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(t
                     *sum = L::mac(*sum, word, words);
                 }
             }
+            prefetch_far(far);
+            far = far.wrapping_add(tile.far_step);
             a = a.add(R * L::WORD);
             b = b.wrapping_add(tile.b_step);
         }
@@ -131,4 +149,30 @@ pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(t
             }
         }
     }
+}
+
+/// Asks for a cache line that need not exist.
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, and every x86-64 processor has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// The same into the second cache.
+#[inline(always)]
+fn prefetch_far(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }

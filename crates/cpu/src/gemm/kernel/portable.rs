@@ -34,15 +34,15 @@ macro_rules! fused {
 fused!(f32, f64);
 
 /// Lanes whose words are `W`: how one lane multiplies and accumulates.
-trait Lane<const N: usize> {
+pub trait Lane<const N: usize> {
     type Acc: Copy + Default;
     type Word: Copy;
     fn mac(sum: Self::Acc, a: Self::Word, b: Self::Word) -> Self::Acc;
 }
 
-struct F32;
-struct F64;
-struct Bf16;
+pub struct F32;
+pub struct F64;
+pub struct Bf16;
 struct Int8;
 
 impl Lane<8> for F32 {

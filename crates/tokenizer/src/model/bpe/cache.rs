@@ -48,10 +48,7 @@ pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
 
 impl Default for PieceCache {
     fn default() -> Self {
-        Self {
-            buckets: Vec::new(),
-            inserted: 0,
-        }
+        Self { buckets: Vec::new(), inserted: 0 }
     }
 }
 
@@ -70,10 +67,7 @@ impl PieceCache {
         let Bucket(entries) = &self.buckets[self.bucket(key)];
         for entry in entries {
             if entry[0] == key[0] && entry[1] == key[1] {
-                return Some((
-                    [entry[2] as u32, (entry[2] >> 32) as u32, entry[3] as u32],
-                    (entry[3] >> 32) as usize,
-                ));
+                return Some(([entry[2] as u32, (entry[2] >> 32) as u32, entry[3] as u32], (entry[3] >> 32) as usize));
             }
         }
         None
@@ -129,10 +123,7 @@ mod tests {
             let k = key(&piece, 0, 4);
             let ids = [i, i + 1, i + 2];
             cache.insert(k, &ids[..1 + i as usize % 3]);
-            assert_eq!(
-                cache.get(k).map(|(ids, n)| ids[..n].to_vec()),
-                Some(ids[..1 + i as usize % 3].to_vec())
-            );
+            assert_eq!(cache.get(k).map(|(ids, n)| ids[..n].to_vec()), Some(ids[..1 + i as usize % 3].to_vec()));
         }
         for i in 0..200_000u32 {
             let piece = i.to_le_bytes();

@@ -26,11 +26,7 @@ pub(crate) struct Symbol {
 
 impl Symbol {
     pub(crate) fn new(start: usize, id: u32) -> Self {
-        Self {
-            start: start as u32,
-            id,
-            merge: Merge::NONE,
-        }
+        Self { start: start as u32, id, merge: Merge::NONE }
     }
 }
 
@@ -95,12 +91,7 @@ fn scan<R: Rules>(rules: &R, text: &[u8], symbols: &mut Vec<Symbol>) {
 }
 
 fn heap<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers, mut dropout: Option<(f32, &mut Rng)>) {
-    let MergeBuffers {
-        symbols,
-        links,
-        heap,
-        skipped,
-    } = buffers;
+    let MergeBuffers { symbols, links, heap, skipped } = buffers;
     let n = symbols.len();
     if n < 2 {
         return;
@@ -151,10 +142,7 @@ fn heap<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers, mut dropou
         }
         symbols[at].id = symbols[at].merge.id;
         let before = links[at].0;
-        for i in [Some(at), (before != u32::MAX).then_some(before as usize)]
-            .into_iter()
-            .flatten()
-        {
+        for i in [Some(at), (before != u32::MAX).then_some(before as usize)].into_iter().flatten() {
             let merge = pair(symbols, links, i);
             symbols[i].merge = merge;
             if merge.rank != NONE {
@@ -181,14 +169,7 @@ mod tests {
     impl Rules for Toy {
         fn merge(&self, left: u32, right: u32, text: &[u8]) -> Merge {
             let h = (left.wrapping_mul(31) ^ right.wrapping_mul(17)) % 11;
-            if h < 6 && text.len() < 9 {
-                Merge {
-                    rank: h * 100 + text.len() as u32,
-                    id: left * 7 + right + 3,
-                }
-            } else {
-                Merge::NONE
-            }
+            if h < 6 && text.len() < 9 { Merge { rank: h * 100 + text.len() as u32, id: left * 7 + right + 3 } } else { Merge::NONE }
         }
     }
 
@@ -198,19 +179,9 @@ mod tests {
         for round in 0..400 {
             let n = 1 + round % 70;
             let text: Vec<u8> = (0..n).map(|_| (rng.next_u64() % 4) as u8).collect();
-            let symbols: Vec<Symbol> = text
-                .iter()
-                .enumerate()
-                .map(|(i, &b)| Symbol::new(i, u32::from(b)))
-                .collect();
-            let mut a = MergeBuffers {
-                symbols: symbols.clone(),
-                ..Default::default()
-            };
-            let mut b = MergeBuffers {
-                symbols,
-                ..Default::default()
-            };
+            let symbols: Vec<Symbol> = text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))).collect();
+            let mut a = MergeBuffers { symbols: symbols.clone(), ..Default::default() };
+            let mut b = MergeBuffers { symbols, ..Default::default() };
             scan(&Toy, &text, &mut a.symbols);
             heap(&Toy, &text, &mut b, None);
             let view = |m: &MergeBuffers| m.symbols.iter().map(|s| (s.start, s.id)).collect::<Vec<_>>();
@@ -221,26 +192,13 @@ mod tests {
     #[test]
     fn dropout_of_one_merges_nothing_and_of_zero_everything() {
         let text = [0u8, 1, 2, 3, 0, 1, 2, 3];
-        let symbols: Vec<Symbol> = text
-            .iter()
-            .enumerate()
-            .map(|(i, &b)| Symbol::new(i, u32::from(b)))
-            .collect();
-        let mut none = MergeBuffers {
-            symbols: symbols.clone(),
-            ..Default::default()
-        };
+        let symbols: Vec<Symbol> = text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))).collect();
+        let mut none = MergeBuffers { symbols: symbols.clone(), ..Default::default() };
         run_dropout(&Toy, &text, &mut none, 1.0, &mut Rng::new(1));
         assert_eq!(none.symbols.len(), text.len());
-        let mut all = MergeBuffers {
-            symbols: symbols.clone(),
-            ..Default::default()
-        };
+        let mut all = MergeBuffers { symbols: symbols.clone(), ..Default::default() };
         run_dropout(&Toy, &text, &mut all, 0.0, &mut Rng::new(1));
-        let mut plain = MergeBuffers {
-            symbols,
-            ..Default::default()
-        };
+        let mut plain = MergeBuffers { symbols, ..Default::default() };
         run(&Toy, &text, &mut plain);
         assert_eq!(all.symbols.len(), plain.symbols.len());
     }

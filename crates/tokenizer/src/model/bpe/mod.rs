@@ -10,6 +10,7 @@ pub(crate) mod rules;
 
 use super::{Scratch, Sink};
 use crate::error::{Error, Result, excerpt};
+use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
 use cache::MAX_PIECE;
 use merge::Symbol;
@@ -65,6 +66,8 @@ pub struct Bpe {
     cut_at_marker: bool,
     /// Pieces that may be formed on the way but are not given out (SentencePiece's UNUSED): what they are made of.
     unused: crate::hash::FastMap<u32, Vec<u32>>,
+    /// Pieces that are tokens wherever they stand and merge with nothing (SentencePiece's user-defined symbols).
+    frozen: Option<Trie>,
 }
 
 /// SentencePiece's mark for a space, U+2581.
@@ -114,15 +117,7 @@ impl Bpe {
     pub fn from_ranks(vocab: Vocab) -> Self {
         let bytes = single_bytes(&vocab);
         let rules = RuleSet::Concat(ConcatRules::by_id(&vocab));
-        Self::build(
-            vocab,
-            rules,
-            bytes,
-            BpeConfig {
-                whole_first: true,
-                ..BpeConfig::default()
-            },
-        )
+        Self::build(vocab, rules, bytes, BpeConfig { whole_first: true, ..BpeConfig::default() })
     }
 
     /// A model over characters whose merges are ordered by the score of the token they make, as SentencePiece's. An
@@ -140,12 +135,7 @@ impl Bpe {
     ) -> Result<Self> {
         let bytes = single_bytes(&vocab);
         let rules = RuleSet::Concat(ConcatRules::by_score(&vocab, scores, format)?);
-        let config = BpeConfig {
-            alphabet: Alphabet::Chars,
-            unknown,
-            byte_fallback,
-            ..BpeConfig::default()
-        };
+        let config = BpeConfig { alphabet: Alphabet::Chars, unknown, byte_fallback, ..BpeConfig::default() };
         let mut model = Self::build(vocab, rules, bytes, config);
         for &id in unused {
             let parts = model.parts(id);
@@ -155,14 +145,7 @@ impl Bpe {
     }
 
     fn build(vocab: Vocab, rules: RuleSet, bytes: Box<[u32; 256]>, config: BpeConfig) -> Self {
-        let BpeConfig {
-            alphabet,
-            unknown,
-            byte_fallback,
-            whole_first,
-            prefix,
-            suffix,
-        } = config;
+        let BpeConfig { alphabet, unknown, byte_fallback, whole_first, prefix, suffix } = config;
         let bytes = if byte_fallback { fallback_bytes(&vocab) } else { bytes };
         let mark = MARKER.as_bytes();
         // A token with the marker after something else would join two words.
@@ -175,20 +158,16 @@ impl Bpe {
             && !whole_first
             && vocab.id(mark).is_some()
             && !vocab.iter().any(|(_, token)| crosses(token));
-        let unused = crate::hash::FastMap::default();
-        Self {
-            vocab,
-            rules,
-            alphabet,
-            unknown,
-            bytes,
-            byte_fallback,
-            whole_first,
-            prefix,
-            suffix,
-            cut_at_marker,
-            unused,
-        }
+        let (unused, frozen) = (crate::hash::FastMap::default(), None);
+        Self { frozen, vocab, rules, alphabet, unknown, bytes, byte_fallback, whole_first, prefix, suffix, cut_at_marker, unused }
+    }
+
+    /// These tokens are found wherever they stand, the longest first, and merge with nothing.
+    #[must_use]
+    pub fn with_frozen(mut self, ids: &[u32]) -> Self {
+        let entries = ids.iter().filter_map(|&id| Some((self.vocab.bytes(id)?, id)));
+        self.frozen = (!ids.is_empty()).then(|| Trie::new(entries));
+        self
     }
 
     /// Byte strings and ids.
@@ -238,21 +217,13 @@ impl Bpe {
 
     /// The tokens that the merges below a token's own rank make of its bytes.
     fn parts(&self, id: u32) -> Vec<u32> {
-        let Some(token) = self.vocab.bytes(id) else {
-            return Vec::new();
-        };
+        let Some(token) = self.vocab.bytes(id) else { return Vec::new() };
         let mut scratch = Scratch::default();
         self.fill_symbols(token, &mut scratch.merge.symbols);
         match &self.rules {
             RuleSet::Pairs(rules) => merge::run(rules, token, &mut scratch.merge),
             RuleSet::Concat(rules) => {
-                let below = Below {
-                    rules: &Concat {
-                        rules,
-                        vocab: &self.vocab,
-                    },
-                    rank: rules.rank(id),
-                };
+                let below = Below { rules: &Concat { rules, vocab: &self.vocab }, rank: rules.rank(id) };
                 merge::run(&below, token, &mut scratch.merge);
             }
         }
@@ -262,6 +233,32 @@ impl Bpe {
     /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
     #[inline]
     pub(crate) fn encode_piece<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let Some(frozen) = &self.frozen else { return self.encode_words(text, start, end, scratch, sink) };
+        let mut from = start;
+        let mut at = start;
+        while at < end {
+            if let Some((len, id)) = frozen.longest(&text[at..end]) {
+                self.encode_words(text, from, at, scratch, sink)?;
+                sink.token(id, at, at + len);
+                at += len;
+                from = at;
+            } else {
+                at += char_len(text[at]);
+            }
+        }
+        self.encode_words(text, from, end, scratch, sink)
+    }
+
+    /// Encodes text without frozen pieces.
+    #[inline]
+    fn encode_words<S: Sink>(
         &self,
         text: &[u8],
         start: usize,
@@ -342,14 +339,7 @@ impl Bpe {
         self.fill_symbols(piece, &mut scratch.merge.symbols);
         match &self.rules {
             RuleSet::Pairs(rules) => Self::merge(rules, piece, scratch),
-            RuleSet::Concat(rules) => Self::merge(
-                &Concat {
-                    rules,
-                    vocab: &self.vocab,
-                },
-                piece,
-                scratch,
-            ),
+            RuleSet::Concat(rules) => Self::merge(&Concat { rules, vocab: &self.vocab }, piece, scratch),
         }
         self.emit(piece, start, &scratch.merge.symbols, sink)
     }
@@ -362,24 +352,23 @@ impl Bpe {
     }
 
     fn whole(&self, piece: &[u8]) -> Option<u32> {
-        if self.suffix.is_empty() {
-            self.vocab.id(piece)
-        } else {
-            self.vocab.id(&[piece, self.suffix.as_bytes()].concat())
-        }
+        if self.suffix.is_empty() { self.vocab.id(piece) } else { self.vocab.id(&[piece, self.suffix.as_bytes()].concat()) }
     }
 
     fn fill_symbols(&self, piece: &[u8], symbols: &mut Vec<Symbol>) {
+        self.split_symbols(piece, symbols);
+        // What is left out is gone before merging: its neighbours may merge across it, as in the reference.
+        if self.unknown == Unknown::Drop && !self.byte_fallback {
+            symbols.retain(|s| s.id != NONE);
+        }
+    }
+
+    fn split_symbols(&self, piece: &[u8], symbols: &mut Vec<Symbol>) {
         symbols.clear();
         let affixes = !self.prefix.is_empty() || !self.suffix.is_empty();
         match self.alphabet {
             Alphabet::Bytes if !affixes => {
-                symbols.extend(
-                    piece
-                        .iter()
-                        .enumerate()
-                        .map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])),
-                );
+                symbols.extend(piece.iter().enumerate().map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])));
             }
             _ => {
                 let mut at = 0;
@@ -391,11 +380,7 @@ impl Bpe {
                     let unit = &piece[at..at + len];
                     let id = if affixes {
                         let before = if at > 0 { self.prefix.as_bytes() } else { b"" };
-                        let after = if at + len == piece.len() {
-                            self.suffix.as_bytes()
-                        } else {
-                            b""
-                        };
+                        let after = if at + len == piece.len() { self.suffix.as_bytes() } else { b"" };
                         self.vocab.id(&[before, unit, after].concat())
                     } else {
                         self.vocab.id(unit)
@@ -413,8 +398,8 @@ impl Bpe {
             let from = symbol.start as usize;
             let to = symbols.get(i + 1).map_or(piece.len(), |s| s.start as usize);
             let fallback = |b: &u8| self.bytes[usize::from(*b)];
-            let known =
-                symbol.id != NONE || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
+            let known = symbol.id != NONE
+                || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
             if known && let Some(start) = run_of_unknown.take() {
                 self.unknown(piece, start, from, offset, sink)?;
             }
@@ -457,10 +442,7 @@ impl Bpe {
             Unknown::Drop => {}
             Unknown::Refuse => {
                 let text = excerpt(&String::from_utf8_lossy(&piece[from..to]));
-                return Err(Error::NoToken {
-                    text,
-                    offset: offset + from,
-                });
+                return Err(Error::NoToken { text, offset: offset + from });
             }
         }
         Ok(())

@@ -1,0 +1,46 @@
+//! The binary cross-entropy of probabilities.
+
+use cupola_tensor::Tensor;
+
+use super::{Reduction, number, same_shape, wide};
+
+/// `-(target log(x) + (1 - target) log(1 - x))` of probabilities `x`, with logarithms not below -100, `torch.nn.BCELoss`. Where
+/// `x` comes from a sigmoid, [`super::BceWithLogitsLoss`] is more exact.
+#[derive(Clone, Debug, Default)]
+pub struct BceLoss {
+    /// A factor for each element, of any shape that broadcasts.
+    pub weight: Option<Tensor>,
+    /// What becomes of the elements.
+    pub reduction: Reduction,
+}
+
+impl BceLoss {
+    /// The loss, computed in f32 where `x` is narrower. Where a logarithm is bounded, its gradient is 0.
+    ///
+    /// # Shapes
+    /// `x` and `target` of one shape; a scalar, or that shape without reduction.
+    ///
+    /// # Panics
+    /// When the shapes differ.
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor, target: &Tensor) -> Tensor {
+        same_shape("bce", x, target);
+        let (x, target) = (wide(x), wide(target));
+        // Bounding the argument rather than the logarithm keeps the gradient finite.
+        let log = |p: &Tensor| p.maximum(&number((-100f64).exp(), p)).log();
+        let losses = -(&target * log(&x) + (1.0 - &target) * log(&(1.0 - &x)));
+        self.reduction.apply(&match &self.weight {
+            Some(weight) => losses * weight,
+            None => losses,
+        })
+    }
+}
+
+/// The mean of [`BceLoss`].
+///
+/// # Panics
+/// When the shapes differ.
+#[track_caller]
+pub fn bce(x: &Tensor, target: &Tensor) -> Tensor {
+    BceLoss::default().forward(x, target)
+}
