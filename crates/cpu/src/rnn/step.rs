@@ -137,6 +137,10 @@ impl<T: Multiply> Left<T> {
                 start_stride,
                 end,
                 end_stride: stride,
+                next: std::ptr::null(),
+                next_stride: 0,
+                far: packed.cast_const().cast(),
+                far_step: 0,
             };
             // SAFETY: the packed operands hold this depth, start and target these rows and whole panels.
             unsafe { kernel(&tile) };
