@@ -235,6 +235,16 @@ pub struct Search<'c, 't> {
     splitting: Splitting,
 }
 
+/// The cost of a search.
+#[cfg(test)]
+#[derive(Debug)]
+pub struct Work {
+    /// Symbols read by the automaton and steps of backtracking.
+    pub steps: u64,
+    /// The linear sweep was needed.
+    pub swept: bool,
+}
+
 /// Whether the machine for splitting runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Splitting {
@@ -289,6 +299,17 @@ impl Search<'_, '_> {
             self.splitting = Splitting::Over;
         }
         end
+    }
+
+    /// What the search has cost so far.
+    #[cfg(test)]
+    pub fn work(&mut self) -> Work {
+        let budget = self.budget;
+        let cache = self.cache();
+        Work {
+            steps: cache.marks.steps + (budget - cache.memory.fuel),
+            swept: cache.sweep.is_some(),
+        }
     }
 
     /// The leftmost match that begins at `at` or later.

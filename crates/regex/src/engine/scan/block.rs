@@ -150,7 +150,11 @@ impl Splitter {
         let set = gather(words, SET);
         let (commit, previous) = (gather(words, COMMIT), gather(words, PREVIOUS));
         let lost = gather(words, LOST);
-        let known = if lost == 0 { u64::MAX } else { (1 << lost.trailing_zeros()) - 1 };
+        let known = if lost == 0 {
+            u64::MAX
+        } else {
+            (1 << lost.trailing_zeros()) - 1
+        };
         *ends &= known;
         let block = self.base + self.shift;
         let mut bits = (commit | previous) & known;
@@ -236,7 +240,9 @@ const CHUNK: usize = 64;
 fn words(chunk: &[u8]) -> [u64; 8] {
     let mut words = [0; 8];
     for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
-        *word = u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]);
+        *word = u64::from_le_bytes([
+            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+        ]);
     }
     words
 }
@@ -347,7 +353,12 @@ fn lanes(machine: &Machine, mut parts: [&mut [u8]; LANES], states: [u32; LANES])
             let (g, h) = (transition(table, u, *c.add(i)), transition(table, v, *d.add(i)));
             (*a.add(i), *b.add(i)) = (e as u8, f as u8);
             (*c.add(i), *d.add(i)) = (g as u8, h as u8);
-            (s, t, u, v) = ((e >> 16) as usize, (f >> 16) as usize, (g >> 16) as usize, (h >> 16) as usize);
+            (s, t, u, v) = (
+                (e >> 16) as usize,
+                (f >> 16) as usize,
+                (g >> 16) as usize,
+                (h >> 16) as usize,
+            );
         }
     }
     let mut last = 0;
