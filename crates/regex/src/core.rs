@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::alphabet::KindSet;
 use crate::engine::backtrack::{Backtracker, Memory, OutOfFuel, UNSET};
 use crate::engine::dfa::{Dfa, Marks, Run, match_at};
 use crate::engine::scan::{Classifier, Machine, Splitter};
@@ -161,6 +160,7 @@ impl Core {
             automaton,
             splitter,
             splitting: Splitting::Possible,
+            required: 0,
         }
     }
 
@@ -233,6 +233,8 @@ pub struct Search<'c, 't> {
     automaton: bool,
     splitter: Splitter,
     splitting: Splitting,
+    /// Where the text that every match contains occurs next.
+    required: usize,
 }
 
 /// The cost of a search.
@@ -336,18 +338,28 @@ impl Search<'_, '_> {
 
     /// As [`Search::find`], without regard to `\K`.
     fn bounds(&mut self, at: usize) -> Result<Option<(usize, usize)>, SearchError> {
+        let (core, text) = (self.core, self.text);
         let mut at = at;
         loop {
-            let Some(start) = self.core.prefilter.candidate(&self.core.program, self.text, at) else {
+            let Some((start, end)) = core.prefilter.candidate(&core.program, text, at) else {
                 return Ok(None);
             };
+            if end.is_some() {
+                return Ok(end.map(|end| (start, end)));
+            }
+            if self.required < start || self.required == 0 {
+                match core.prefilter.required_from(text, start) {
+                    Some(place) => self.required = place,
+                    None => return Ok(None),
+                }
+            }
             if let Some(end) = self.match_at(start)? {
                 return Ok(Some((start, end)));
             }
-            if start >= self.text.len() {
+            if start >= text.len() {
                 return Ok(None);
             }
-            at = self.core.step(self.text, start);
+            at = core.step(text, start);
         }
     }
 
@@ -447,14 +459,4 @@ fn misplaced_keep(hir: &Hir, inside: bool) -> Option<String> {
         Hir::Look { item, .. } => misplaced_keep(item, true),
         _ => None,
     }
-}
-
-/// A set of kinds as a table over first bytes: which of them can begin a member.
-pub fn first_bytes(program: &Program, kinds: &KindSet) -> [bool; 256] {
-    let mut table = [false; 256];
-    for (byte, can) in table.iter_mut().enumerate() {
-        // Bytes beyond ASCII begin many characters; the automaton will tell.
-        *can = byte >= 0x80 && !program.alphabet.bytes || kinds.contains(program.alphabet.single[byte]);
-    }
-    table
 }
