@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::engine::backtrack::{Backtracker, Memory, OutOfFuel, UNSET};
 use crate::engine::dfa::{Dfa, Marks, Run, match_at};
-use crate::engine::scan::{Classifier, Machine, Splitter};
+use crate::engine::scan::{Classifier, End, Machine, Splitter};
 use crate::engine::sweep::Sweep;
 use crate::error::{Error, SearchError};
 use crate::hir::{Hir, Unit};
@@ -120,14 +120,17 @@ impl Core {
                 Err(_) => Engine::Lazy(start),
             };
         }
+        let prefilter = Prefilter::new(&hir, &program);
         let scan = match &engine {
-            Engine::Complete(dfa) if config.splitting && !program.has_keep => Machine::new(dfa, &program),
+            Engine::Complete(dfa) if config.splitting && !program.has_keep && !prefilter.is_literal() => {
+                Machine::new(dfa, &program)
+            }
             _ => None,
         };
         let scan = scan.map(|machine| (machine, Classifier::new(&program.alphabet, !bytes)));
         Ok(Arc::new(Core {
             pattern: pattern.to_owned(),
-            prefilter: Prefilter::new(&hir, &program),
+            prefilter,
             program,
             names: lowered.group_names,
             engine,
@@ -208,8 +211,8 @@ impl Core {
         };
         if let Some((machine, _)) = &self.scan {
             out.push_str(&format!(
-                " It matches everywhere, each match beginning where the one before it ends, so `find_iter` runs a \
-                 transducer of {} states over blocks of text without going back.",
+                " Where a match ends is known as soon as it cannot go on, so `find_iter` runs a transducer of {} states over \
+                 blocks of text without going back.",
                 machine.len()
             ));
         }
@@ -273,15 +276,15 @@ impl Search<'_, '_> {
             .expect("the memory is only given back when the search is dropped")
     }
 
-    /// The end of the match that begins at `at`, when the machine for splitting has it ready.
+    /// The end of the match, or gap, that begins at `at`, when the machine for splitting has it ready.
     #[inline]
-    pub fn known_end(&mut self) -> Option<usize> {
+    pub fn known_end(&mut self) -> Option<End> {
         self.splitter.next_known()
     }
 
-    /// The end of the match that begins at `at`, from the machine for splitting, if there is one and it can still go
+    /// The end of the match, or gap, that begins at `at`, from the machine for splitting, if there is one and it can still go
     /// on. Each call must continue where the last one ended.
-    pub fn split_end(&mut self, at: usize) -> Option<usize> {
+    pub fn split_end(&mut self, at: usize) -> Option<End> {
         let (machine, classifier) = self.core.scan.as_ref()?;
         let alphabet = &self.core.program.alphabet;
         match self.splitting {
