@@ -29,10 +29,6 @@ use cupola_core::alloc::Placement;
 use crate::gemm::{Epilogue, MatMut, MatRef, Product};
 use crate::image_norm::{Images, channel_sums};
 use crate::multiply::Multiply;
-<<<<<<< HEAD
-=======
-use crate::image_norm::{Images, channel_sums};
->>>>>>> conv
 use cell::Cell;
 
 /// Sizes of a batch of sequences.
