@@ -28,7 +28,7 @@ use cupola_core::Buffer;
 
 use crate::gemm::{Epilogue, MatMut, MatRef, Product};
 use crate::multiply::Multiply;
-use crate::norm::{Images, channel_sums};
+use crate::image_norm::{Images, channel_sums};
 use cell::Cell;
 
 /// Sizes of a batch of sequences.
