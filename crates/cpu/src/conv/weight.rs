@@ -253,6 +253,10 @@ impl<T: Convolve> Job<'_, T> {
                         start_stride: stride,
                         end,
                         end_stride: stride,
+                        next: std::ptr::null(),
+                        next_stride: 0,
+                        far: std::ptr::null(),
+                        far_step: 0,
                     };
                     // SAFETY: the panels hold this depth, the sums these rows and columns.
                     unsafe { kernel(&tile) };

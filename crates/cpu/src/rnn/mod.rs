@@ -23,12 +23,12 @@ pub mod lstm;
 mod step;
 mod walk;
 
-use cupola_core::alloc::Placement;
 use cupola_core::Buffer;
+use cupola_core::alloc::Placement;
 
 use crate::gemm::{Epilogue, MatMut, MatRef, Product};
+use crate::image_norm::{Images, channel_sums};
 use crate::multiply::Multiply;
-use crate::norm::{Images, channel_sums};
 use cell::Cell;
 
 /// Sizes of a batch of sequences.
@@ -59,7 +59,11 @@ impl Sequences<'_> {
 
     /// The token that a sequence meets in step `step`, which is below its length.
     fn time(&self, sequence: usize, step: usize) -> usize {
-        if self.reverse { self.length(sequence) - 1 - step } else { step }
+        if self.reverse {
+            self.length(sequence) - 1 - step
+        } else {
+            step
+        }
     }
 }
 
@@ -136,10 +140,16 @@ fn check<T, C: Cell>(sequences: &Sequences<'_>, weights: &Weights<'_, T>, x: &[T
         "weights of {sequences:?}"
     );
     let biases = [weights.input_bias, weights.hidden_bias];
-    assert!(biases.into_iter().flatten().all(|b| b.len() == rows), "biases of {sequences:?}");
+    assert!(
+        biases.into_iter().flatten().all(|b| b.len() == rows),
+        "biases of {sequences:?}"
+    );
     let states = [first.h, first.c];
     assert!(
-        states.into_iter().flatten().all(|s| s.len() == sequences.batch * hidden),
+        states
+            .into_iter()
+            .flatten()
+            .all(|s| s.len() == sequences.batch * hidden),
         "states of {sequences:?}"
     );
     assert!(
@@ -204,7 +214,11 @@ pub fn backward<T: Multiply, C: Cell>(
 ) {
     check::<T, C>(sequences, weights, x, &first);
     let (tokens, hidden, rows) = (sequences.tokens(), sequences.hidden, C::GATES * sequences.hidden);
-    assert_eq!((y.len(), saved.len()), (tokens * hidden, tokens * C::SAVED * hidden), "{sequences:?}");
+    assert_eq!(
+        (y.len(), saved.len()),
+        (tokens * hidden, tokens * C::SAVED * hidden),
+        "{sequences:?}"
+    );
     let Gradients {
         dx,
         dinput,
@@ -216,7 +230,11 @@ pub fn backward<T: Multiply, C: Cell>(
     } = gradients;
     // The gradients of the gates, as sums with the input and, where that differs, with the hidden state.
     let mut of_input = Buffer::uninit(T::DTYPE, tokens * rows, Placement::Passing);
-    let mut of_hidden = Buffer::uninit(T::DTYPE, if C::SEPARATE { tokens * rows } else { 0 }, Placement::Passing);
+    let mut of_hidden = Buffer::uninit(
+        T::DTYPE,
+        if C::SEPARATE { tokens * rows } else { 0 },
+        Placement::Passing,
+    );
     let mut before = Buffer::uninit(T::DTYPE, tokens * hidden, Placement::Passing);
     let (of_input, of_hidden) = (of_input.as_mut_slice::<T>(), of_hidden.as_mut_slice::<T>());
     let before = before.as_mut_slice::<T>();

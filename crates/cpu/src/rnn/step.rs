@@ -110,7 +110,11 @@ impl<T: Multiply> Left<T> {
         // SAFETY: the rows lie in `data`; the buffer has room for them and the overrun.
         unsafe { (packer.run)(view, rows, depth, rows, packed.cast()) };
         // A few rows alone would wait for each multiply-add; kernels over several panels give them more to do.
-        let several = kernels.several.get(rows - 1).copied().unwrap_or((1, kernels.single[rows - 1]));
+        let several = kernels
+            .several
+            .get(rows - 1)
+            .copied()
+            .unwrap_or((1, kernels.single[rows - 1]));
         let pitch = depth * width::<T>();
         let panels = stride / width::<T>();
         let (b, target) = (right.buffer.as_slice::<T>().as_ptr(), target.as_mut_ptr());
@@ -137,6 +141,10 @@ impl<T: Multiply> Left<T> {
                 start_stride,
                 end,
                 end_stride: stride,
+                next: std::ptr::null(),
+                next_stride: 0,
+                far: std::ptr::null(),
+                far_step: 0,
             };
             // SAFETY: the packed operands hold this depth, start and target these rows and whole panels.
             unsafe { kernel(&tile) };
