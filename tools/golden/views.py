@@ -10,7 +10,7 @@ its attribute `operation` names; the other attributes are its arguments:
     pieces       in.x; out.0, out.1, ...: split [axis, sizes], chunk [axis, count]
     order        in.x; out.values, out.indices: sort [axis, descending], topk [axis, k, largest]
     comparison   in.a, in.b; eq ne lt le gt ge, and in.x: argmax argmin [axis], all any [axis, null for all]; without gradients
-    cast         in.x; to; the result is stored in that dtype
+    cast         in.x; to, and back: whether the result is converted back to f64 (else it is stored as it is)
 """
 
 import torch
@@ -143,7 +143,10 @@ def cast():
     with Golden(TENSOR, "cast") as golden:
         for name, dtype in types.items():
             x = torch.cat([golden.normal(24, scale=3.0), torch.tensor([0.0, -0.0, 2.5, -2.5])])
-            golden.case(name, lambda x: x.to(dtype), {"x": x}, gradients=False, to=name)
+            golden.case(name, lambda x: x.to(dtype), {"x": x}, gradients=False, to=name, back=False)
+        # Neither x nor its gradient keeps more digits than fit in between.
+        x = golden.normal(24)
+        golden.case("there_and_back", lambda x: x.to(torch.bfloat16).double(), {"x": x}, to="bf16", back=True)
 
 
 if __name__ == "__main__":
