@@ -9,6 +9,7 @@
 //! | [`init`](mod@init) | where first values come from |
 //! | [`state_dict`], [`files`] | values by name, strict loading, safetensors |
 //! | [`training`](mod@training) | the scope that a training step runs in |
+//! | [`layers`] | layers, one file each |
 //! | [`losses`] | what is minimised |
 //! | [`optim`], [`schedule`] | optimisers, averages of weights, learning rates |
 //! | [`layer`], [`explicit`] | layers of one tensor; forward and backward by hand |
@@ -24,6 +25,7 @@ pub mod files;
 mod gradcheck;
 pub mod init;
 pub mod layer;
+pub mod layers;
 pub mod losses;
 pub mod module;
 pub mod optim;
