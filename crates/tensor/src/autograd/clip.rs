@@ -1,14 +1,12 @@
 //! Keeping gradients small (Pascanu et al., "On the difficulty of training recurrent neural networks", 2013).
 
 use cupola_core::{DType, Element};
+use cupola_cpu::optim;
 
 use crate::autograd::gradients::Gradients;
 use crate::dispatch::with_float;
 use crate::mode;
 use crate::tensor::Tensor;
-
-/// Squares are summed in blocks of this many elements, so that the sum has the same bits on any number of threads.
-const BLOCK: usize = 4096;
 
 impl Gradients {
     /// `sqrt(sum of all squares)` over all gradients; accumulated in f64.
@@ -74,19 +72,10 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
     if factor >= 1.0 { 1.0 } else { factor }
 }
 
+/// The sum of squares; narrow floats are widened first.
 fn sum_of_squares(grad: &Tensor) -> f64 {
-    let grad = grad.contiguous();
-    let block = |entries: &mut dyn Iterator<Item = f64>| entries.map(|x| x * x).sum::<f64>();
     match grad.dtype() {
-        DType::F32 => {
-            let blocks = grad.slice_of::<f32>().chunks(BLOCK);
-            blocks
-                .map(|chunk| block(&mut chunk.iter().map(|&x| f64::from(x))))
-                .sum()
-        }
-        _ => with_float!("gradients", grad.dtype(), T => {
-            let blocks = grad.slice_of::<T>().chunks(BLOCK);
-            blocks.map(|chunk| block(&mut chunk.iter().map(|x| x.to_f64()))).sum()
-        }),
+        DType::F64 => optim::sum_squares(grad.contiguous().slice_of::<f64>()),
+        _ => optim::sum_squares(grad.to_dtype(DType::F32).contiguous().slice_of::<f32>()),
     }
 }
