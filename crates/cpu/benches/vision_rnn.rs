@@ -1,5 +1,6 @@
 //! Convolutions of LeNet-5 (batch 64, 28 x 28) and ResNet-18 (batch 32, 32 x 32), poolings and norms between them, and
-//! recurrent layers (batch 16, 64 steps, 128 wide): milliseconds and, for products, operations per second.
+//! recurrent layers (batch 16, 64 steps, 128 wide): milliseconds and, for products, operations per second. A square matrix
+//! product stands first, for comparison.
 //!
 //! `cargo bench -p cupola-cpu --bench vision_rnn [-- WORD...]` runs the lines that contain one of the words (all without). One
 //! thread is timed by its processor time where the system tells it, which other programs disturb little; `CUPOLA_THREADS`
@@ -11,6 +12,7 @@ use std::time::Instant;
 use cupola_core::Rng;
 use cupola_core::pool::threads;
 use cupola_cpu::conv::{Conv, forward, input_gradient, weight_gradient};
+use cupola_cpu::gemm::{Epilogue, F32, MatMut, MatRef, Product};
 use cupola_cpu::image_norm::{Images, batch};
 use cupola_cpu::pooling::{Pooling, max};
 use cupola_cpu::rnn::cell::Cell;
@@ -29,18 +31,18 @@ fn now() -> f64 {
     }
 }
 
-/// The least seconds of a call.
+/// The least seconds of a call. A sample lasts long enough for a clock that ticks every few milliseconds.
 fn seconds(mut body: impl FnMut()) -> f64 {
     body();
-    let (mut best, mut total) = (f64::INFINITY, 0.0);
-    while total < 0.3 {
+    let start = Instant::now();
+    body();
+    let repeats = (0.06 / start.elapsed().as_secs_f64()).clamp(1.0, 1e5) as usize;
+    let sample = |_| {
         let start = now();
-        (0..3).for_each(|_| body());
-        let time = now() - start;
-        total += time;
-        best = best.min(time / 3.0);
-    }
-    best
+        (0..repeats).for_each(|_| body());
+        (now() - start) / repeats as f64
+    };
+    (0..5).map(sample).fold(f64::INFINITY, f64::min)
 }
 
 fn wanted(name: &str) -> bool {
@@ -95,6 +97,7 @@ fn pooling() {
                 kernel: [2; 2],
                 stride: [2; 2],
                 padding: [0; 2],
+                dilation: [1; 2],
             };
             let x = random(planes * size * size, 1);
             let mut dx = x.clone();
@@ -183,6 +186,13 @@ fn recurrent<C: Cell>(name: &str, cell: C) {
 
 fn main() {
     println!("{} threads, {}", threads(), cupola_cpu::isa().name());
+    if wanted("product") {
+        let (a, b, mut c) = (random(768 * 768, 1), random(768 * 768, 2), random(768 * 768, 3));
+        line("product 768x768x768", 2.0 * 768f64.powi(3), || {
+            let (a, b) = (MatRef::new(&a, 768, 768), MatRef::new(&b, 768, 768));
+            F32::matmul(a, b, MatMut::new(black_box(&mut c), 768, 768), Epilogue::default());
+        });
+    }
     convolution("lenet", 64, [1, 6], 28, 5, 1, 2);
     convolution("lenet", 64, [6, 16], 14, 5, 1, 0);
     convolution("resnet", 32, [3, 64], 32, 3, 1, 1);

@@ -48,6 +48,8 @@ pub trait Real:
     fn copysign(self, sign: Self) -> Self;
     /// e^x.
     fn exp<I: Tier>(self) -> Self;
+    /// e^x for x <= 0; results below the smallest normal number are 0.
+    fn exp_nonpositive<I: Tier>(self) -> Self;
     /// e^x - 1.
     fn expm1<I: Tier>(self) -> Self;
     /// The natural logarithm.
@@ -132,6 +134,10 @@ impl Real for f32 {
         vmath::exp::<I>(self)
     }
     #[inline(always)]
+    fn exp_nonpositive<I: Tier>(self) -> Self {
+        vmath::exp_nonpositive::<I>(self)
+    }
+    #[inline(always)]
     fn expm1<I: Tier>(self) -> Self {
         vmath::expm1::<I>(self)
     }
@@ -212,6 +218,10 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn exp<I: Tier>(self) -> Self {
+        f64::exp(self)
+    }
+    #[inline(always)]
+    fn exp_nonpositive<I: Tier>(self) -> Self {
         f64::exp(self)
     }
     #[inline(always)]

@@ -112,8 +112,10 @@ pub struct Window<const D: usize> {
     pub kernel: [usize; D],
     /// From one window to the next.
     pub stride: [usize; D],
-    /// What is added at both ends of each dimension: at most half a window.
+    /// What is added at both ends of each dimension: at most half of what a window reaches over.
     pub padding: [usize; D],
+    /// From one element of a window to the next.
+    pub dilation: [usize; D],
     /// Whether a last window may reach past the end, as long as it begins inside the input or the padding before it.
     pub ceil_mode: bool,
 }
@@ -125,6 +127,7 @@ impl<const D: usize> Window<D> {
             kernel,
             stride: kernel,
             padding: [0; D],
+            dilation: [1; D],
             ceil_mode: false,
         }
     }
@@ -138,6 +141,7 @@ impl From<Window<1>> for Window<2> {
             kernel: across(window.kernel, 1),
             stride: across(window.stride, 1),
             padding: across(window.padding, 0),
+            dilation: across(window.dilation, 1),
             ceil_mode: window.ceil_mode,
         }
     }
@@ -157,19 +161,19 @@ impl Window<2> {
         let mut output = [0; 2];
         for axis in 0..2 {
             let (kernel, stride, padding) = (self.kernel[axis], self.stride[axis], self.padding[axis]);
+            let dilation = self.dilation[axis];
             assert!(
-                kernel > 0 && stride > 0,
-                "{op}: window {:?} with stride {:?}; sizes start at 1",
-                self.kernel,
-                self.stride
+                kernel > 0 && stride > 0 && dilation > 0,
+                "{op}: {self:?}; window, stride and dilation start at 1"
             );
+            let reach = dilation * (kernel - 1) + 1;
             assert!(
-                2 * padding <= kernel,
+                2 * padding <= reach,
                 "{op}: padding {:?} is more than half of window {:?}",
                 self.padding,
                 self.kernel
             );
-            match Pooling::output_size(input[axis], kernel, stride, padding, self.ceil_mode) {
+            match Pooling::output_size(input[axis], reach, stride, padding, self.ceil_mode) {
                 Some(size) if input[axis] > 0 => output[axis] = size,
                 _ => panic!(
                     "{op}: window {:?} with padding {:?} does not fit shape {x}",
@@ -184,6 +188,7 @@ impl Window<2> {
             kernel: self.kernel,
             stride: self.stride,
             padding: self.padding,
+            dilation: self.dilation,
         }
     }
 }

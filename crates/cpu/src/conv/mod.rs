@@ -20,7 +20,7 @@
 
 pub mod causal;
 mod gather;
-mod rows;
+pub(crate) mod rows;
 mod weight;
 
 pub use rows::Convolve;

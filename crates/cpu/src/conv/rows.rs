@@ -5,7 +5,7 @@ use crate::multiply::Multiply;
 
 /// Neighbouring positions in one row of a grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     /// Where the run stands in the sequence that was cut.
     pub at: usize,
     pub len: usize,
@@ -37,28 +37,33 @@ pub(super) fn runs(grid: [usize; 2], from: usize, to: usize) -> Vec<Run> {
 #[derive(Clone, Copy)]
 pub struct RowCopy<T> {
     /// Where lane 0 of channel 0 would be read; it may lie outside when lane 0 is not read.
-    pub(super) source: *const T,
+    pub(crate) source: *const T,
     /// From one channel to the next.
-    pub(super) source_stride: usize,
+    pub(crate) source_stride: usize,
     /// From one lane to the next.
-    pub(super) step: usize,
+    pub(crate) step: usize,
     /// Where lane 0 of channel 0 goes.
-    pub(super) target: *mut T,
+    pub(crate) target: *mut T,
     /// From one channel to the next.
-    pub(super) target_stride: usize,
-    pub(super) channels: usize,
-    pub(super) low: usize,
-    pub(super) high: usize,
-    pub(super) len: usize,
+    pub(crate) target_stride: usize,
+    pub(crate) channels: usize,
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) len: usize,
 }
 
 impl<T> RowCopy<T> {
     /// The lanes of a run whose tap at `offset` lies inside a row of `size` elements; none when its row does not exist.
-    pub(super) fn inside(run: &Run, step: usize, offset: isize, size: usize, row_exists: bool) -> (usize, usize) {
+    pub(crate) fn inside(run: &Run, step: usize, offset: isize, size: usize, row_exists: bool) -> (usize, usize) {
         if !row_exists {
             return (0, 0);
         }
         let first = (run.column * step) as isize + offset;
+        if step == 1 {
+            // Most convolutions; a division each would cost as much as copying.
+            let high = (size as isize - first).clamp(0, run.len as isize) as usize;
+            return (((-first).max(0) as usize).min(high), high);
+        }
         let low = if first < 0 {
             first.unsigned_abs().div_ceil(step)
         } else {
@@ -112,16 +117,14 @@ unsafe fn portable<T: Multiply, const STEP: usize>(copy: &RowCopy<T>) {
     for channel in 0..copy.channels {
         let source = copy.source.wrapping_add(channel * copy.source_stride);
         let target = copy.target.wrapping_add(channel * copy.target_stride);
-        for lane in 0..copy.len {
-            // SAFETY: the caller vouches for lanes inside the limits, and only those are read.
-            unsafe {
-                let inside = (copy.low..copy.high).contains(&lane);
-                let value = if inside {
-                    source.wrapping_add(lane * step).read()
-                } else {
-                    T::ZERO
-                };
-                target.add(lane).write(value);
+        // SAFETY: the caller vouches for all lanes of the target, and for those inside the limits of the source.
+        unsafe {
+            let target = std::slice::from_raw_parts_mut(target, copy.len);
+            target[..copy.low].fill(T::ZERO);
+            target[copy.high..].fill(T::ZERO);
+            let source = source.wrapping_add(copy.low * step);
+            for (lane, target) in target[copy.low..copy.high].iter_mut().enumerate() {
+                *target = source.wrapping_add(lane * step).read();
             }
         }
     }

@@ -255,7 +255,7 @@ impl<T: Convolve> Job<'_, T> {
                         end_stride: stride,
                         next: std::ptr::null(),
                         next_stride: 0,
-                        far: std::ptr::null(),
+                        far: a.cast(),
                         far_step: 0,
                     };
                     // SAFETY: the panels hold this depth, the sums these rows and columns.

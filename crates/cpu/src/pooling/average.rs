@@ -1,6 +1,8 @@
 //! The mean of each window.
 
-use super::Pooling;
+use super::{LANES, Pooling};
+use crate::conv::Convolve;
+use crate::conv::rows::RowCopyFn;
 use crate::real::Real;
 use crate::work::pieces;
 use crate::{isa, kernel};
@@ -17,14 +19,14 @@ pub enum Divisor {
 impl Pooling {
     /// The elements that window `index` counts along `axis`.
     fn counted(&self, axis: usize, index: usize, divisor: Divisor) -> usize {
-        let (start, end) = self.covered(axis, index);
-        match divisor {
-            Divisor::InputOnly => end - start,
+        let counts = |&tap: &usize| match divisor {
+            Divisor::InputOnly => self.position(axis, index, tap).is_some(),
             Divisor::WithPadding => {
-                let start = index * self.stride[axis];
-                (start + self.kernel[axis]).min(self.input[axis] + 2 * self.padding[axis]) - start
+                let position = index * self.stride[axis] + tap * self.dilation[axis];
+                position < self.input[axis] + 2 * self.padding[axis]
             }
-        }
+        };
+        (0..self.kernel[axis]).filter(counts).count()
     }
 
     fn scales<T: Real>(&self, divisor: Divisor) -> Vec<T> {
@@ -41,16 +43,17 @@ impl Pooling {
 ///
 /// # Panics
 /// When a slice has another length.
-pub fn forward<T: Real>(pooling: &Pooling, divisor: Divisor, x: &[T], y: &mut [T]) {
+pub fn forward<T: Convolve>(pooling: &Pooling, divisor: Divisor, x: &[T], y: &mut [T]) {
     let (from, to) = (pooling.input_plane(), pooling.output_plane());
     assert_eq!((x.len(), y.len()), (pooling.planes * from, pooling.planes * to));
     if y.is_empty() {
         return;
     }
-    let (isa, scales) = (isa(), pooling.scales::<T>(divisor));
+    let (isa, copy) = (isa(), T::row_copy(isa(), pooling.stride[1]));
+    let scales = pooling.scales::<T>(divisor);
     pieces(y, pooling.planes_per_piece() * to, |first, y| {
         for (x, y) in x[first / to * from..].chunks_exact(from).zip(y.chunks_exact_mut(to)) {
-            plane::<T>(isa, pooling, x, &scales, y);
+            plane::<T>(isa, pooling, x, copy, &scales, y);
         }
     });
 }
@@ -76,30 +79,28 @@ pub fn backward<T: Real>(pooling: &Pooling, divisor: Divisor, dy: &[T], dx: &mut
 }
 
 kernel! {
-    fn plane[_I; T: Real](pooling: &Pooling, x: &[T], scales: &[T], y: &mut [T]) {
+    fn plane[_I; T: Convolve](pooling: &Pooling, x: &[T], copy: RowCopyFn<T>, scales: &[T], y: &mut [T]) {
         let [columns, across] = [pooling.input[1], pooling.output[1]];
-        if across == 0 {
-            return;
-        }
-        for (i, (y, scales)) in y.chunks_exact_mut(across).zip(scales.chunks_exact(across)).enumerate() {
-            let (top, bottom) = pooling.covered(0, i);
-            y.fill(T::ZERO);
-            for row in top..bottom {
-                for tap in 0..pooling.kernel[1] {
-                    let (first, end, start) = pooling.across(tap);
-                    if first == end {
+        for i in 0..pooling.output[0] {
+            for from in (0..across).step_by(LANES) {
+                let len = (across - from).min(LANES);
+                let mut sums = [T::ZERO; LANES];
+                for down in 0..pooling.kernel[0] {
+                    let Some(row) = pooling.position(0, i, down) else {
                         continue;
-                    }
-                    let x = &x[row * columns + start..(row + 1) * columns];
-                    match pooling.stride[1] {
-                        1 => gather(x, 1, &mut y[first..end]),
-                        2 => gather(x, 2, &mut y[first..end]),
-                        stride => gather(x, stride, &mut y[first..end]),
+                    };
+                    let x = &x[row * columns..(row + 1) * columns];
+                    for tap in 0..pooling.kernel[1] {
+                        let (values, ..) = pooling.lanes(x, copy, from, len, tap);
+                        for (sum, value) in sums.iter_mut().zip(values) {
+                            *sum = *sum + value;
+                        }
                     }
                 }
-            }
-            for (y, &scale) in y.iter_mut().zip(scales) {
-                *y = *y * scale;
+                let target = i * across + from;
+                for ((y, sum), &scale) in y[target..target + len].iter_mut().zip(sums).zip(&scales[target..]) {
+                    *y = sum * scale;
+                }
             }
         }
     }
@@ -114,8 +115,7 @@ kernel! {
             for ((scaled, &dy), &scale) in scaled.iter_mut().zip(dy).zip(scales) {
                 *scaled = dy * scale;
             }
-            let (top, bottom) = pooling.covered(0, i);
-            for row in top..bottom {
+            for row in (0..pooling.kernel[0]).filter_map(|down| pooling.position(0, i, down)) {
                 for tap in 0..pooling.kernel[1] {
                     let (first, end, start) = pooling.across(tap);
                     if first == end {
@@ -130,15 +130,6 @@ kernel! {
                 }
             }
         }
-    }
-}
-
-/// Inlined with a constant `stride` where it is one.
-#[inline(always)]
-fn gather<T: Real>(x: &[T], stride: usize, y: &mut [T]) {
-    let x = &x[..(y.len() - 1) * stride + 1];
-    for (j, y) in y.iter_mut().enumerate() {
-        *y = *y + x[j * stride];
     }
 }
 

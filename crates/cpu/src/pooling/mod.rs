@@ -6,6 +6,12 @@ pub mod adaptive;
 pub mod average;
 pub mod max;
 
+use crate::conv::Convolve;
+use crate::conv::rows::{RowCopy, RowCopyFn, Run};
+
+/// Windows of a row that are served at a time.
+const LANES: usize = 16;
+
 /// Sizes of a pooling: windows of `kernel`, `stride` apart, over an image with `padding` on each side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pooling {
@@ -21,13 +27,15 @@ pub struct Pooling {
     pub stride: [usize; 2],
     /// What is added above and below, left and right.
     pub padding: [usize; 2],
+    /// From one element of a window to the next.
+    pub dilation: [usize; 2],
 }
 
 impl Pooling {
-    /// How many windows fit into `size` with `padding` on both sides. `ceil` adds a window that reaches past the end, as long
-    /// as it begins inside the input or the padding before it. `None` when not even one fits.
-    pub fn output_size(size: usize, kernel: usize, stride: usize, padding: usize, ceil: bool) -> Option<usize> {
-        let room = (size + 2 * padding).checked_sub(kernel)?;
+    /// How many windows that reach over `reach` elements fit into `size` with `padding` on both sides. `ceil` adds a window that
+    /// reaches past the end, as long as it begins inside the input or the padding before it. `None` when not even one fits.
+    pub fn output_size(size: usize, reach: usize, stride: usize, padding: usize, ceil: bool) -> Option<usize> {
+        let room = (size + 2 * padding).checked_sub(reach)?;
         let steps = if ceil { room.div_ceil(stride) } else { room / stride };
         let beyond = ceil && steps * stride >= size + padding;
         Some(steps + 1 - usize::from(beyond))
@@ -41,24 +49,57 @@ impl Pooling {
         self.output[0] * self.output[1]
     }
 
-    /// The range of input positions that window `index` covers along `axis`.
+    /// The input position of element `tap` of window `index` along `axis`, if it lies inside.
     #[inline(always)]
-    fn covered(&self, axis: usize, index: usize) -> (usize, usize) {
-        let start = index * self.stride[axis];
-        let end = (start + self.kernel[axis]).saturating_sub(self.padding[axis]);
-        (start.saturating_sub(self.padding[axis]), end.min(self.input[axis]))
+    fn position(&self, axis: usize, index: usize, tap: usize) -> Option<usize> {
+        let position = (index * self.stride[axis] + tap * self.dilation[axis]).checked_sub(self.padding[axis])?;
+        (position < self.input[axis]).then_some(position)
     }
 
     /// The windows along a row whose element `tap` lies inside the input, and the position of the first one's.
     #[inline(always)]
     fn across(&self, tap: usize) -> (usize, usize, usize) {
-        let (stride, padding) = (self.stride[1], self.padding[1]);
-        let first = padding.saturating_sub(tap).div_ceil(stride);
-        let end = (self.input[1] + padding)
-            .saturating_sub(tap)
-            .div_ceil(stride)
-            .min(self.output[1]);
-        (first, end.max(first), (first * stride + tap).saturating_sub(padding))
+        let (stride, padding, ahead) = (self.stride[1], self.padding[1], tap * self.dilation[1]);
+        let first = padding.saturating_sub(ahead).div_ceil(stride);
+        let room = (self.input[1] + padding).saturating_sub(ahead);
+        let end = room.div_ceil(stride).min(self.output[1]);
+        (
+            first,
+            end.max(first),
+            (first * stride + ahead).saturating_sub(padding),
+        )
+    }
+
+    /// What windows `from..from + len`, at most [`LANES`], see in a row as element `tap`, and which of them see any; the others
+    /// get zero.
+    #[inline(always)]
+    fn lanes<T: Convolve>(&self, row: &[T], copy: RowCopyFn<T>, from: usize, len: usize, tap: usize) -> ([T; LANES], usize, usize) {
+        let offset = (tap * self.dilation[1]) as isize - self.padding[1] as isize;
+        let run = Run {
+            at: 0,
+            len,
+            image: 0,
+            row: 0,
+            column: from,
+        };
+        let step = self.stride[1];
+        let (low, high) = RowCopy::<T>::inside(&run, step, offset, row.len(), true);
+        let mut values = [T::ZERO; LANES];
+        // SAFETY: lanes inside the limits lie in the row; there are no more than LANES.
+        unsafe {
+            copy(&RowCopy {
+                source: row.as_ptr().wrapping_offset((from * step) as isize + offset),
+                source_stride: 0,
+                step,
+                target: values.as_mut_ptr(),
+                target_stride: 0,
+                channels: 1,
+                low,
+                high,
+                len: len.min(LANES),
+            });
+        }
+        (values, low, high)
     }
 
     /// Elements of work in the planes of one piece are about [`crate::work::PIECE`].

@@ -143,7 +143,7 @@ impl<T: Multiply> Left<T> {
                 end_stride: stride,
                 next: std::ptr::null(),
                 next_stride: 0,
-                far: std::ptr::null(),
+                far: packed.cast_const().cast(),
                 far_step: 0,
             };
             // SAFETY: the packed operands hold this depth, start and target these rows and whole panels.

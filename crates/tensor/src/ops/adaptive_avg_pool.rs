@@ -69,6 +69,19 @@ impl Tensor {
     pub fn adaptive_avg_pool2d(&self, output: [usize; 2]) -> Tensor {
         AdaptiveAvgPool2d { output }.apply(&[self])
     }
+
+    /// Means over `output` windows of the last dimension; see [`AdaptiveAvgPool2d`], of which it is the case of height 1.
+    ///
+    /// # Shapes
+    /// `[.., L]` -> `[.., output]`.
+    ///
+    /// # Panics
+    /// As [`Tensor::adaptive_avg_pool2d`].
+    #[track_caller]
+    pub fn adaptive_avg_pool1d(&self, output: usize) -> Tensor {
+        assert!(self.rank() >= 1, "adaptive_avg_pool1d: a scalar has no dimension to take means over");
+        self.unsqueeze(-2).adaptive_avg_pool2d([1, output]).squeeze(-2)
+    }
 }
 
 #[cfg(test)]

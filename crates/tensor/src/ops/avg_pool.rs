@@ -110,8 +110,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         ceil_mode: true,
         ..Window::new([3, 3])
     };
+    let dilated = Window { stride: [1, 2], padding: [1, 0], dilation: [2, 3], ..Window::new([2, 3]) };
     let mut cases = Vec::new();
-    for (name, window) in [("2x2", Window::new([2, 2])), ("padded", padded), ("ceil", ceil)] {
+    for (name, window) in [("2x2", Window::new([2, 2])), ("padded", padded), ("ceil", ceil), ("dilated", dilated)] {
         let run = move |x: &[Tensor]| vec![x[0].avg_pool2d(window, false)];
         let case = Case::new(format!("{name}, input only"), [uniform([2, 3, 8, 9], 1)], run);
         cases.push(case.reference(move |x| vec![reference(&x[0], window, mean)]));

@@ -1,7 +1,6 @@
 //! Softmax cross-entropy (label smoothing: Szegedy et al., 2016, arXiv:1512.00567; z-loss: Chowdhery et al., "PaLM", 2022,
 //! arXiv:2204.02311).
 
-use cupola_core::DType;
 use cupola_cpu::cross_entropy::{self as kernel, Options};
 use cupola_cpu::real::Number;
 
@@ -194,6 +193,7 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cupola_core::DType;
 
     #[test]
     fn bf16_logits_give_an_f32_loss_and_a_bf16_gradient() {

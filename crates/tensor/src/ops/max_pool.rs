@@ -126,6 +126,8 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
                 ..Window::new([2, 2])
             },
         ),
+        ("dilated", [1, 2, 7, 9], Window { stride: [1, 2], padding: [1, 2], dilation: [2, 3], ..Window::new([2, 2]) }),
+        ("wide", [1, 2, 4, 70], Window { stride: [2, 2], padding: [0, 1], ..Window::new([2, 2]) }),
         ("no planes", [0, 3, 4, 4], Window::new([2, 2])),
     ];
     let two = windows.into_iter().map(|(name, shape, window)| {
@@ -164,7 +166,7 @@ pub(super) fn reference(
         let (size, padding) = (x.shape[2 + axis] as isize, window.padding[axis] as isize);
         let fits = |i: &isize| {
             let start = i * window.stride[axis] as isize - padding;
-            let end = start + window.kernel[axis] as isize;
+            let end = start + (window.dilation[axis] * (window.kernel[axis] - 1) + 1) as isize;
             end <= size + padding
                 || (window.ceil_mode && start < size && end - (window.stride[axis] as isize) < size + padding)
         };
@@ -175,8 +177,8 @@ pub(super) fn reference(
         let mut values = Vec::new();
         for kh in 0..window.kernel[0] {
             for kw in 0..window.kernel[1] {
-                let h = (i[2] * window.stride[0] + kh).checked_sub(window.padding[0]);
-                let w = (i[3] * window.stride[1] + kw).checked_sub(window.padding[1]);
+                let h = (i[2] * window.stride[0] + kh * window.dilation[0]).checked_sub(window.padding[0]);
+                let w = (i[3] * window.stride[1] + kw * window.dilation[1]).checked_sub(window.padding[1]);
                 if let (Some(h), Some(w)) = (h, w)
                     && h < x.shape[2]
                     && w < x.shape[3]
