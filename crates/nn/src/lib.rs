@@ -92,12 +92,12 @@ pub mod prelude {
     pub use crate::layers::*;
     pub use crate::losses::*;
     pub use crate::optim::{
-        Adam, AdamConfig, AdamW, AdamWConfig, Ema, Lamb, LambConfig, Lion, LionConfig, LrAdjustment, Muon, MuonConfig, Optimizer,
-        Precision, RmsProp, RmsPropConfig, Sgd, SgdConfig,
+        Adam, AdamConfig, AdamW, AdamWConfig, Ema, Lamb, LambConfig, Lion, LionConfig, LrAdjustment, Muon, MuonConfig,
+        Optimizer, Precision, RmsProp, RmsPropConfig, Sgd, SgdConfig,
     };
     pub use crate::schedule::{Anneal, Decay, OnPlateau, Schedule};
     pub use crate::{
-        Cache, Explicit, FileError, Files, Layer, LoadError, Module, ModuleBuffer, Param, StateDict, TrainingScope, checkpointed,
-        evaluate, summary, training,
+        Cache, Explicit, FileError, Files, Layer, LoadError, Module, ModuleBuffer, Param, StateDict, TrainingScope,
+        checkpointed, evaluate, summary, training,
     };
 }

@@ -2,6 +2,7 @@
 
 use cupola_core::{DType, Element};
 use cupola_cpu::optim;
+use cupola_cpu::real::Real;
 
 use crate::autograd::gradients::Gradients;
 use crate::dispatch::with_float;
@@ -37,32 +38,48 @@ impl Gradients {
 
     /// Limits every entry of every gradient to `-limit..=limit`; NaN stays NaN.
     pub fn clip_value(&mut self, limit: f64) {
-        self.rewrite(limit, |x, limit| if x.abs() > limit { limit.copysign(x) } else { x });
-    }
-
-    /// Multiplies all gradients by `factor`, rounded to each one's dtype.
-    pub fn scale(&mut self, factor: f64) {
-        self.rewrite(factor, |x, factor| x * factor);
-    }
-
-    /// Applies `change` to every entry and `number` as the gradient's dtype has it, in place where nobody else holds the gradient.
-    fn rewrite(&mut self, number: f64, change: impl Fn(f64, f64) -> f64) {
-        let _paused = mode::pause_recording();
         for (_, grad) in self.iter_mut() {
-            with_float!("gradients", grad.dtype(), T => {
-                let number = T::from_f64(number).to_f64();
-                if let Some(entries) = grad.as_mut_slice::<T>() {
-                    entries.iter_mut().for_each(|x| *x = T::from_f64(change(x.to_f64(), number)));
-                } else {
-                    let old = grad.contiguous();
-                    let old = old.slice_of::<T>();
-                    *grad = Tensor::build::<T>(*grad.shape(), |new| {
-                        new.iter_mut().zip(old).for_each(|(y, x)| *y = T::from_f64(change(x.to_f64(), number)));
-                    });
-                }
-            });
+            rewrite(grad, |x| if x.abs() > limit { limit.copysign(x) } else { x });
         }
     }
+
+    /// Multiplies all gradients by `factor`.
+    pub fn scale(&mut self, factor: f64) {
+        for (_, grad) in self.iter_mut() {
+            match grad.dtype() {
+                DType::F32 => scale::<f32>(grad, factor),
+                DType::F64 => scale::<f64>(grad, factor),
+                _ => rewrite(grad, |x| x * factor),
+            }
+        }
+    }
+}
+
+/// In place where nobody else holds the gradient.
+fn scale<R: optim::Steps<R> + Real>(grad: &mut Tensor, factor: f64) {
+    if grad.as_mut_slice::<R>().is_none() {
+        let _paused = mode::pause_recording();
+        *grad = Tensor::from_slice(grad.contiguous().slice_of::<R>(), *grad.shape());
+    }
+    if let Some(entries) = grad.as_mut_slice::<R>() {
+        optim::scale(entries, factor);
+    }
+}
+
+/// Applies `change` to every entry, in place where nobody else holds the gradient.
+fn rewrite(grad: &mut Tensor, change: impl Fn(f64) -> f64) {
+    let _paused = mode::pause_recording();
+    with_float!("gradients", grad.dtype(), T => {
+        if let Some(entries) = grad.as_mut_slice::<T>() {
+            entries.iter_mut().for_each(|x| *x = T::from_f64(change(x.to_f64())));
+        } else {
+            let old = grad.contiguous();
+            let old = old.slice_of::<T>();
+            *grad = Tensor::build::<T>(*grad.shape(), |new| {
+                new.iter_mut().zip(old).for_each(|(y, x)| *y = T::from_f64(change(x.to_f64())));
+            });
+        }
+    });
 }
 
 /// The factor that brings gradients of norm `norm` down to `max_norm`; 1 when they are smaller.
