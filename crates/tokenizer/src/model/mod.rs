@@ -74,8 +74,29 @@ impl Model {
         }
     }
 
-    /// Encodes `text[start..end]`, a piece that no token may cross.
+    /// Encodes pieces of the text, in order, until the sink is full. No token crosses the border of a piece.
     #[inline]
+    pub(crate) fn encode_pieces<S: Sink>(
+        &self,
+        text: &str,
+        pieces: &[(u32, u32)],
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        for &(start, end) in pieces {
+            let (start, end) = (start as usize, end as usize);
+            match self {
+                Self::Bpe(m) => m.encode_piece(text.as_bytes(), start, end, scratch, sink)?,
+                _ => self.encode_piece(text, start, end, scratch, sink)?,
+            }
+            if sink.full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes `text[start..end]`, a piece that no token may cross.
     pub(crate) fn encode_piece<S: Sink>(
         &self,
         text: &str,

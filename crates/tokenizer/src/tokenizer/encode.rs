@@ -13,6 +13,9 @@ use std::ops::Range;
 /// The longest text of one call. Offsets are 32 bits, and normalisation may make a text longer.
 const MAX_TEXT: usize = 1 << 30;
 
+/// Pieces that are handed to the model at once.
+const GROUP: usize = 64;
+
 /// The part of a text that fits into a number of tokens; see [`Tokenizer::cut`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
@@ -117,6 +120,21 @@ impl Tokenizer {
         self.parts.pre_tokenizer.split(&aligned.text)
     }
 
+    /// The number of [`Tokenizer::pieces`].
+    ///
+    /// # Errors
+    /// When a pattern reaches its search limit.
+    pub fn count_pieces(&self, text: &str) -> Result<usize> {
+        let single = self.parts.pre_tokenizer.single_pattern().filter(|_| self.parts.normalizers.is_empty());
+        let Some(pattern) = single else { return Ok(self.pieces(text)?.len()) };
+        let (mut n, mut at) = (0, 0);
+        pattern.for_each(text, |range| {
+            n += usize::from(at < range.start) + usize::from(!range.is_empty());
+            at = range.end;
+        })?;
+        Ok(n + usize::from(at < text.len()))
+    }
+
     /// Runs the pipeline with the sampling options set.
     pub(super) fn run_with<S: Sink>(&self, text: &str, options: &EncodeOptions, sink: &mut S) -> Result<()> {
         if !(0.0..=1.0).contains(&options.dropout) {
@@ -204,30 +222,38 @@ impl Tokenizer {
     ) -> Result<()> {
         let mark = sink.mark();
         if let Some(pattern) = self.parts.pre_tokenizer.single_pattern() {
-            let model = &self.parts.model;
             let text = &*aligned.text;
-            let mut at = 0;
+            // Pieces are handed over in groups: their look-ups in the cache then overlap instead of waiting for the
+            // pattern in between.
+            let mut group = [(0, 0); GROUP];
+            let (mut n, mut at) = (0, 0);
             pattern.try_for_each(text, |range| {
-                if at < range.start {
-                    model.encode_piece(text, at, range.start, scratch, sink)?;
+                if n + 2 > GROUP {
+                    self.parts.model.encode_pieces(text, &group[..n], scratch, sink)?;
+                    n = 0;
+                    if sink.full() {
+                        return Ok(false);
+                    }
                 }
-                model.encode_piece(text, range.start, range.end, scratch, sink)?;
+                if at < range.start {
+                    group[n] = (at as u32, range.start as u32);
+                    n += 1;
+                }
+                group[n] = (range.start as u32, range.end as u32);
+                n += 1;
                 at = range.end;
-                Ok(!sink.full())
+                Ok(true)
             })?;
+            if !sink.full() {
+                self.parts.model.encode_pieces(text, &group[..n], scratch, sink)?;
+            }
             if at < text.len() && !sink.full() {
-                model.encode_piece(text, at, text.len(), scratch, sink)?;
+                self.parts.model.encode_piece(text, at, text.len(), scratch, sink)?;
             }
         } else {
             self.parts.pre_tokenizer.cut(aligned, first, scratch)?;
             let pieces = std::mem::take(&mut scratch.pieces);
-            let mut result = Ok(());
-            for &(start, end) in &pieces {
-                result = self.parts.model.encode_piece(&aligned.text, start as usize, end as usize, scratch, sink);
-                if result.is_err() || sink.full() {
-                    break;
-                }
-            }
+            let result = self.parts.model.encode_pieces(&aligned.text, &pieces, scratch, sink);
             scratch.pieces = pieces;
             result?;
         }

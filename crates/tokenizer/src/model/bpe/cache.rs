@@ -16,10 +16,18 @@ struct Bucket([[u64; 4]; 2]);
 const SMALL: usize = 1 << 10;
 const LARGE: usize = 1 << 15;
 
-/// Short pieces and their ids: two-way, the newer entry first. It begins with 64 KiB and grows once to 2 MiB when
-/// a text turns out to be long.
-#[derive(Debug)]
+/// Pieces of up to this many bytes that are one token have a table of their own.
+const MAX_WORD: usize = 7;
+const WORDS: usize = 1 << 14;
+
+/// Short pieces and their ids.
+///
+/// Most pieces are one token of a few bytes; a dense table of 16-byte entries (256 KiB, direct-mapped) holds them, so
+/// that the words of a text stay in the second-level cache. All others have buckets, two-way, the newer entry first:
+/// 64 KiB at first, 2 MiB when a text turns out to be long.
+#[derive(Debug, Default)]
 pub(crate) struct PieceCache {
+    words: Vec<[u64; 2]>,
     buckets: Vec<Bucket>,
     inserted: usize,
 }
@@ -46,16 +54,27 @@ pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
     }
 }
 
-impl Default for PieceCache {
-    fn default() -> Self {
-        Self { buckets: Vec::new(), inserted: 0 }
-    }
+/// A key of at most seven bytes and its length is one word.
+#[inline(always)]
+fn word_slot(key: u64) -> usize {
+    hash::words(key, 0) as usize & (WORDS - 1)
 }
 
 impl PieceCache {
     #[inline(always)]
     fn bucket(&self, key: Key) -> usize {
         hash::words(key[0], key[1]) as usize & (self.buckets.len() - 1)
+    }
+
+    /// The id of a piece that is one token of at most [`MAX_WORD`] bytes.
+    #[inline(always)]
+    pub(crate) fn word(&self, key: Key) -> Option<u32> {
+        if key[1] >> 56 > MAX_WORD as u64 || self.words.is_empty() {
+            return None;
+        }
+        let key = key[0] | key[1];
+        let entry = &self.words[word_slot(key)];
+        (entry[0] == key).then_some(entry[1] as u32)
     }
 
     /// The ids of a piece.
@@ -73,8 +92,23 @@ impl PieceCache {
         None
     }
 
+    /// Puts a piece into the table of words, if it is short enough.
+    #[inline]
+    pub(crate) fn promote(&mut self, key: Key, id: u32) {
+        if key[1] >> 56 <= MAX_WORD as u64 {
+            if self.words.is_empty() {
+                self.words = vec![[0; 2]; WORDS];
+            }
+            let key = key[0] | key[1];
+            self.words[word_slot(key)] = [key, u64::from(id)];
+        }
+    }
+
     /// Remembers a piece; the older entry of its bucket goes.
     pub(crate) fn insert(&mut self, key: Key, ids: &[u32]) {
+        if let &[id] = ids {
+            self.promote(key, id);
+        }
         if ids.len() > MAX_IDS {
             return;
         }
@@ -132,5 +166,11 @@ mod tests {
             }
         }
         assert!(cache.buckets.len() * size_of::<Bucket>() <= 2 << 20);
+        for i in 0..200_000u32 {
+            let piece = i.to_le_bytes();
+            if let Some(id) = cache.word(key(&piece, 0, 4)) {
+                assert_eq!((id, i % 3), (i, 0));
+            }
+        }
     }
 }

@@ -286,7 +286,7 @@ impl Bpe {
         self.encode_word(text, from, end, scratch, sink)
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode_word<S: Sink>(
         &self,
         text: &[u8],
@@ -304,7 +304,28 @@ impl Bpe {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
         let key = cache::key(text, start, end);
+        if let Some(id) = scratch.cache.word(key) {
+            sink.token(id, start, end);
+            return Ok(());
+        }
+        self.encode_second(text, start, end, key, scratch, sink)
+    }
+
+    /// What the table of words does not have.
+    #[inline(never)]
+    fn encode_second<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        key: cache::Key,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
         if let Some((ids, n)) = scratch.cache.get(key) {
+            if let ([id, ..], 1) = (ids, n) {
+                scratch.cache.promote(key, id);
+            }
             sink.ids(&ids[..n]);
             return Ok(());
         }
