@@ -10,8 +10,8 @@ pub mod bpe;
 mod expectation;
 mod merges;
 pub mod unigram;
-mod words;
 pub mod wordpiece;
+mod words;
 
 pub use bpe::{BpeTrainer, TieBreak};
 pub use unigram::UnigramTrainer;

@@ -117,7 +117,15 @@ impl Bpe {
     pub fn from_ranks(vocab: Vocab) -> Self {
         let bytes = single_bytes(&vocab);
         let rules = RuleSet::Concat(ConcatRules::by_id(&vocab));
-        Self::build(vocab, rules, bytes, BpeConfig { whole_first: true, ..BpeConfig::default() })
+        Self::build(
+            vocab,
+            rules,
+            bytes,
+            BpeConfig {
+                whole_first: true,
+                ..BpeConfig::default()
+            },
+        )
     }
 
     /// A model over characters whose merges are ordered by the score of the token they make, as SentencePiece's. An
@@ -135,7 +143,12 @@ impl Bpe {
     ) -> Result<Self> {
         let bytes = single_bytes(&vocab);
         let rules = RuleSet::Concat(ConcatRules::by_score(&vocab, scores, format)?);
-        let config = BpeConfig { alphabet: Alphabet::Chars, unknown, byte_fallback, ..BpeConfig::default() };
+        let config = BpeConfig {
+            alphabet: Alphabet::Chars,
+            unknown,
+            byte_fallback,
+            ..BpeConfig::default()
+        };
         let mut model = Self::build(vocab, rules, bytes, config);
         for &id in unused {
             let parts = model.parts(id);
@@ -145,7 +158,14 @@ impl Bpe {
     }
 
     fn build(vocab: Vocab, rules: RuleSet, bytes: Box<[u32; 256]>, config: BpeConfig) -> Self {
-        let BpeConfig { alphabet, unknown, byte_fallback, whole_first, prefix, suffix } = config;
+        let BpeConfig {
+            alphabet,
+            unknown,
+            byte_fallback,
+            whole_first,
+            prefix,
+            suffix,
+        } = config;
         let bytes = if byte_fallback { fallback_bytes(&vocab) } else { bytes };
         let mark = MARKER.as_bytes();
         // A token with the marker after something else would join two words.
@@ -159,7 +179,20 @@ impl Bpe {
             && vocab.id(mark).is_some()
             && !vocab.iter().any(|(_, token)| crosses(token));
         let (unused, frozen) = (crate::hash::FastMap::default(), None);
-        Self { frozen, vocab, rules, alphabet, unknown, bytes, byte_fallback, whole_first, prefix, suffix, cut_at_marker, unused }
+        Self {
+            frozen,
+            vocab,
+            rules,
+            alphabet,
+            unknown,
+            bytes,
+            byte_fallback,
+            whole_first,
+            prefix,
+            suffix,
+            cut_at_marker,
+            unused,
+        }
     }
 
     /// These tokens are found wherever they stand, the longest first, and merge with nothing.
@@ -217,13 +250,21 @@ impl Bpe {
 
     /// The tokens that the merges below a token's own rank make of its bytes.
     fn parts(&self, id: u32) -> Vec<u32> {
-        let Some(token) = self.vocab.bytes(id) else { return Vec::new() };
+        let Some(token) = self.vocab.bytes(id) else {
+            return Vec::new();
+        };
         let mut scratch = Scratch::default();
         self.fill_symbols(token, &mut scratch.merge.symbols);
         match &self.rules {
             RuleSet::Pairs(rules) => merge::run(rules, token, &mut scratch.merge),
             RuleSet::Concat(rules) => {
-                let below = Below { rules: &Concat { rules, vocab: &self.vocab }, rank: rules.rank(id) };
+                let below = Below {
+                    rules: &Concat {
+                        rules,
+                        vocab: &self.vocab,
+                    },
+                    rank: rules.rank(id),
+                };
                 merge::run(&below, token, &mut scratch.merge);
             }
         }
@@ -240,7 +281,9 @@ impl Bpe {
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
-        let Some(frozen) = &self.frozen else { return self.encode_words(text, start, end, scratch, sink) };
+        let Some(frozen) = &self.frozen else {
+            return self.encode_words(text, start, end, scratch, sink);
+        };
         let mut from = start;
         let mut at = start;
         while at < end {
@@ -322,11 +365,17 @@ impl Bpe {
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
-        if let Some((ids, n)) = scratch.cache.get(key) {
-            if let ([id, ..], 1) = (ids, n) {
+        let mut word = None;
+        let found = scratch.cache.get(key, |ids| {
+            sink.ids(ids);
+            if let &[id] = ids {
+                word = Some(id);
+            }
+        });
+        if found {
+            if let Some(id) = word {
                 scratch.cache.promote(key, id);
             }
-            sink.ids(&ids[..n]);
             return Ok(());
         }
         let mut ids = std::mem::take(&mut scratch.ids);
@@ -360,7 +409,14 @@ impl Bpe {
         self.fill_symbols(piece, &mut scratch.merge.symbols);
         match &self.rules {
             RuleSet::Pairs(rules) => Self::merge(rules, piece, scratch),
-            RuleSet::Concat(rules) => Self::merge(&Concat { rules, vocab: &self.vocab }, piece, scratch),
+            RuleSet::Concat(rules) => Self::merge(
+                &Concat {
+                    rules,
+                    vocab: &self.vocab,
+                },
+                piece,
+                scratch,
+            ),
         }
         self.emit(piece, start, &scratch.merge.symbols, sink)
     }
@@ -373,7 +429,11 @@ impl Bpe {
     }
 
     fn whole(&self, piece: &[u8]) -> Option<u32> {
-        if self.suffix.is_empty() { self.vocab.id(piece) } else { self.vocab.id(&[piece, self.suffix.as_bytes()].concat()) }
+        if self.suffix.is_empty() {
+            self.vocab.id(piece)
+        } else {
+            self.vocab.id(&[piece, self.suffix.as_bytes()].concat())
+        }
     }
 
     fn fill_symbols(&self, piece: &[u8], symbols: &mut Vec<Symbol>) {
@@ -389,7 +449,12 @@ impl Bpe {
         let affixes = !self.prefix.is_empty() || !self.suffix.is_empty();
         match self.alphabet {
             Alphabet::Bytes if !affixes => {
-                symbols.extend(piece.iter().enumerate().map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])));
+                symbols.extend(
+                    piece
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])),
+                );
             }
             _ => {
                 let mut at = 0;
@@ -401,7 +466,11 @@ impl Bpe {
                     let unit = &piece[at..at + len];
                     let id = if affixes {
                         let before = if at > 0 { self.prefix.as_bytes() } else { b"" };
-                        let after = if at + len == piece.len() { self.suffix.as_bytes() } else { b"" };
+                        let after = if at + len == piece.len() {
+                            self.suffix.as_bytes()
+                        } else {
+                            b""
+                        };
                         self.vocab.id(&[before, unit, after].concat())
                     } else {
                         self.vocab.id(unit)
@@ -419,8 +488,8 @@ impl Bpe {
             let from = symbol.start as usize;
             let to = symbols.get(i + 1).map_or(piece.len(), |s| s.start as usize);
             let fallback = |b: &u8| self.bytes[usize::from(*b)];
-            let known = symbol.id != NONE
-                || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
+            let known =
+                symbol.id != NONE || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
             if known && let Some(start) = run_of_unknown.take() {
                 self.unknown(piece, start, from, offset, sink)?;
             }
@@ -463,7 +532,10 @@ impl Bpe {
             Unknown::Drop => {}
             Unknown::Refuse => {
                 let text = excerpt(&String::from_utf8_lossy(&piece[from..to]));
-                return Err(Error::NoToken { text, offset: offset + from });
+                return Err(Error::NoToken {
+                    text,
+                    offset: offset + from,
+                });
             }
         }
         Ok(())
