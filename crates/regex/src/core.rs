@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::alphabet::KindSet;
 use crate::engine::backtrack::{Backtracker, Memory, OutOfFuel, UNSET};
 use crate::engine::dfa::{Dfa, Marks, Run, match_at};
+use crate::engine::scan::{Classifier, Machine, Splitter};
 use crate::engine::sweep::Sweep;
 use crate::error::{Error, SearchError};
 use crate::hir::{Hir, Unit};
@@ -33,6 +33,8 @@ pub struct Config {
     pub backtrack_limit: u64,
     /// Use the automaton where possible.
     pub automaton: bool,
+    /// Use the machine for splitting where possible.
+    pub splitting: bool,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             size_limit: 400_000,
             backtrack_limit: 5_000_000,
             automaton: true,
+            splitting: true,
         }
     }
 }
@@ -55,6 +58,8 @@ pub struct Core {
     pub names: Vec<Option<String>>,
     prefilter: Prefilter,
     engine: Engine,
+    /// For patterns that match everywhere: the machine that tells all ends in one pass.
+    scan: Option<(Machine, Classifier)>,
     backtrack_limit: u64,
     pool: Pool<Cache>,
 }
@@ -76,6 +81,7 @@ pub struct Cache {
     marks: Marks,
     dfa: Option<Dfa>,
     sweep: Option<Sweep>,
+    splitter: Splitter,
 }
 
 impl Core {
@@ -114,12 +120,18 @@ impl Core {
                 Err(_) => Engine::Lazy(start),
             };
         }
+        let scan = match &engine {
+            Engine::Complete(dfa) if config.splitting && !program.has_keep => Machine::new(dfa, &program),
+            _ => None,
+        };
+        let scan = scan.map(|machine| (machine, Classifier::new(&program.alphabet, !bytes)));
         Ok(Arc::new(Core {
             pattern: pattern.to_owned(),
             prefilter: Prefilter::new(&hir, &program),
             program,
             names: lowered.group_names,
             engine,
+            scan,
             backtrack_limit: config.backtrack_limit,
             pool: Pool::default(),
         }))
@@ -138,12 +150,17 @@ impl Core {
             FUEL + FUEL_PER_BYTE * text.len() as u64
         };
         cache.memory.fuel = budget;
+        let splitter = std::mem::take(&mut cache.splitter);
+        let automaton = !matches!(self.engine, Engine::Backtrack);
         Search {
             core: self,
             text,
             budget,
             cache: Some(cache),
-            automaton: !matches!(self.engine, Engine::Backtrack),
+            automaton,
+            splitter,
+            splitting: Splitting::Possible,
+            required: 0,
         }
     }
 
@@ -158,7 +175,8 @@ impl Core {
             Engine::Complete(dfa) | Engine::Lazy(dfa) => dfa.memory(),
             Engine::Backtrack => 0,
         };
-        self.pattern.len() + self.program.memory() + automaton
+        let scan = self.scan.as_ref().map_or(0, |(machine, _)| machine.memory());
+        self.pattern.len() + self.program.memory() + automaton + scan
     }
 
     /// Which engine runs and why, in words.
@@ -188,6 +206,13 @@ impl Core {
                  {FUEL_PER_BYTE} steps for each byte. Lookbehinds are remembered for each position."
             ),
         };
+        if let Some((machine, _)) = &self.scan {
+            out.push_str(&format!(
+                " It matches everywhere, each match beginning where the one before it ends, so `find_iter` runs a \
+                 transducer of {} states over blocks of text without going back.",
+                machine.len()
+            ));
+        }
         if !matches!(self.engine, Engine::Backtrack) && (program.slots > 2 || program.has_keep) {
             out.push_str(" Groups are found by backtracking inside a match that is already known.");
         }
@@ -206,12 +231,36 @@ pub struct Search<'c, 't> {
     cache: Option<Box<Cache>>,
     /// The automaton is still in use.
     automaton: bool,
+    splitter: Splitter,
+    splitting: Splitting,
+    /// Where the text that every match contains occurs next.
+    required: usize,
+}
+
+/// The cost of a search.
+#[cfg(test)]
+#[derive(Debug)]
+pub struct Work {
+    /// Symbols read by the automaton and steps of backtracking.
+    pub steps: u64,
+    /// The linear sweep was needed.
+    pub swept: bool,
+}
+
+/// Whether the machine for splitting runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Splitting {
+    Possible,
+    Running,
+    Over,
 }
 
 impl Drop for Search<'_, '_> {
     fn drop(&mut self) {
         if let Some(mut cache) = self.cache.take() {
             cache.sweep = None;
+            self.splitter.stop();
+            cache.splitter = std::mem::take(&mut self.splitter);
             self.core.pool.give(cache);
         }
     }
@@ -222,6 +271,47 @@ impl Search<'_, '_> {
         self.cache
             .as_mut()
             .expect("the memory is only given back when the search is dropped")
+    }
+
+    /// The end of the match that begins at `at`, when the machine for splitting has it ready.
+    #[inline]
+    pub fn known_end(&mut self) -> Option<usize> {
+        self.splitter.next_known()
+    }
+
+    /// The end of the match that begins at `at`, from the machine for splitting, if there is one and it can still go
+    /// on. Each call must continue where the last one ended.
+    pub fn split_end(&mut self, at: usize) -> Option<usize> {
+        let (machine, classifier) = self.core.scan.as_ref()?;
+        let alphabet = &self.core.program.alphabet;
+        match self.splitting {
+            Splitting::Over => return None,
+            Splitting::Running => {}
+            Splitting::Possible => {
+                let Engine::Complete(dfa) = &self.core.engine else {
+                    return None;
+                };
+                self.splitting = Splitting::Running;
+                self.splitter
+                    .begin(machine, at, dfa.before_group(alphabet.kind_before(self.text, at)));
+            }
+        }
+        let end = self.splitter.next_end(machine, classifier, alphabet, self.text);
+        if end.is_none() {
+            self.splitting = Splitting::Over;
+        }
+        end
+    }
+
+    /// What the search has cost so far.
+    #[cfg(test)]
+    pub fn work(&mut self) -> Work {
+        let budget = self.budget;
+        let cache = self.cache();
+        Work {
+            steps: cache.marks.steps + (budget - cache.memory.fuel),
+            swept: cache.sweep.is_some(),
+        }
     }
 
     /// The leftmost match that begins at `at` or later.
@@ -248,18 +338,28 @@ impl Search<'_, '_> {
 
     /// As [`Search::find`], without regard to `\K`.
     fn bounds(&mut self, at: usize) -> Result<Option<(usize, usize)>, SearchError> {
+        let (core, text) = (self.core, self.text);
         let mut at = at;
         loop {
-            let Some(start) = self.core.prefilter.candidate(&self.core.program, self.text, at) else {
+            let Some((start, end)) = core.prefilter.candidate(&core.program, text, at) else {
                 return Ok(None);
             };
+            if end.is_some() {
+                return Ok(end.map(|end| (start, end)));
+            }
+            if self.required < start || self.required == 0 {
+                match core.prefilter.required_from(text, start) {
+                    Some(place) => self.required = place,
+                    None => return Ok(None),
+                }
+            }
             if let Some(end) = self.match_at(start)? {
                 return Ok(Some((start, end)));
             }
-            if start >= self.text.len() {
+            if start >= text.len() {
                 return Ok(None);
             }
-            at = self.core.step(self.text, start);
+            at = core.step(text, start);
         }
     }
 
@@ -359,14 +459,4 @@ fn misplaced_keep(hir: &Hir, inside: bool) -> Option<String> {
         Hir::Look { item, .. } => misplaced_keep(item, true),
         _ => None,
     }
-}
-
-/// A set of kinds as a table over first bytes: which of them can begin a member.
-pub fn first_bytes(program: &Program, kinds: &KindSet) -> [bool; 256] {
-    let mut table = [false; 256];
-    for (byte, can) in table.iter_mut().enumerate() {
-        // Bytes beyond ASCII begin many characters; the automaton will tell.
-        *can = byte >= 0x80 && !program.alphabet.bytes || kinds.contains(program.alphabet.single[byte]);
-    }
-    table
 }

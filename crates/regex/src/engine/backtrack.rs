@@ -163,7 +163,7 @@ impl<'a> Backtracker<'a> {
         let waiting = self.program.slots as u32 + slot / 2;
         if slot == 0 {
             self.set(0, at);
-        } else if slot % 2 == 0 {
+        } else if slot.is_multiple_of(2) {
             self.set(waiting, at);
         } else {
             self.set(slot - 1, self.memory.slots[waiting as usize]);

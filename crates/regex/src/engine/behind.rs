@@ -130,11 +130,8 @@ impl Tracker {
                     if_consumed,
                 } => match nested.atomic(*sub, text, to)? {
                     Some(end) if end == to => stack.push(*if_empty),
-                    Some(end) => {
-                        if !self.landing.contains(&(end, *if_consumed)) {
-                            self.landing.push((end, *if_consumed));
-                        }
-                    }
+                    Some(end) if self.landing.contains(&(end, *if_consumed)) => {}
+                    Some(end) => self.landing.push((end, *if_consumed)),
                     None => {}
                 },
                 Inst::Match => held = true,

@@ -6,10 +6,12 @@
 //! - `backtrack`: for captures, lookaround and backreferences; metered.
 //! - `sweep`: right to left over the text once; slow but linear whatever the pattern, for when the meter runs out.
 //! - `behind`: what lookbehinds say, remembered position by position, for the two above.
-//! - `reference`: the definition of the syntax, executed word by word; only tests run it.
+//!
+//! The definition of the syntax, executed word by word, is in the tests (`tests/reference.rs`).
 
 pub mod backtrack;
 pub mod behind;
 pub mod dfa;
+pub mod scan;
 
 pub mod sweep;

@@ -251,7 +251,7 @@ impl Walk<'_> {
                     *next
                 }
                 Inst::Save { slot, next } => {
-                    if slot % 2 == 0 {
+                    if slot.is_multiple_of(2) {
                         opened.insert(*slot, at);
                     } else if let Some(from) = opened.get(&(slot - 1)) {
                         self.slots[*slot as usize - 1] = *from;

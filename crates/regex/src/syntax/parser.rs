@@ -368,7 +368,7 @@ impl Parser<'_> {
             }
             self.bump();
         }
-        if !on && !changes.last().is_some_and(|f| !f.1) {
+        if !on && changes.last().is_none_or(|f| f.1) {
             return Err(self.error(self.pos, "`-` without a flag behind it"));
         }
         Ok(changes)

@@ -7,6 +7,7 @@
 //! match in the list are dropped: they have lower priority than a match that is certain.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::alphabet::Kind;
 use crate::program::{Inst, Pc, Program};
@@ -112,14 +113,21 @@ impl Dfa {
         Ok(())
     }
 
+    /// The column of the edge of the text.
+    pub fn edge(&self) -> usize {
+        self.stride - 1
+    }
+
+    /// Whether every transition of a state tells of a match, so that one ends here whatever comes.
+    pub fn is_certain(&self, state: u32) -> bool {
+        self.table[state as usize..][..self.stride]
+            .iter()
+            .all(|entry| entry & MATCH != 0)
+    }
+
     /// Number of states, the dead one included.
     pub fn len(&self) -> usize {
         self.states.len()
-    }
-
-    /// Entries of a row: one for each kind and one for the edge.
-    pub fn stride(&self) -> usize {
-        self.stride
     }
 
     /// The state in which to start after a symbol of kind `before`.
@@ -137,9 +145,14 @@ impl Dfa {
         self.before_groups[usize::from(kind)]
     }
 
-    /// Whether starting depends on the symbol before.
-    pub fn needs_before(&self) -> bool {
-        self.starts.len() > 1
+    /// Number of such groups.
+    pub fn before_group_count(&self) -> u16 {
+        self.starts.len() as u16
+    }
+
+    /// The start state behind a symbol of that group.
+    pub fn start_in(&self, group: u16) -> u32 {
+        self.starts[usize::from(group)]
     }
 
     /// The transition of a complete automaton: the next state, and whether a match ends before the symbol.
@@ -195,15 +208,14 @@ impl Dfa {
         let mut closures: HashMap<u16, (Vec<(u32, Pc)>, bool)> = HashMap::new();
         for kind in 0..self.stride as Kind {
             let group = self.after_groups[usize::from(kind)];
-            if !closures.contains_key(&group) {
-                let closure = self.closure(program, &kernel, before, kind);
-                closures.insert(group, closure);
-            }
-            let (consuming, matched) = &closures[&group];
+            let (consuming, matched) = match closures.entry(group) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(self.closure(program, &kernel, before, kind)),
+            };
             let mut next: Vec<Pc> = Vec::new();
             if kind != edge {
                 self.scratch.begin(program.insts.len());
-                for &(set, target) in consuming {
+                for &(set, target) in &*consuming {
                     if program.sets[set as usize].contains(kind) && self.scratch.visit(target) {
                         next.push(target);
                     }

@@ -1,0 +1,369 @@
+//! Runs the transducer over blocks of text and hands out the ends of matches.
+//!
+//! A step of the machine depends on the one before it, and a look into its table takes five cycles. A block is therefore
+//! cut into lanes that run side by side. A lane begins behind a pair of symbols after which the machine's state is the
+//! same whatever came before, of which ordinary text has one every few bytes.
+
+use super::classify::Classifier;
+use super::machine::{COMMIT, HERE, LOST, Machine, NO_SYNC, PREVIOUS, SET};
+use crate::alphabet::Alphabet;
+
+/// Bytes of text in one block; its kinds stay in the first-level cache.
+const BLOCK: usize = 16 << 10;
+
+/// The first block is smaller, so that looking at only a few matches costs little.
+const FIRST_BLOCK: usize = 1 << 10;
+
+/// Lanes of a block.
+const LANES: usize = 4;
+
+/// A lane would be at least this long.
+const LANE_MIN: usize = 256;
+
+/// The pass over one text.
+#[derive(Debug, Default, Clone)]
+pub struct Splitter {
+    /// Kinds of the block, then actions.
+    buffer: Vec<u8>,
+    /// Ends of matches in the block, relative to `base`: room for them, how many there are, how many have been handed
+    /// out.
+    ends: Vec<u32>,
+    count: usize,
+    handed: usize,
+    /// Where the block began and where the next one begins.
+    base: usize,
+    next: usize,
+    /// Where the pass began.
+    started: usize,
+    state: u32,
+    /// The machine's register.
+    register: usize,
+    /// How far `base` lies before the block, when an end in the block before was decided in this one.
+    shift: usize,
+    /// The machine runs.
+    active: bool,
+}
+
+impl Splitter {
+    /// Begins at `at`, where a match begins; `before` is the group of the symbol before it.
+    pub fn begin(&mut self, machine: &Machine, at: usize, before: u16) {
+        self.count = 0;
+        self.handed = 0;
+        self.base = at;
+        self.started = at;
+        self.next = at;
+        self.register = at;
+        self.state = machine.start(before);
+        self.active = true;
+    }
+
+    /// Stops; [`Splitter::next_end`] gives nothing more.
+    pub fn stop(&mut self) {
+        self.active = false;
+        self.count = 0;
+        self.handed = 0;
+    }
+
+    /// The end of the next match, if it is already known.
+    #[inline]
+    pub fn next_known(&mut self) -> Option<usize> {
+        if self.handed == self.count {
+            return None;
+        }
+        let end = self.ends[self.handed];
+        self.handed += 1;
+        Some(self.base + end as usize)
+    }
+
+    /// The end of the next match. `None` when the machine has stopped: at the end of the text, where the last match or
+    /// two are not decided yet, and where it got lost.
+    pub fn next_end(
+        &mut self,
+        machine: &Machine,
+        classifier: &Classifier,
+        alphabet: &Alphabet,
+        text: &[u8],
+    ) -> Option<usize> {
+        loop {
+            if let Some(end) = self.next_known() {
+                return Some(end);
+            }
+            if !self.active {
+                return None;
+            }
+            if self.next < text.len() {
+                self.block(machine, classifier, alphabet, text);
+            } else {
+                self.active = false;
+                self.finish(machine, text);
+            }
+        }
+    }
+
+    fn block(&mut self, machine: &Machine, classifier: &Classifier, alphabet: &Alphabet, text: &[u8]) {
+        let size = if self.next == self.started { FIRST_BLOCK } else { BLOCK };
+        self.base = self.next;
+        self.shift = 0;
+        let mut end = (self.base + size).min(text.len());
+        // Blocks end between symbols; the few bytes of an unfinished one are left for the next block.
+        while end < text.len() && end > self.base + size - 4 && text[end] & 0xC0 == 0x80 {
+            end -= 1;
+        }
+        let block = &text[self.base..end];
+        self.next = end;
+        self.buffer.resize(block.len(), 0);
+        classifier.classify(alphabet, block, &mut self.buffer);
+        self.state = run(machine, &mut self.buffer, self.state);
+        self.count = 0;
+        self.handed = 0;
+        self.collect(text);
+    }
+
+    /// Turns the actions of the block into ends.
+    fn collect(&mut self, text: &[u8]) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let len = buffer.len();
+        buffer.resize(len.next_multiple_of(CHUNK), 0);
+        // A match has a byte at least; `push_bits` writes a few more than there are.
+        self.ends.resize((len + 3 * CHUNK).max(self.ends.len()), 0);
+        for (number, chunk) in buffer.chunks_exact(CHUNK).enumerate() {
+            let words = words(chunk);
+            let mut ends = gather(&words, HERE);
+            if words.iter().any(|word| word & spread(PREVIOUS | COMMIT | LOST) != 0) {
+                self.active = self.unusual(&words, &mut ends, &buffer, number * CHUNK, text);
+            }
+            self.push_bits(ends, (self.shift + number * CHUNK) as u32);
+            if !self.active {
+                break;
+            }
+        }
+        // The register as the next block finds it.
+        if let Some(set) = buffer.iter().rposition(|actions| actions & SET != 0) {
+            self.register = self.base + self.shift + set;
+        }
+        buffer.truncate(len);
+        self.buffer = buffer;
+    }
+
+    /// Adds to `ends` those that lie before the symbol that told of them; false when the machine is lost.
+    fn unusual(&mut self, words: &[u64; 8], ends: &mut u64, buffer: &[u8], chunk: usize, text: &[u8]) -> bool {
+        let set = gather(words, SET);
+        let (commit, previous) = (gather(words, COMMIT), gather(words, PREVIOUS));
+        let lost = gather(words, LOST);
+        let known = if lost == 0 {
+            u64::MAX
+        } else {
+            (1 << lost.trailing_zeros()) - 1
+        };
+        *ends &= known;
+        let block = self.base + self.shift;
+        let mut bits = (commit | previous) & known;
+        while bits != 0 {
+            let at = bits.trailing_zeros();
+            let bit = bits & bits.wrapping_neg();
+            bits ^= bit;
+            if commit & bit != 0 {
+                let below = set & (bit - 1);
+                if below != 0 {
+                    *ends |= 1 << (63 - below.leading_zeros());
+                } else {
+                    // Before this chunk, so before all of its own ends.
+                    let set = buffer[..chunk].iter().rposition(|actions| actions & SET != 0);
+                    self.push(set.map_or(self.register, |set| block + set));
+                }
+            }
+            if previous & bit != 0 {
+                let symbol = block + chunk + at as usize;
+                let before = start_of_previous(text, symbol);
+                match (symbol - before).cmp(&(at as usize + 1)) {
+                    std::cmp::Ordering::Less => *ends |= 1 << (at as usize - (symbol - before)),
+                    _ => self.push(before),
+                }
+            }
+        }
+        lost == 0
+    }
+
+    /// What the end of the text decides.
+    fn finish(&mut self, machine: &Machine, text: &[u8]) {
+        let actions = machine.finish(self.state);
+        if actions & LOST != 0 {
+            return;
+        }
+        (self.base, self.shift) = (text.len(), 0);
+        (self.count, self.handed) = (0, 0);
+        self.ends.resize(self.ends.len().max(4), 0);
+        if actions & COMMIT != 0 {
+            self.push(self.register);
+        }
+        if actions & PREVIOUS != 0 {
+            self.push(start_of_previous(text, text.len()));
+        }
+        if actions & HERE != 0 {
+            self.push(text.len());
+        }
+    }
+
+    /// Appends an end, which may lie in the block before.
+    fn push(&mut self, end: usize) {
+        if end < self.base {
+            // Ends ascend, so this is the first one of this block.
+            self.shift += self.base - end;
+            self.base = end;
+        }
+        self.ends[self.count] = (end - self.base) as u32;
+        self.count += 1;
+    }
+
+    /// Appends the positions of the bits of `bits`.
+    #[inline]
+    fn push_bits(&mut self, bits: u64, at: u32) {
+        let count = bits.count_ones() as usize;
+        let out = &mut self.ends[self.count..][..CHUNK];
+        let mut rest = bits;
+        // Groups of eight without a branch for each bit; what is written beyond the count is overwritten later.
+        let mut done = 0;
+        while done < count {
+            for slot in &mut out[done..done + 8] {
+                *slot = at + rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+            }
+            done += 8;
+        }
+        self.count += count;
+    }
+}
+
+/// Actions that are looked at together.
+const CHUNK: usize = 64;
+
+fn words(chunk: &[u8]) -> [u64; 8] {
+    let mut words = [0; 8];
+    for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
+        *word = u64::from_le_bytes([
+            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+        ]);
+    }
+    words
+}
+
+/// Where the symbol before `at` begins. The machine only asks behind a symbol that it has read.
+fn start_of_previous(text: &[u8], at: usize) -> usize {
+    let mut before = at - 1;
+    while text[before] & 0xC0 == 0x80 {
+        before -= 1;
+    }
+    before
+}
+
+/// `actions` in every byte of a word.
+const fn spread(actions: u8) -> u64 {
+    actions as u64 * 0x0101_0101_0101_0101
+}
+
+/// Which of 64 bytes have the given action, one bit for each.
+#[inline]
+fn gather(words: &[u64; 8], action: u8) -> u64 {
+    let shift = action.trailing_zeros();
+    let mut bits = 0;
+    for (index, word) in words.iter().enumerate() {
+        // The multiplication moves the low bit of each byte into the top byte.
+        let low = word >> shift & spread(1);
+        bits |= low.wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index);
+    }
+    bits
+}
+
+/// Replaces kinds by actions; returns the state behind the block.
+fn run(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
+    let Some(cuts) = cut(machine, buffer) else {
+        return single(machine, buffer, state);
+    };
+    let states = [state, u32::from(cuts[0].1), u32::from(cuts[1].1), u32::from(cuts[2].1)];
+    let (a, rest) = buffer.split_at_mut(cuts[0].0);
+    let (b, rest) = rest.split_at_mut(cuts[1].0 - cuts[0].0);
+    let (c, d) = rest.split_at_mut(cuts[2].0 - cuts[1].0);
+    lanes(machine, [a, b, c, d], states)
+}
+
+/// Where the second to fourth lane begin, and in which states.
+fn cut(machine: &Machine, kinds: &[u8]) -> Option<[(usize, u16); LANES - 1]> {
+    let stride = kinds.len() / LANES;
+    if stride < LANE_MIN {
+        return None;
+    }
+    let count = machine.columns - 1;
+    let mut cuts = [(0, NO_SYNC); LANES - 1];
+    for (lane, cut) in cuts.iter_mut().enumerate() {
+        let from = (lane + 1) * stride;
+        *cut = (from..from + stride / 2).find_map(|at| {
+            // The two symbols before `at`, of which the second begins directly before it.
+            let second = usize::from(kinds[at - 1]);
+            let first = usize::from(
+                *kinds[..at - 1]
+                    .iter()
+                    .rev()
+                    .take(4)
+                    .find(|&&kind| usize::from(kind) < count)?,
+            );
+            if second >= count {
+                return None;
+            }
+            let state = machine.sync[first * count + second];
+            (state != NO_SYNC).then_some((at, state))
+        })?;
+    }
+    Some(cuts)
+}
+
+/// Looks up a transition.
+///
+/// # Safety
+/// `state` is the offset of a row of the table in bytes, and `kind` is below the length of a row.
+#[inline(always)]
+unsafe fn transition(table: *const u32, state: usize, kind: u8) -> u32 {
+    // SAFETY: the row and the column exist, as the caller promises.
+    unsafe { table.add(usize::from(kind)).byte_add(state).read() }
+}
+
+#[inline(never)]
+fn single(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
+    let mut state = state as usize;
+    for byte in buffer {
+        // SAFETY: see `lanes`.
+        let entry = unsafe { transition(machine.table.as_ptr(), state, *byte) };
+        state = (entry >> 16) as usize;
+        *byte = entry as u8;
+    }
+    state as u32
+}
+
+#[inline(never)]
+fn lanes(machine: &Machine, mut parts: [&mut [u8]; LANES], states: [u32; LANES]) -> u32 {
+    let common = parts.iter().map(|p| p.len()).min().unwrap_or(0);
+    let table = machine.table.as_ptr();
+    let [mut s, mut t, mut u, mut v] = states.map(|s| s as usize);
+    let [a, b, c, d] = parts.each_mut().map(|part| part.as_mut_ptr());
+    for i in 0..common {
+        // SAFETY: `i` is below the length of each of the four separate parts. A state is the offset of a row of the
+        // table, as start states, synchronising states and the high halves of all entries are, and the classifier
+        // gives only kinds of the machine's alphabet and its continuation kind, the last column.
+        unsafe {
+            let (e, f) = (transition(table, s, *a.add(i)), transition(table, t, *b.add(i)));
+            let (g, h) = (transition(table, u, *c.add(i)), transition(table, v, *d.add(i)));
+            (*a.add(i), *b.add(i)) = (e as u8, f as u8);
+            (*c.add(i), *d.add(i)) = (g as u8, h as u8);
+            (s, t, u, v) = (
+                (e >> 16) as usize,
+                (f >> 16) as usize,
+                (g >> 16) as usize,
+                (h >> 16) as usize,
+            );
+        }
+    }
+    let mut last = 0;
+    for (part, state) in parts.iter_mut().zip([s, t, u, v]) {
+        last = single(machine, &mut part[common..], state as u32);
+    }
+    last
+}

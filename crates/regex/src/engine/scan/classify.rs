@@ -1,0 +1,281 @@
+//! Symbol kinds of a block of text, one byte for each byte.
+//!
+//! The kind of a symbol stands at its first byte; its continuation bytes get a kind of their own. ASCII goes through a
+//! 128-entry table held in registers, where the machine has the instructions; every other symbol is decoded.
+
+use crate::alphabet::Alphabet;
+
+/// The table, and how to apply it.
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    /// Kinds of ASCII; everything else is decoded.
+    ascii: [u8; 128],
+    /// The kind of a continuation byte.
+    continuation: u8,
+    /// Kinds of the characters of two bytes.
+    two: Box<[u8]>,
+    /// For each pair of first bytes of a character of three: the kind of all 64 characters, or [`MIXED`].
+    three: Box<[u8]>,
+    /// Texts are known to be UTF-8.
+    valid: bool,
+    level: Level,
+}
+
+/// The characters with these first bytes are of several kinds.
+const MIXED: u8 = u8::MAX;
+
+/// Instruction sets that are made use of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Classifier {
+    /// A classifier for an alphabet of fewer than 64 kinds. `valid` promises that texts are UTF-8.
+    pub fn new(alphabet: &Alphabet, valid: bool) -> Self {
+        let mut ascii = [0; 128];
+        for (byte, kind) in ascii.iter_mut().enumerate() {
+            *kind = alphabet.single[byte] as u8;
+        }
+        let two = (0..0x800).map(|symbol| alphabet.kind_of(symbol) as u8).collect();
+        let uniform = |prefix: u32| {
+            let kind = alphabet.kind_of(prefix << 6);
+            let same = (prefix << 6..(prefix + 1) << 6).all(|symbol| alphabet.kind_of(symbol) == kind);
+            if same { kind as u8 } else { MIXED }
+        };
+        let three = (0..0x400).map(uniform).collect();
+        Classifier {
+            ascii,
+            continuation: alphabet.len as u8,
+            two,
+            three,
+            valid,
+            level: detect(),
+        }
+    }
+
+    /// All variants that this machine can run.
+    #[cfg(test)]
+    pub fn variants(alphabet: &Alphabet) -> Vec<Self> {
+        let mut all = vec![Classifier {
+            level: Level::Scalar,
+            ..Self::new(alphabet, true)
+        }];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") {
+                all.push(Classifier {
+                    level: Level::Avx2,
+                    ..Self::new(alphabet, true)
+                });
+            }
+            if detect() == Level::Avx512 {
+                all.push(Self::new(alphabet, true));
+                all.push(Self::new(alphabet, false));
+            }
+        }
+        all
+    }
+
+    /// Writes the kinds of `text` to `kinds`, which has the same length. `text` begins and ends between symbols.
+    pub fn classify(&self, alphabet: &Alphabet, text: &[u8], kinds: &mut [u8]) {
+        assert_eq!(text.len(), kinds.len(), "one kind for each byte");
+        let mut at = 0;
+        while at < text.len() {
+            at += self.ascii_run(&text[at..], &mut kinds[at..]);
+            // Symbol by symbol until there has been nothing but ASCII for a while.
+            let mut plain = 0;
+            while at < text.len() && plain < 16 {
+                let byte = text[at];
+                if byte < 0x80 {
+                    kinds[at] = self.ascii[usize::from(byte)];
+                    at += 1;
+                    plain += 1;
+                    continue;
+                }
+                plain = 0;
+                at += self.multi(alphabet, text, kinds, at);
+            }
+        }
+    }
+
+    /// Classifies the symbol at `at`, which is not ASCII; returns its length.
+    #[inline]
+    fn multi(&self, alphabet: &Alphabet, text: &[u8], kinds: &mut [u8], at: usize) -> usize {
+        let kinds = &mut kinds[at..];
+        let bits = |byte: u8| u32::from(byte & 0x3F);
+        let continuation = self.continuation;
+        match text[at..] {
+            [a @ 0xE0..=0xEF, b, c, _, ..] if self.valid => {
+                let prefix = u32::from(a & 0x0F) << 6 | bits(b);
+                let mut kind = self.three[prefix as usize];
+                if kind == MIXED {
+                    kind = alphabet.kind_of(prefix << 6 | bits(c)) as u8;
+                }
+                // The fourth byte is written again with the next symbol.
+                kinds[..4].copy_from_slice(&[kind, continuation, continuation, 0]);
+                3
+            }
+            [a @ 0xC0..=0xDF, b, ..] if self.valid => {
+                let kind = self.two[(u32::from(a & 0x1F) << 6 | bits(b)) as usize];
+                kinds[..2].copy_from_slice(&[kind, continuation]);
+                2
+            }
+            [a @ 0xF0..=0xF7, b, c, d, ..] if self.valid => {
+                let symbol = u32::from(a & 0x07) << 18 | bits(b) << 12 | bits(c) << 6 | bits(d);
+                let kind = alphabet.kind_of(symbol) as u8;
+                kinds[..4].copy_from_slice(&[kind, continuation, continuation, continuation]);
+                4
+            }
+            _ => {
+                let (kind, len) = alphabet.next_multi(text, at);
+                kinds[0] = kind as u8;
+                for kind in &mut kinds[1..len] {
+                    *kind = continuation;
+                }
+                len
+            }
+        }
+    }
+
+    /// Classifies leading whole vectors of ASCII; returns how many bytes that were.
+    fn ascii_run(&self, text: &[u8], kinds: &mut [u8]) -> usize {
+        match self.level {
+            Level::Scalar => {
+                let mut done = 0;
+                for (bytes, out) in text.chunks_exact(16).zip(kinds.chunks_exact_mut(16)) {
+                    if !bytes.is_ascii() {
+                        break;
+                    }
+                    for (byte, kind) in bytes.iter().zip(out) {
+                        *kind = self.ascii[usize::from(byte & 0x7F)];
+                    }
+                    done += 16;
+                }
+                done
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this level is only chosen where `detect` has found AVX2.
+            Level::Avx2 => unsafe { x86::avx2(&self.ascii, text, kinds) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this level is only chosen where `detect` has found AVX-512 with BW and VBMI.
+            Level::Avx512 => unsafe { x86::avx512(&self.ascii, text, kinds) },
+        }
+    }
+}
+
+fn detect() -> Level {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512bw") {
+            return Level::Avx512;
+        }
+        if is_x86_feature_detected!("avx2") {
+            return Level::Avx2;
+        }
+    }
+    Level::Scalar
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    /// 32 bytes at a time: eight tables of 16, one for each high nibble.
+    #[target_feature(enable = "avx2")]
+    pub fn avx2(table: &[u8; 128], text: &[u8], kinds: &mut [u8]) -> usize {
+        let mut tables = [_mm256_setzero_si256(); 8];
+        for (vector, part) in tables.iter_mut().zip(table.chunks_exact(16)) {
+            // SAFETY: `part` has 16 bytes; unaligned loads are allowed.
+            *vector = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(part.as_ptr().cast()) });
+        }
+        let mut done = 0;
+        for (bytes, out) in text.chunks_exact(32).zip(kinds.chunks_exact_mut(32)) {
+            // SAFETY: `bytes` has 32 bytes; unaligned loads are allowed.
+            let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+            if _mm256_movemask_epi8(v) != 0 {
+                break;
+            }
+            let mut kind = _mm256_setzero_si256();
+            for (high, table) in tables.iter().enumerate() {
+                // Bytes of this high nibble keep their low nibble; all others get bit 7, for which the shuffle gives 0.
+                let own = _mm256_xor_si256(v, _mm256_set1_epi8((high << 4) as i8));
+                let index = _mm256_adds_epu8(own, _mm256_set1_epi8(0x70));
+                kind = _mm256_or_si256(kind, _mm256_shuffle_epi8(*table, index));
+            }
+            // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
+            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), kind) };
+            done += 32;
+        }
+        done
+    }
+
+    /// 64 bytes at a time: one look into a table of 128.
+    #[target_feature(enable = "avx512bw,avx512vbmi")]
+    pub fn avx512(table: &[u8; 128], text: &[u8], kinds: &mut [u8]) -> usize {
+        // SAFETY: both halves of the table have 64 bytes; unaligned loads are allowed.
+        let (low, high) = unsafe {
+            (
+                _mm512_loadu_si512(table.as_ptr().cast()),
+                _mm512_loadu_si512(table.as_ptr().add(64).cast()),
+            )
+        };
+        let mut done = 0;
+        for (bytes, out) in text.chunks_exact(64).zip(kinds.chunks_exact_mut(64)) {
+            // SAFETY: `bytes` has 64 bytes; unaligned loads are allowed.
+            let v = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
+            if _mm512_movepi8_mask(v) != 0 {
+                break;
+            }
+            let kind = _mm512_permutex2var_epi8(low, v, high);
+            // SAFETY: `out` has 64 bytes; unaligned stores are allowed.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), kind) };
+            done += 64;
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symset::SymSet;
+    use crate::unicode;
+
+    #[test]
+    fn every_variant_gives_the_kinds_of_the_alphabet() {
+        let sets = [
+            unicode::perl('w'),
+            unicode::perl('s'),
+            SymSet::single(0x20),
+            SymSet::new(vec![(0x41, 0x5A)]),
+        ];
+        let alphabet = Alphabet::new(&sets, false).unwrap();
+        let ascii: String = (0..=127u8).map(char::from).collect();
+        let texts = [
+            ascii.repeat(5),
+            format!("{ascii}é中😀{ascii}{ascii}é"),
+            "中文。日本語 ab ".repeat(30),
+            String::new(),
+        ];
+        for classifier in Classifier::variants(&alphabet) {
+            for text in &texts {
+                for cut in 0..text.len().min(70) {
+                    let Some(text) = text.get(cut..) else { continue };
+                    let mut expected = vec![alphabet.len as u8; text.len()];
+                    for (at, c) in text.char_indices() {
+                        expected[at] = alphabet.kind_after(text.as_bytes(), at) as u8;
+                        assert_eq!(c.is_whitespace(), unicode::perl('s').contains(u32::from(c)));
+                    }
+                    let mut kinds = vec![0xEE; text.len()];
+                    classifier.classify(&alphabet, text.as_bytes(), &mut kinds);
+                    assert_eq!(kinds, expected, "{classifier:?}");
+                }
+            }
+        }
+    }
+}

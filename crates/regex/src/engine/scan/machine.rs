@@ -1,0 +1,242 @@
+//! The transducer of a splitting pattern.
+//!
+//! The automaton reads on until no longer match is possible and then goes back to the last position at which there was
+//! one. To do without going back, the machine runs the automaton several times at once: *run* 0 from the beginning of
+//! the current match, run 1 from the last end that run 0 has seen, in case that end turns out to be final, run 2 from
+//! the last end that run 1 has seen, and so on. When run 0 dies, its last end is final and run 1 takes its place,
+//! up to date. For the patterns of tokenizers that are never more than three runs, so the machine is finite and small.
+//!
+//! What remains is where the last ends are. Nearly always that is before the symbol being read or the one before it;
+//! the last end of run 0 may also lie further back, as in `\s*[\r\n]+`, and has a register. Patterns that need more than
+//! that, or that leave gaps, have no such machine and stay with the automaton.
+
+use std::collections::HashMap;
+
+use crate::alphabet::Kind;
+use crate::engine::dfa::Dfa;
+use crate::program::Program;
+
+/// A match ends before this symbol.
+pub const HERE: u8 = 1;
+/// A match ends before the previous symbol.
+pub const PREVIOUS: u8 = 2;
+/// A match ends at the register.
+pub const COMMIT: u8 = 4;
+/// The register is set to before this symbol.
+pub const SET: u8 = 8;
+/// The machine cannot go on; nothing from this symbol on counts.
+pub const LOST: u8 = 16;
+
+/// The machine: rows of `columns` entries, each with the offset of the next row, in bytes, in its high 16 bits and the
+/// actions in its low 8.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Transitions.
+    pub table: Vec<u32>,
+    /// Entries of a row: the kinds, and continuation bytes as the last.
+    pub columns: usize,
+    /// States in which to begin, by group of the symbol before.
+    starts: Vec<u32>,
+    /// The actions of each state at the end of the text; [`LOST`] where the last match is not decided.
+    finish: Vec<u8>,
+    /// For each pair of kinds, the state behind it if that does not depend on what came before; else [`NO_SYNC`].
+    pub sync: Vec<u16>,
+}
+
+/// No known state.
+pub const NO_SYNC: u16 = u16::MAX;
+
+/// Offset of the row of the state that cannot go on.
+const LOST_STATE: u32 = 0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum End {
+    /// Before the symbol read last; the register has it too.
+    JustSet,
+    /// Before the symbol read last.
+    Just,
+    /// In the register.
+    Register,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct State {
+    /// States of the automaton, that of the current match first.
+    runs: Vec<u32>,
+    /// The last end of each run but the last.
+    ends: Vec<End>,
+    /// What the assertions know of the symbol read last.
+    before: u16,
+}
+
+impl Machine {
+    /// The machine of a complete automaton, if there is one.
+    pub fn new(dfa: &Dfa, program: &Program) -> Option<Machine> {
+        let kinds = program.alphabet.len;
+        if program.nullable || kinds >= 64 || program.alphabet.bytes {
+            return None;
+        }
+        let columns = kinds + 1;
+        let mut states: Vec<State> = vec![State {
+            runs: Vec::new(),
+            ends: Vec::new(),
+            before: 0,
+        }];
+        let mut ids: HashMap<State, u32> = HashMap::new();
+        let mut table = vec![entry(LOST_STATE, LOST); columns];
+        let mut intern = |state: State, states: &mut Vec<State>| -> Option<u32> {
+            if let Some(&id) = ids.get(&state) {
+                return Some(id);
+            }
+            let id = (states.len() * columns * size_of::<u32>()) as u32;
+            if id >= u32::from(NO_SYNC) {
+                return None;
+            }
+            states.push(state.clone());
+            ids.insert(state, id);
+            Some(id)
+        };
+        let mut starts = Vec::new();
+        let mut finish = vec![LOST];
+        for group in 0..dfa.before_group_count() {
+            let start = State {
+                runs: vec![dfa.start_in(group)],
+                ends: Vec::new(),
+                before: group,
+            };
+            starts.push(intern(start, &mut states)?);
+        }
+        let mut next = 1;
+        while next < states.len() {
+            let state = states[next].clone();
+            finish.push(step(dfa, &state, program.alphabet.edge()).map_or(LOST, |(_, actions)| actions));
+            for kind in 0..kinds as Kind {
+                table.push(match step(dfa, &state, kind) {
+                    Some((to, actions)) => entry(intern(to, &mut states)?, actions),
+                    // Invalid bytes may leave a gap; no other symbol may.
+                    None if kind == program.alphabet.invalid => entry(LOST_STATE, LOST),
+                    None => return None,
+                });
+            }
+            table.push(entry((next * columns * size_of::<u32>()) as u32, 0));
+            next += 1;
+        }
+        let mut machine = Machine {
+            table,
+            columns,
+            starts,
+            finish,
+            sync: Vec::new(),
+        };
+        machine.sync = machine.sync_pairs(kinds);
+        Some(machine)
+    }
+
+    /// The state in which to begin behind a symbol of group `before`.
+    pub fn start(&self, before: u16) -> u32 {
+        self.starts[usize::from(before)]
+    }
+
+    /// The actions of `state` at the end of the text.
+    pub fn finish(&self, state: u32) -> u8 {
+        self.finish[state as usize / size_of::<u32>() / self.columns]
+    }
+
+    /// Number of states.
+    pub fn len(&self) -> usize {
+        self.table.len() / self.columns
+    }
+
+    /// Bytes held.
+    pub fn memory(&self) -> usize {
+        4 * self.table.len() + 2 * self.sync.len()
+    }
+
+    fn sync_pairs(&self, kinds: usize) -> Vec<u16> {
+        let go = |state: u32, kind: usize| self.table[state as usize / size_of::<u32>() + kind] >> 16;
+        let mut pairs = vec![NO_SYNC; kinds * kinds];
+        for first in 0..kinds {
+            for second in 0..kinds {
+                let mut ends = (1..self.len())
+                    .map(|row| go((row * self.columns * size_of::<u32>()) as u32, first))
+                    .filter(|&s| s != LOST_STATE)
+                    .map(|s| go(s, second))
+                    .filter(|&s| s != LOST_STATE);
+                if let Some(end) = ends.next()
+                    && ends.all(|other| other == end)
+                {
+                    pairs[first * kinds + second] = end as u16;
+                }
+            }
+        }
+        pairs
+    }
+}
+
+fn entry(state: u32, actions: u8) -> u32 {
+    state << 16 | u32::from(actions)
+}
+
+/// Reads one symbol. `None` when the machine would need more than it has.
+fn step(dfa: &Dfa, state: &State, kind: Kind) -> Option<(State, u8)> {
+    let mut actions = 0;
+    let mut runs = Vec::new();
+    let mut ends = Vec::new();
+    for (index, &run) in state.runs.iter().enumerate() {
+        let (to, matched) = dfa.next(run, kind);
+        if matched {
+            // An end before this symbol: whatever began at an earlier end of this run is void.
+            let fresh = dfa.next(dfa.start_in(state.before), kind).0;
+            if to == 0 {
+                let last = usize::from(kind) == dfa.edge();
+                if !runs.is_empty() || fresh == 0 && !last {
+                    return None;
+                }
+                actions |= HERE;
+            } else {
+                if runs.is_empty() {
+                    actions |= SET;
+                    ends.push(End::JustSet);
+                } else {
+                    ends.push(End::Just);
+                }
+                runs.push(to);
+            }
+            runs.push(fresh);
+            break;
+        }
+        let end = state.ends.get(index);
+        if to == 0 {
+            match end {
+                Some(end) if runs.is_empty() => actions |= if *end == End::Register { COMMIT } else { PREVIOUS },
+                // The current match itself has no end: a gap.
+                None if runs.is_empty() => return None,
+                // A later run is done while an earlier one goes on: its end would have to be kept apart.
+                Some(_) => return None,
+                None => {
+                    runs.push(0);
+                    break;
+                }
+            }
+        } else {
+            runs.push(to);
+            if dfa.is_certain(to) {
+                // The next symbol will bring a later end, so what follows from earlier ones does not matter.
+                break;
+            }
+            match end {
+                Some(End::JustSet | End::Register) if runs.len() == 1 => ends.push(End::Register),
+                Some(_) => return None,
+                None => break,
+            }
+        }
+    }
+    Some((
+        State {
+            runs,
+            ends,
+            before: dfa.before_group(kind),
+        },
+        actions,
+    ))
+}
