@@ -162,7 +162,6 @@ impl BpeTrainer {
         tokens
     }
 
-    #[expect(clippy::type_complexity, reason = "used once")]
     fn chars(&self, words: &[(String, u64)]) -> Result<(Tokens, Option<crate::hash::FastSet<u32>>)> {
         let mut counts = crate::hash::FastMap::<u32, u64>::default();
         for (word, n) in words {

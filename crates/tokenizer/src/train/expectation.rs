@@ -174,7 +174,7 @@ mod tests {
         let found = pieces.expected(&[("abab", 3)]).unwrap();
         for (i, count) in found.iter().enumerate() {
             let each = |s: &&[usize]| weight(s) * s.iter().filter(|&&k| k == i).count() as f64;
-            let want = 3.0 * all.iter().map(|s| each(s)).sum::<f64>() / total;
+            let want = 3.0 * all.iter().map(each).sum::<f64>() / total;
             assert!((count - want).abs() < 1e-12, "{i}: {count} {want}");
         }
         let (score, path) = pieces.best("abab", None, &mut Vec::new()).unwrap();

@@ -1,7 +1,7 @@
 //! Training: vocabularies from text.
 //!
 //! - [`bpe`]: byte-pair encoding over bytes or characters
-//! - [`wordpiece`]: WordPiece
+//! - [`wordpiece`]: vocabularies for longest match first
 //! - [`unigram`]: the unigram language model, over [`expectation`]
 //! - [`words`]: the pieces of a text and how often each occurs, counted on several threads
 //! - [`merges`]: learning merges from counted pieces
