@@ -73,7 +73,7 @@ pub fn readers() -> Vec<Reader> {
         Reader::new("pow", &["pow"], |case| {
             one(match case.maybe("exponent") {
                 Some(exponent) => case.x().pow(exponent),
-                None => case.x().pow(&Tensor::full_of([], case.number("exponent"), case.dtype)),
+                None => case.x().pow_scalar(case.number("exponent")),
             })
         }),
     ]

@@ -79,7 +79,6 @@ pub struct Reader {
     pub operations: &'static [&'static str],
     run: fn(&Case) -> Results,
     tolerances: Vec<(DType, f64)>,
-    not_yet: &'static [&'static str],
 }
 
 impl Reader {
@@ -90,7 +89,6 @@ impl Reader {
             operations,
             run,
             tolerances,
-            not_yet: &[],
         }
     }
 
@@ -103,12 +101,6 @@ impl Reader {
     /// Leaves f32 out, where the inputs' rounding would change which result is right.
     pub fn f64_alone(mut self) -> Self {
         self.tolerances.truncate(1);
-        self
-    }
-
-    /// Cases that no operation can compute so far.
-    pub fn not_yet(mut self, cases: &'static [&'static str]) -> Self {
-        self.not_yet = cases;
         self
     }
 
@@ -134,9 +126,6 @@ impl Reader {
             case.tensors.insert(name.to_owned(), tensor);
         }
         cases.values_mut().for_each(Case::make_arguments);
-        self.not_yet
-            .iter()
-            .for_each(|case| assert!(cases.remove(*case).is_some(), "{}: no case {case}", self.file));
         cases.into_values().collect()
     }
 

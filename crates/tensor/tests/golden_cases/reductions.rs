@@ -27,8 +27,7 @@ fn norm(case: &Case) -> Tensor {
     if p == 2.0 {
         return over!(case, case.x(), norm_of, norm_keepdim);
     }
-    let power = |x: &Tensor, exponent: f64| x.pow(&Tensor::full_of([], exponent, case.dtype));
-    power(&over!(case, &power(&case.x().abs(), p), sum, sum_keepdim), 1.0 / p)
+    over!(case, case.x().abs().pow_scalar(p), sum, sum_keepdim).pow_scalar(1.0 / p)
 }
 
 pub fn readers() -> Vec<Reader> {
