@@ -14,12 +14,12 @@ fn convolution<const D: usize>(case: &Case) -> ConvConfig<D> {
     }
 }
 
+/// A window; only maxima have a dilation in PyTorch.
 fn window<const D: usize>(case: &Case) -> Window<D> {
     Window {
         kernel: case.each("kernel_size"),
         stride: case.each("stride"),
         padding: case.each("padding"),
-        // Averages have none.
         dilation: if case.attribute("dilation").is_null() {
             [1; D]
         } else {
