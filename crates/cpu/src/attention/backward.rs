@@ -283,6 +283,7 @@ unsafe fn write<E: Engine, T: Readable<E>>(to: Option<&HeadsMut<'_, T>>, row: us
 
 /// The sum of products of two rows, in 16 chains that are added in pairs.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)]
 unsafe fn dot<E: Engine, T: Readable<E>>(
     a: *const T,
     a_step: isize,

@@ -58,7 +58,7 @@ impl<'a, T: Copy> Source<'a, T> {
 
     /// Bytes of scratch for `count` rows in either form.
     pub fn bytes<E: Engine>(&self, count: usize) -> usize {
-        let words = count.next_multiple_of(E::GROUP) / E::GROUP * padded(self.operand.width());
+        let words = count.div_ceil(E::GROUP) * padded(self.operand.width());
         scratch::bytes::<u8>(words * E::WORD * E::GROUP + OVERRUN)
     }
 

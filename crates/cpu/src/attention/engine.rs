@@ -57,7 +57,7 @@ pub fn packer<E: Engine, T: Lhs<E::Product>>(isa: Isa) -> Packer {
 /// coefficient by coefficient; lowest power first. The first is exactly 1, so that 2^0 is.
 const EXP2: [f32; 7] = [
     1.0,
-    0.693_147_2,
+    std::f32::consts::LN_2,
     0.240_226_46,
     0.055_503_286,
     0.009_618_489,

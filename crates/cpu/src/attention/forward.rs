@@ -330,8 +330,8 @@ unsafe fn finish<E: Engine, T: Readable<E>>(
         }
         // All lanes at once: as a loop of its own this becomes vector code.
         let mut lse = [E::Acc::ZERO; WIDTH];
-        for lane in 0..WIDTH {
-            lse[lane] = block.maximum[lane] * E::Acc::of(LN_2) + block.sum[lane].ln::<E::Tier>();
+        for (lane, lse) in lse.iter_mut().enumerate() {
+            *lse = block.maximum[lane] * E::Acc::of(LN_2) + block.sum[lane].ln::<E::Tier>();
         }
         let (mut row, mut member) = (span.queries.start + first / group, first % group);
         for lane in 0..block.lanes.count {

@@ -9,7 +9,10 @@ use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::segments::Segments;
 use crate::tensor::Tensor;
 
+mod masked;
+
 pub use cupola_cpu::attention::Dropout;
+pub use masked::scaled_dot_product_attention;
 
 /// What distinguishes one attention from another.
 ///

@@ -4,7 +4,7 @@ use cupola_core::pool::with_threads;
 use cupola_core::DType;
 use cupola_cpu::{Isa, with_isa};
 
-use super::{AttentionConfig, attention, backward, forward};
+use super::{AttentionConfig, attention, backward, forward, scaled_dot_product_attention};
 use crate::mode::{Training, set_training};
 use crate::segments::Segments;
 use crate::tensor::Tensor;
@@ -164,7 +164,60 @@ pub fn cases() -> Vec<Case> {
         let run = move |x: &[Tensor]| in_step(|| vec![attention(&x[0], &x[1], &x[2], &config)]);
         cases.push(Case::new(name, inputs, run));
     }
+    cases.extend(masked_cases());
     cases
+}
+
+/// PyTorch's interface by its definition: `[B, H, T, Dh]`, with the sum of scores and mask given by `mask`.
+fn batched(x: &[Array], mask: impl Fn(&[Array], &[usize]) -> f64) -> Array {
+    let (q, k, v) = (&x[0], &x[1], &x[2]);
+    let (group, width) = (q.shape[1] / k.shape[1], q.shape[3]);
+    let weight = |b: usize, h: usize, t: usize, s: usize| {
+        let dot: f64 = (0..width).map(|d| q.at(&[b, h, t, d]) * k.at(&[b, h / group, s, d])).sum();
+        (dot / (width as f64).sqrt() + mask(x, &[b, h, t, s])).exp()
+    };
+    Array::from_fn(&[q.shape[0], q.shape[1], q.shape[2], v.shape[3]], |i| {
+        let weights: Vec<f64> = (0..k.shape[2]).map(|s| weight(i[0], i[1], i[2], s)).collect();
+        let sum: f64 = weights.iter().sum();
+        let value = |s: usize| v.at(&[i[0], i[1] / group, s, i[3]]);
+        if sum == 0.0 { 0.0 } else { weights.iter().enumerate().map(|(s, w)| w / sum * value(s)).sum() }
+    })
+}
+
+fn masked_cases() -> Vec<Case> {
+    let sdpa = |x: &[Tensor], mask: Option<&Tensor>, causal: bool| {
+        vec![scaled_dot_product_attention(&x[0], &x[1], &x[2], mask, 0.0, causal, None)]
+    };
+    let three = |queries: usize, keys: usize| {
+        [normal([2, 4, queries, 3], 1), normal([2, 2, keys, 3], 2), normal([2, 2, keys, 5], 3)]
+    };
+    let with = |[q, k, v]: [Tensor; 3], mask: Tensor| [q, k, v, mask];
+    // Row 1 of every head of sample 0 sees nothing.
+    let sees = |i: &[usize]| !(i[0] == 0 && i[1] == 1) && (i[0] + i[1] + i[2]) % 3 != 0;
+    let bools = Array::from_fn(&[2, 4, 6], |i| f64::from(u8::from(sees(i))));
+    let bools = Tensor::from_vec(bools.data.iter().map(|&x| x != 0.0).collect::<Vec<bool>>(), [2, 1, 4, 6]);
+    let hidden = |visible: bool| if visible { 0.0 } else { f64::NEG_INFINITY };
+    let additive = bools.to_f64_vec().into_iter().map(|x| hidden(x != 0.0) + 0.5).collect::<Vec<f64>>();
+    let additive = Tensor::from_vec(additive, [2, 1, 4, 6]);
+    vec![
+        Case::new("batched, no mask", three(4, 6), move |x| sdpa(x, None, false))
+            .reference(|x| vec![batched(x, |_, _| 0.0)]),
+        Case::new("batched, causal", three(5, 5), move |x| sdpa(x, None, true))
+            .reference(move |x| vec![batched(x, |_, i| hidden(i[3] <= i[2]))]),
+        Case::new("bool mask", with(three(4, 6), bools), move |x| sdpa(x, Some(&x[3]), false))
+            .reference(move |x| vec![batched(x, |x, i| hidden(x[3].at(&[i[0], 0, i[2], i[3]]) != 0.0))]),
+        Case::new("mask with a gradient", with(three(4, 6), normal([4, 1, 6], 4)), move |x| sdpa(x, Some(&x[3]), false))
+            .reference(|x| vec![batched(x, |x, i| x[3].at(&[i[1], 0, i[3]]))]),
+        Case::new("mask that hides", three(4, 6), move |x| sdpa(x, Some(&additive), false))
+            .reference(move |x| vec![batched(x, |_, i| hidden(sees(&[i[0], i[2], i[3]])))]),
+    ]
+}
+
+#[test]
+#[should_panic(expected = "scaled_dot_product_attention: causal with q [1, 1, 3, 2] and k [1, 1, 4, 2] of different lengths")]
+fn causal_lengths_that_differ_are_named() {
+    let [q, k] = [Tensor::zeros([1, 1, 3, 2]), Tensor::zeros([1, 1, 4, 2])];
+    scaled_dot_product_attention(&q, &k, &k, None, 0.0, true, None);
 }
 
 fn f32s(config: &AttentionConfig, heads: usize, key_heads: usize, width: usize) -> [Tensor; 3] {
