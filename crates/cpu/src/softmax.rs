@@ -68,14 +68,7 @@ fn forward<T: Number>(op: &str, x: &[T], width: usize, y: &mut [T], row: Forward
 }
 
 #[track_caller]
-fn backward<T: Number>(
-    op: &str,
-    y: &[T],
-    dy: &[T],
-    width: usize,
-    dx: &mut [T],
-    row: BackwardRow<T::Real>,
-) {
+fn backward<T: Number>(op: &str, y: &[T], dy: &[T], width: usize, dx: &mut [T], row: BackwardRow<T::Real>) {
     assert_eq!(y.len(), dx.len(), "{op}: lengths of y and dx");
     assert_eq!(dy.len(), dx.len(), "{op}: lengths of dy and dx");
     assert!(width > 0 || y.is_empty(), "{op}: rows of width 0 hold nothing");
