@@ -189,7 +189,7 @@ macro_rules! half_precision {
             #[inline(always)]
             fn to_i64(self) -> i64 { self.to_f32() as i64 }
             #[inline(always)]
-            fn from_i64(value: i64) -> Self { <$type>::from_f64(value as f64) }
+            fn from_i64(value: i64) -> Self { <$type>::from_f32(to_odd(value as f64)) }
         }
         impl Float for $type { type Accumulator = f32; }
     )*};
@@ -245,6 +245,7 @@ mod tests {
     #[test]
     fn conversions_round_and_saturate() {
         assert_eq!(<bf16 as Element>::from_f64(1.0 + 1.0 / 256.0), bf16::from_f32(1.0));
+        assert_eq!(<bf16 as Element>::from_f64(-0.15673832917424824).to_f64(), -0.1572265625);
         // Just beyond the middle of two values, by less than an f32 can tell, and by less than half's conversion sees.
         for beyond in [1e-9, 1e-15] {
             assert_eq!(<bf16 as Element>::from_f64(1.0 + 1.0 / 256.0 + beyond).to_f64(), 1.0 + 1.0 / 128.0);
