@@ -145,6 +145,24 @@ pub trait Float: Element {
     type Accumulator: Float;
 }
 
+/// `value` in f32, rounded to the neighbour whose last bit is 1 where it is not exact. Rounding that once more to a type with at
+/// least two bits less gives the nearest value of that type, which neither rounding to nearest twice nor half's conversion,
+/// which leaves out the low bits of the f64, does.
+fn to_odd(value: f64) -> f32 {
+    let single = value as f32;
+    let bits = single.to_bits();
+    let exact = f64::from(single) == value;
+    if exact || !single.is_finite() || bits & 1 == 1 {
+        return single;
+    }
+    // The value lies between this even neighbour and an odd one, whose bits differ by one.
+    f32::from_bits(if value.abs() > f64::from(single).abs() {
+        bits + 1
+    } else {
+        bits - 1
+    })
+}
+
 macro_rules! native {
     ($($type:ty => $dtype:ident),*) => {$(
         impl sealed::Sealed for $type {}
@@ -171,11 +189,11 @@ macro_rules! half_precision {
             #[inline(always)]
             fn to_f64(self) -> f64 { <$type>::to_f64(self) }
             #[inline(always)]
-            fn from_f64(value: f64) -> Self { <$type>::from_f64(value) }
+            fn from_f64(value: f64) -> Self { <$type>::from_f32(to_odd(value)) }
             #[inline(always)]
             fn to_i64(self) -> i64 { self.to_f32() as i64 }
             #[inline(always)]
-            fn from_i64(value: i64) -> Self { <$type>::from_f64(value as f64) }
+            fn from_i64(value: i64) -> Self { <$type>::from_f32(to_odd(value as f64)) }
         }
         impl Float for $type { type Accumulator = f32; }
     )*};
@@ -231,6 +249,27 @@ mod tests {
     #[test]
     fn conversions_round_and_saturate() {
         assert_eq!(<bf16 as Element>::from_f64(1.0 + 1.0 / 256.0), bf16::from_f32(1.0));
+        assert_eq!(
+            <bf16 as Element>::from_f64(-0.15673832917424824).to_f64(),
+            -0.1572265625
+        );
+        // Just beyond the middle of two values, by less than an f32 can tell, and by less than half's conversion sees.
+        for beyond in [1e-9, 1e-15] {
+            assert_eq!(
+                <bf16 as Element>::from_f64(1.0 + 1.0 / 256.0 + beyond).to_f64(),
+                1.0 + 1.0 / 128.0
+            );
+            assert_eq!(
+                <f16 as Element>::from_f64(-1.0 - 1.0 / 2048.0 - beyond).to_f64(),
+                -1.0 - 1.0 / 1024.0
+            );
+            assert_eq!(
+                <bf16 as Element>::from_f64(1.0 + 3.0 / 256.0 - beyond).to_f64(),
+                1.0 + 1.0 / 128.0
+            );
+        }
+        assert_eq!(<bf16 as Element>::from_f64(f64::MAX), bf16::INFINITY);
+        assert_eq!(<f16 as Element>::from_f64(1e-300).to_bits(), 0);
         assert_eq!(u8::from_f64(300.7), 255);
         assert_eq!(i8::from_f64(-1.9), -1);
         assert!(bool::from_f64(0.5));

@@ -22,6 +22,8 @@
 //! | [`autograd`] | the graph, backward, gradients, checkpointing, gradient check |
 //! | [`mode`] | scopes of a thread: no gradients, training, autocast |
 
+#[cfg(feature = "ndarray")]
+mod arrays;
 pub mod autograd;
 mod compute;
 pub mod create;
