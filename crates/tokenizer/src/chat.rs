@@ -145,53 +145,99 @@ impl ChatTemplate {
     }
 }
 
-/// Python's `json.dumps(value, ensure_ascii=False, indent=indent)`.
+/// The arguments of `tojson`, with the defaults of transformers.
+struct Dump {
+    indent: Option<usize>,
+    ascii: bool,
+    sorted: bool,
+    comma: String,
+    colon: String,
+}
+
+/// Python's `json.dumps`, without escapes for markup.
 fn tojson(value: &Value, kwargs: Kwargs) -> Result<Value, minijinja::Error> {
     let indent: Option<usize> = kwargs.get("indent")?;
-    for ignored in ["ensure_ascii", "separators", "sort_keys"] {
-        let _: Option<Value> = kwargs.get(ignored)?;
-    }
+    let separators: Option<Vec<String>> = kwargs.get("separators")?;
+    let comma = if indent.is_some() { "," } else { ", " };
+    let [comma, colon] = match separators {
+        None => [comma.to_string(), ": ".to_string()],
+        Some(given) => <[String; 2]>::try_from(given).map_err(|given| {
+            let what = format!("tojson: {} separators, not two", given.len());
+            minijinja::Error::new(ErrorKind::InvalidOperation, what)
+        })?,
+    };
+    let flag = |name: &str| Ok::<bool, minijinja::Error>(kwargs.get::<Option<bool>>(name)?.unwrap_or(false));
+    let dump = Dump {
+        indent,
+        ascii: flag("ensure_ascii")?,
+        sorted: flag("sort_keys")?,
+        comma,
+        colon,
+    };
     kwargs.assert_all_used()?;
     let json =
         serde_json::to_value(value).map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;
     let mut out = String::new();
-    dump(&json, indent, 0, &mut out);
-    // Not escaped again for any surrounding markup.
+    dump.value(&json, 0, &mut out);
     Ok(Value::from_safe_string(out))
 }
 
-fn dump(value: &serde_json::Value, indent: Option<usize>, depth: usize, out: &mut String) {
-    let line = |out: &mut String, depth: usize| {
-        if let Some(width) = indent {
+impl Dump {
+    fn line(&self, out: &mut String, depth: usize) {
+        if let Some(width) = self.indent {
             out.push('\n');
             out.extend(std::iter::repeat_n(' ', width * depth));
         }
-    };
-    let comma = if indent.is_some() { "," } else { ", " };
-    match value {
-        serde_json::Value::Array(items) if !items.is_empty() => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                out.push_str(if i > 0 { comma } else { "" });
-                line(out, depth + 1);
-                dump(item, indent, depth + 1, out);
-            }
-            line(out, depth);
-            out.push(']');
+    }
+
+    fn text(&self, text: &str, out: &mut String) {
+        let quoted = serde_json::Value::from(text).to_string();
+        if !self.ascii {
+            out.push_str(&quoted);
+            return;
         }
-        serde_json::Value::Object(map) if !map.is_empty() => {
-            out.push('{');
-            for (i, (key, item)) in map.iter().enumerate() {
-                out.push_str(if i > 0 { comma } else { "" });
-                line(out, depth + 1);
-                out.push_str(&serde_json::Value::from(key.as_str()).to_string());
-                out.push_str(": ");
-                dump(item, indent, depth + 1, out);
+        for c in quoted.chars() {
+            if c.is_ascii() {
+                out.push(c);
+            } else {
+                c.encode_utf16(&mut [0; 2])
+                    .iter()
+                    .for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
             }
-            line(out, depth);
-            out.push('}');
         }
-        other => out.push_str(&other.to_string()),
+    }
+
+    fn value(&self, value: &serde_json::Value, depth: usize, out: &mut String) {
+        match value {
+            serde_json::Value::Array(items) if !items.is_empty() => {
+                out.push('[');
+                for (i, item) in items.iter().enumerate() {
+                    out.push_str(if i > 0 { &self.comma } else { "" });
+                    self.line(out, depth + 1);
+                    self.value(item, depth + 1, out);
+                }
+                self.line(out, depth);
+                out.push(']');
+            }
+            serde_json::Value::Object(map) if !map.is_empty() => {
+                let mut entries: Vec<_> = map.iter().collect();
+                if self.sorted {
+                    entries.sort_by_key(|(key, _)| *key);
+                }
+                out.push('{');
+                for (i, (key, item)) in entries.into_iter().enumerate() {
+                    out.push_str(if i > 0 { &self.comma } else { "" });
+                    self.line(out, depth + 1);
+                    self.text(key, out);
+                    out.push_str(&self.colon);
+                    self.value(item, depth + 1, out);
+                }
+                self.line(out, depth);
+                out.push('}');
+            }
+            serde_json::Value::String(text) => self.text(text, out),
+            other => out.push_str(&other.to_string()),
+        }
     }
 }
 
@@ -380,6 +426,41 @@ mod tests {
         assert_eq!(
             text,
             "<s>HELLO![{\"name\": \"f\", \"é\": [1, 2.5, null, true]}]|14 Nov 2023|7"
+        );
+    }
+
+    #[test]
+    fn json_is_what_python_writes() {
+        let options = |extra: &str| {
+            let extra = serde_json::from_str(extra).unwrap();
+            ChatOptions {
+                extra,
+                ..ChatOptions::default()
+            }
+        };
+        let render = |source: &str, extra: &str| {
+            ChatTemplate::new(source, "", "")
+                .unwrap()
+                .render(&chat(), &options(extra))
+                .unwrap()
+        };
+        let value = r#"{"x": {"b": ["é<", {}], "a": 1}}"#;
+        assert_eq!(render("{{ x | tojson }}", value), r#"{"b": ["é<", {}], "a": 1}"#);
+        assert_eq!(
+            render("{{ x | tojson(sort_keys=true) }}", value),
+            r#"{"a": 1, "b": ["é<", {}]}"#
+        );
+        assert_eq!(
+            render("{{ x | tojson(ensure_ascii=true) }}", value),
+            r#"{"b": ["\u00e9<", {}], "a": 1}"#
+        );
+        assert_eq!(
+            render("{{ x | tojson(separators=(',', ':')) }}", value),
+            r#"{"b":["é<",{}],"a":1}"#
+        );
+        assert_eq!(
+            render("{{ x | tojson(indent=2) }}", value),
+            "{\n  \"b\": [\n    \"é<\",\n    {}\n  ],\n  \"a\": 1\n}"
         );
     }
 

@@ -1,4 +1,5 @@
 //! Reading the golden files, which `tools/golden/tokenizer.py` writes.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use serde_json::Value;
 use std::path::PathBuf;
