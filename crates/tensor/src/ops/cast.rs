@@ -16,25 +16,15 @@ pub struct Cast {
 /// What this file offers.
 pub const OPS: &[OpInfo] = &[Cast::INFO];
 
-/// Generic, so that these are the element's conversions and not those that half's types have of their own, which leave out the low
-/// bits of an f64.
-fn convert<T: Element, U: Element>(v: T) -> U {
-    if T::DTYPE.is_float() || U::DTYPE.is_float() { U::from_f64(v.to_f64()) } else { U::from_i64(v.to_i64()) }
-}
-
 impl Op for Cast {
     const NAME: &'static str = "cast";
 
     fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
         let [x] = inputs else { unreachable!("cast has one input") };
-<<<<<<< HEAD
         let x = x.contiguous();
         with_element!(x.dtype(), T => with_element!(self.to, U => Tensor::build::<U>(*x.shape(), |y| {
             cupola_cpu::cast::cast(x.slice_of::<T>(), y);
         })))
-=======
-        with_element!(x.dtype(), T => with_element!(self.to, U => naive::map::<T, U>(x, convert)))
->>>>>>> golden
         .into()
     }
 
