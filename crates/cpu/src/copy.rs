@@ -117,6 +117,7 @@ fn runs<T: Element>(plan: &Plan<2>, numel: usize, source: &[T], target: &Target<
 }
 
 /// Copies with dimension `row` contiguous in the source and `column` in the target.
+#[allow(clippy::needless_range_loop)]
 fn tiles<T: Element>(plan: &Plan<2>, row: usize, column: usize, source: &[T], target: &Target<'_, T>) {
     let dims = plan.dims();
     let (rows, columns) = (dims[row], dims[column]);

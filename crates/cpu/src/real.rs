@@ -1,6 +1,6 @@
 //! What kernels compute in and what they load and store.
 //!
-//! A [`Real`] is a type that kernels compute in: f32, with the polynomials of [`vmath`](crate::vmath), and f64, with the
+//! A [`Real`] is a type that kernels compute in: f32, with the polynomials of [`vmath`], and f64, with the
 //! standard library's functions, which gradient checks use. A [`Number`] is a floating-point element; bf16 and f16 are
 //! widened to f32 when they are loaded and rounded to even when they are stored.
 
@@ -361,7 +361,7 @@ mod halves {
             let bits = u32::from(bits);
             let magnitude = bits & 0x7fff;
             // Exponent and fraction moved into place are the value times 2^-112, also for denormals.
-            let value = f32::from_bits(magnitude << 13) * 5.192_296_9e33;
+            let value = f32::from_bits(magnitude << 13) * f32::from_bits((112 + 127) << 23);
             let special = f32::from_bits(magnitude << 13 | 0x7f80_0000);
             let value = if magnitude >= 0x7c00 { special } else { value };
             f32::from_bits(value.to_bits() | (bits & 0x8000) << 16)

@@ -42,8 +42,13 @@ kernel! {
     }
 }
 
+/// x to y.
+type ForwardRow<R> = fn(Isa, &[R], &mut [R]);
+/// y and dy to dx.
+type BackwardRow<R> = fn(Isa, &[R], &[R], &mut [R]);
+
 #[track_caller]
-fn forward<T: Number>(op: &str, x: &[T], width: usize, y: &mut [T], row: fn(Isa, &[T::Real], &mut [T::Real])) {
+fn forward<T: Number>(op: &str, x: &[T], width: usize, y: &mut [T], row: ForwardRow<T::Real>) {
     assert_eq!(x.len(), y.len(), "{op}: lengths of x and y");
     assert!(width > 0 || x.is_empty(), "{op}: rows of width 0 hold nothing");
     assert!(
@@ -69,7 +74,7 @@ fn backward<T: Number>(
     dy: &[T],
     width: usize,
     dx: &mut [T],
-    row: fn(Isa, &[T::Real], &[T::Real], &mut [T::Real]),
+    row: BackwardRow<T::Real>,
 ) {
     assert_eq!(y.len(), dx.len(), "{op}: lengths of y and dx");
     assert_eq!(dy.len(), dx.len(), "{op}: lengths of dy and dx");

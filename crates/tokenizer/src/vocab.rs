@@ -6,6 +6,9 @@ use crate::hash;
 /// No token; also the largest id is below it.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Bytes after the last token, so that short tokens can be copied with one load of this size.
+const PADDING: usize = 16;
+
 /// Byte strings by id and ids by byte string.
 ///
 /// All strings lie in one block; a lookup touches one 8-byte slot (32 bits of hash, 32 bits of id) and, when these
@@ -48,7 +51,7 @@ impl Vocab {
             ));
         }
         let mut vocab = Self {
-            blob: Vec::with_capacity(total),
+            blob: Vec::with_capacity(total + PADDING),
             spans: vec![(NONE, 0); max_id],
             slots: vec![0; (entries.len() * 2).next_power_of_two().max(16)],
             len: entries.len(),
@@ -73,6 +76,7 @@ impl Vocab {
             vocab.longest = vocab.longest.max(token.len());
             vocab.insert(*id);
         }
+        vocab.blob.resize(total + PADDING, 0);
         Ok(vocab)
     }
 
@@ -131,6 +135,30 @@ impl Vocab {
     #[inline]
     pub(crate) fn token_len(&self, id: u32) -> usize {
         self.bytes(id).map_or(0, <[u8]>::len)
+    }
+
+    /// The bytes of all ids after one another; `None` when one of them is not in the vocabulary.
+    pub(crate) fn join(&self, ids: &[u32]) -> Option<Vec<u8>> {
+        let mut total = 0;
+        for &id in ids {
+            let &(start, end) = self.spans.get(id as usize)?;
+            // A hole has its start after its end.
+            total += end.checked_sub(start)? as usize;
+        }
+        let mut out = vec![0; total + PADDING];
+        let mut at = 0;
+        for &id in ids {
+            let (start, end) = self.spans[id as usize];
+            let (start, end) = (start as usize, end as usize);
+            if end - start <= PADDING {
+                out[at..at + PADDING].copy_from_slice(&self.blob[start..start + PADDING]);
+            } else {
+                out[at..at + end - start].copy_from_slice(&self.blob[start..end]);
+            }
+            at += end - start;
+        }
+        out.truncate(total);
+        Some(out)
     }
 
     /// Number of tokens.

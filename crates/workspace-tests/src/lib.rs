@@ -79,3 +79,8 @@ pub fn text(file: &str) -> Option<String> {
     let bytes = fs::read(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
     String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
 }
+
+/// The example of the README compiles and does what it says.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct Readme;

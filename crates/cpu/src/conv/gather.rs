@@ -141,8 +141,13 @@ impl<T: Convolve> RowPanels<T> {
         })
     }
 
+    /// Panels of a group.
+    pub fn count(&self) -> usize {
+        self.panels
+    }
+
     /// Panel `index` of a group: its rows, and where its words for depth `from` on stand.
-    fn panel(&self, group: usize, index: usize, from: usize) -> (std::ops::Range<usize>, *const T) {
+    pub fn panel(&self, group: usize, index: usize, from: usize) -> (std::ops::Range<usize>, *const T) {
         let rows = part(self.rows, self.panels, index);
         let at = (group * self.panels + index) * self.pitch + from * rows.len();
         let start = self.buffer.as_slice::<T>().as_ptr();

@@ -15,10 +15,13 @@
 //! |---|---|
 //! | `rows` | runs of neighbouring positions, and copying them with zeros at the borders |
 //! | `gather` | products over gathered columns |
+//! | `direct` | convolutions of few channels, straight from the image |
 //! | `weight` | the gradient of the weight |
 //! | [`causal`] | the causal convolution of sequences, one kernel for each channel |
 
 pub mod causal;
+#[cfg(target_arch = "x86_64")]
+mod direct;
 mod gather;
 pub(crate) mod rows;
 mod weight;
@@ -141,6 +144,15 @@ pub fn forward<T: Convolve>(conv: &Conv, x: &[T], w: &[T], bias: Option<&[T]>, y
         return;
     }
     let (rows, depth, taps) = (conv.group_out(), conv.depth(), conv.offsets());
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(x), Some(w), Some(y)) = (direct::single(x), direct::single(w), direct::single_mut(y))
+        && crate::isa() == crate::Isa::Avx512
+        && direct::serves_forward(conv)
+    {
+        let panels = RowPanels::of_rows(conv.groups, rows, depth, w);
+        // SAFETY: the tier is that of AVX-512; sizes were checked.
+        return unsafe { direct::forward(conv, x, &panels, bias.and_then(direct::single), y) };
+    }
     let panels = RowPanels::of_rows(conv.groups, rows, depth, w);
     let gather = Gather {
         batch: conv.batch,

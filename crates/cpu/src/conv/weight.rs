@@ -1,9 +1,13 @@
 //! The gradient of the weight: a product over all positions of all images.
 
+use std::ops::Range;
+
 use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, parallel_for};
 
 use super::Conv;
+#[cfg(target_arch = "x86_64")]
+use super::direct;
 use super::gather::{columns, kernels, part};
 use super::rows::{Convolve, RowCopy, Run, runs};
 use crate::gemm::tiles::{OVERRUN, PANEL_BYTES, Shared, Tile, View};
@@ -45,9 +49,9 @@ pub fn weight_gradient<T: Convolve>(conv: &Conv, x: &[T], dy: &[T], accumulate: 
     let column_tasks = panels.div_ceil(per_task);
     let chunk_images = CHUNK.div_ceil(conv.output_plane());
     // Also for a single chunk: its sum is added to what `dw` holds, as that of every other batch's chunk would be.
-    let chunked = conv.groups * column_tasks < TASKS;
+    let direct = serves(conv, x);
+    let chunked = direct || conv.groups * column_tasks < TASKS;
     let chunks = if chunked { conv.batch.div_ceil(chunk_images) } else { 1 };
-    let left = Left::pack(conv, dy);
     let mut partial = chunked.then(|| Buffer::uninit(T::DTYPE, chunks * dw.len(), Placement::Passing));
     let target = match &mut partial {
         None => Shared(dw.as_mut_ptr()),
@@ -57,6 +61,13 @@ pub fn weight_gradient<T: Convolve>(conv: &Conv, x: &[T], dy: &[T], accumulate: 
             Shared(partial.as_mut_ptr())
         }
     };
+    let images_of = |chunk: usize| chunk * chunk_images..conv.batch.min((chunk + 1) * chunk_images);
+    if direct {
+        let partial = partial.as_mut().expect("what is done directly is cut into chunks");
+        directly(conv, x, dy, images_of, partial.as_mut_slice::<T>());
+        return add_chunks(partial.as_slice::<T>(), dw);
+    }
+    let left = Left::pack(conv, dy);
     let job = Job {
         conv,
         isa: isa(),
@@ -70,11 +81,7 @@ pub fn weight_gradient<T: Convolve>(conv: &Conv, x: &[T], dy: &[T], accumulate: 
             index % (conv.groups * column_tasks),
         );
         let (group, column) = (index / column_tasks, index % column_tasks);
-        let images = if chunked {
-            chunk * chunk_images..conv.batch.min((chunk + 1) * chunk_images)
-        } else {
-            0..conv.batch
-        };
+        let images = if chunked { images_of(chunk) } else { 0..conv.batch };
         // SAFETY: sizes were checked; tasks of a chunk write columns of their own, chunks their own copies.
         unsafe {
             job.task(
@@ -92,12 +99,54 @@ pub fn weight_gradient<T: Convolve>(conv: &Conv, x: &[T], dy: &[T], accumulate: 
         parallel_for(tasks, task);
     }
     if let Some(partial) = &partial {
-        for chunk in partial.as_slice::<T>().chunks_exact(dw.len()) {
-            for (dw, &chunk) in dw.iter_mut().zip(chunk) {
-                *dw = *dw + chunk;
-            }
+        add_chunks(partial.as_slice::<T>(), dw);
+    }
+}
+
+/// Adds the sums of all chunks, in order.
+fn add_chunks<T: Convolve>(partial: &[T], dw: &mut [T]) {
+    for chunk in partial.chunks_exact(dw.len()) {
+        for (dw, &chunk) in dw.iter_mut().zip(chunk) {
+            *dw = *dw + chunk;
         }
     }
+}
+
+/// Whether vectors along the rows of the image are the faster way.
+#[cfg(target_arch = "x86_64")]
+fn serves<T: Convolve>(conv: &Conv, x: &[T]) -> bool {
+    direct::single(x).is_some() && isa() == Isa::Avx512 && direct::serves_weight(conv)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn serves<T: Convolve>(_: &Conv, _: &[T]) -> bool {
+    false
+}
+
+/// Adds the products of each chunk of images to its part of `partial`, where [`serves`] said so.
+fn directly<T: Convolve>(
+    conv: &Conv,
+    x: &[T],
+    dy: &[T],
+    images: impl Fn(usize) -> Range<usize> + Sync,
+    partial: &mut [T],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(x), Some(dy), Some(partial)) = (direct::single(x), direct::single(dy), direct::single_mut(partial)) {
+        let parts = cupola_core::pool::Parts::new(partial, conv.weight_len());
+        parallel_for(parts.len(), |chunk| {
+            let (_, dw) = parts.take(chunk);
+            // SAFETY: `serves` has seen the tier; sizes were checked.
+            unsafe { direct::weight_gradient(conv, x, dy, images(chunk), dw) };
+        });
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!(
+        "nothing is done directly: {conv:?}, {} {} {}",
+        x.len(),
+        dy.len(),
+        images(partial.len()).len()
+    );
 }
 
 /// dy as left operand, rows the output channels of a group: for each block of positions, for each row panel, the block's depth.
@@ -117,7 +166,7 @@ fn blocking(conv: &Conv) -> (usize, usize) {
 }
 
 /// Blocks of positions of `images`: each a range of positions counted over all images.
-fn blocks(conv: &Conv, images: std::ops::Range<usize>) -> impl Iterator<Item = std::ops::Range<usize>> {
+fn blocks(conv: &Conv, images: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let plane = conv.output_plane();
     let (images_per_block, parts) = blocking(conv);
     images.clone().step_by(images_per_block).flat_map(move |image| {
@@ -174,7 +223,7 @@ impl<T: Convolve> Left<T> {
     }
 
     /// A row panel of a group, and where its words for `position` on stand.
-    fn panel(&self, conv: &Conv, group: usize, index: usize, position: usize) -> (std::ops::Range<usize>, *const T) {
+    fn panel(&self, conv: &Conv, group: usize, index: usize, position: usize) -> (Range<usize>, *const T) {
         let rows = part(conv.group_out(), self.panels, index);
         let at = (group * self.panels + index) * self.pitch + position * rows.len();
         let start = self.buffer.as_slice::<T>().as_ptr();
@@ -195,7 +244,7 @@ impl<T: Convolve> Job<'_, T> {
     ///
     /// # Safety
     /// Everything has the sizes of the convolution; nobody else writes these columns.
-    unsafe fn task(&self, group: usize, panels: std::ops::Range<usize>, images: std::ops::Range<usize>, copy: usize) {
+    unsafe fn task(&self, group: usize, panels: Range<usize>, images: Range<usize>, copy: usize) {
         let (conv, width, count) = (self.conv, columns::<T>(), panels.len());
         let (rows, depth) = (conv.group_out(), conv.depth());
         let lanes = panels.start * width..depth.min(panels.end * width);
@@ -274,7 +323,7 @@ impl<T: Convolve> Job<'_, T> {
     }
 
     /// Writes one row for each lane, a (channel, tap) pair: what it reads at each of `len` positions.
-    unsafe fn gather(&self, group: usize, lanes: &std::ops::Range<usize>, cut: &[Run], len: usize, rows: *mut T) {
+    unsafe fn gather(&self, group: usize, lanes: &Range<usize>, cut: &[Run], len: usize, rows: *mut T) {
         let (conv, taps) = (self.conv, self.conv.taps());
         let [height, width] = conv.input;
         let copy = T::row_copy(self.isa, conv.stride[1]);

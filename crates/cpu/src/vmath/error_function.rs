@@ -5,6 +5,7 @@ use crate::tier::Tier;
 
 /// erf x = 2/sqrt(pi) times the integral of e^(-t^2) from 0 to x: x P(x^2) / Q(x^2), with |x| cut at 4.
 #[inline(always)]
+#[allow(clippy::approx_constant)] // A fitted coefficient, not the constant that it is near.
 pub fn erf<I: Tier>(x: f32) -> f32 {
     let cut = if x > 4.0 { 4.0 } else { x };
     let cut = if cut < -4.0 { -4.0 } else { cut };

@@ -126,6 +126,15 @@ operations! {
 }
 
 impl Tensor {
+    /// [`Tensor::pow`] with one exponent, converted to this tensor's dtype.
+    ///
+    /// # Panics
+    /// When the dtype is bool.
+    #[track_caller]
+    pub fn pow_scalar(&self, exponent: f64) -> Tensor {
+        self.pow(&Tensor::full_of([], exponent, self.dtype()))
+    }
+
     /// `self` summed over the dimensions that broadcasting had added or stretched, and converted: the gradient of an operand
     /// from the gradient of the result.
     pub(crate) fn reduce_like(&self, meta: Meta) -> Tensor {
@@ -181,6 +190,10 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             let reference = move |x: &[Array]| vec![Array::from_fn(&shape, |i| f(x[0].at(i), x[1].at(i)))];
             cases.push(Case::new(format!("{name} {left:?} {right:?}"), inputs, move |x| vec![run(&x[0], &x[1])]).reference(reference));
         }
+    }
+    for exponent in [-1.5, 0.5, 3.0] {
+        let case = Case::new(format!("power {exponent}"), [between(0.5, 2.0, [33], 1)], move |x| vec![x[0].pow_scalar(exponent)]);
+        cases.push(case.reference(move |x| vec![x[0].map(|v| v.powf(exponent))]));
     }
     cases
 }

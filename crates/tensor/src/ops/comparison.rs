@@ -136,6 +136,15 @@ impl Tensor {
         ArgExtreme { axis: self.shape().axis(axis, "argmax"), largest: true }.apply(&[self])
     }
 
+    /// As [`Tensor::argmax`], and the dimension stays with size 1.
+    ///
+    /// # Panics
+    /// As [`Tensor::argmax`].
+    #[track_caller]
+    pub fn argmax_keepdim(&self, axis: isize) -> Tensor {
+        self.argmax(axis).reshape(kept_shape(self.shape(), &[self.shape().axis(axis, "argmax")]))
+    }
+
     /// The index of the first smallest element along `axis`, which disappears; i64. A NaN counts as the smallest.
     ///
     /// # Panics
@@ -143,6 +152,15 @@ impl Tensor {
     #[track_caller]
     pub fn argmin(&self, axis: isize) -> Tensor {
         ArgExtreme { axis: self.shape().axis(axis, "argmin"), largest: false }.apply(&[self])
+    }
+
+    /// As [`Tensor::argmin`], and the dimension stays with size 1.
+    ///
+    /// # Panics
+    /// As [`Tensor::argmin`].
+    #[track_caller]
+    pub fn argmin_keepdim(&self, axis: isize) -> Tensor {
+        self.argmin(axis).reshape(kept_shape(self.shape(), &[self.shape().axis(axis, "argmin")]))
     }
 
     /// Whether all elements along `axes` (none named means all) are true, or not zero.
@@ -154,6 +172,15 @@ impl Tensor {
         AllAny { axes: reduced_axes("all", self.shape(), &axes), all: true }.apply(&[self])
     }
 
+    /// As [`Tensor::all`], and the reduced dimensions stay with size 1.
+    ///
+    /// # Panics
+    /// As [`Tensor::all`].
+    #[track_caller]
+    pub fn all_keepdim<const N: usize>(&self, axes: [isize; N]) -> Tensor {
+        self.all(axes).reshape(kept_shape(self.shape(), &reduced_axes("all", self.shape(), &axes)))
+    }
+
     /// Whether any element along `axes` (none named means all) is true, or not zero.
     ///
     /// # Panics
@@ -161,6 +188,15 @@ impl Tensor {
     #[track_caller]
     pub fn any<const N: usize>(&self, axes: [isize; N]) -> Tensor {
         AllAny { axes: reduced_axes("any", self.shape(), &axes), all: false }.apply(&[self])
+    }
+
+    /// As [`Tensor::any`], and the reduced dimensions stay with size 1.
+    ///
+    /// # Panics
+    /// As [`Tensor::any`].
+    #[track_caller]
+    pub fn any_keepdim<const N: usize>(&self, axes: [isize; N]) -> Tensor {
+        self.any(axes).reshape(kept_shape(self.shape(), &reduced_axes("any", self.shape(), &axes)))
     }
 }
 
@@ -182,16 +218,30 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         compare("le", Tensor::le, |a, b| a <= b),
         compare("gt", Tensor::gt, |a, b| a > b),
         compare("ge", Tensor::ge, |a, b| a >= b),
-        Case::new("argmax and argmin", [uniform([3, 33], 1)], |x| vec![x[0].argmax(-1), x[0].argmin(0)])
+        Case::new("argmax and argmin", [uniform([3, 33], 1)], |x| vec![x[0].argmax_keepdim(-1), x[0].argmin_keepdim(0), x[0].argmax(-1), x[0].argmin(0)])
             .reference(|x| {
                 let value = |i: usize, j: usize| x[0].at(&[i, j]);
                 let down = |j: usize| (0..3).min_by(|&a, &b| value(a, j).total_cmp(&value(b, j)));
                 let across = |i: usize| (0..33).max_by(|&a, &b| value(i, a).total_cmp(&value(i, b)));
                 let index = |found: Option<usize>| found.map_or(f64::NAN, |i| i as f64);
-                vec![Array::from_fn(&[3], |i| index(across(i[0]))), Array::from_fn(&[33], |i| index(down(i[0])))]
+                vec![
+                    Array::from_fn(&[3, 1], |i| index(across(i[0]))),
+                    Array::from_fn(&[1, 33], |i| index(down(i[1]))),
+                    Array::from_fn(&[3], |i| index(across(i[0]))),
+                    Array::from_fn(&[33], |i| index(down(i[0]))),
+                ]
             })
             .forward_only()
             .no_half_precision(),
+        Case::new("all and any that stay", [grid()], |x| vec![x[0].all_keepdim([1]), x[0].any_keepdim([0])])
+            .reference(move |x| {
+                let zero = |i: usize, j: usize| x[0].at(&[i, j]) == 0.0;
+                vec![
+                    Array::from_fn(&[2, 1], |i| flag(!(0..33).any(|j| zero(i[0], j)))),
+                    Array::from_fn(&[1, 33], |i| flag(!(zero(0, i[1]) && zero(1, i[1])))),
+                ]
+            })
+            .forward_only(),
         Case::new("all and any", [grid()], |x| vec![x[0].all([1]), x[0].any([0]), x[0].gt_scalar(9.0).any([])])
             .reference(move |x| {
                 let zero = |i: usize, j: usize| x[0].at(&[i, j]) == 0.0;

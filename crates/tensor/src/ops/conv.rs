@@ -206,7 +206,7 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     let grouped = ConvConfig { padding: [1, 0], groups: 2, ..plain };
     let depthwise = ConvConfig { padding: [1, 1], groups: 4, ..plain };
     type Sizes = ([usize; 4], [usize; 4]);
-    let all: [(&str, Sizes, ConvConfig<2>); 10] = [
+    let all: [(&str, Sizes, ConvConfig<2>); 12] = [
         ("3x3", ([2, 3, 5, 4], [4, 3, 3, 3]), plain),
         ("same", ([2, 2, 4, 5], [3, 2, 3, 3]), same),
         ("stride 2", ([2, 2, 7, 6], [3, 2, 3, 3]), strided),
@@ -216,6 +216,8 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         ("depthwise", ([1, 4, 5, 5], [4, 1, 3, 3]), depthwise),
         ("many rows", ([1, 2, 3, 3], [33, 2, 2, 2]), plain),
         ("wide", ([1, 1, 2, 65], [2, 1, 1, 5]), ConvConfig { padding: [0, 2], ..plain }),
+        ("few channels", ([2, 4, 7, 21], [6, 2, 3, 4]), ConvConfig { stride: [2, 1], padding: [1, 3], dilation: [2, 1], groups: 2 }),
+        ("few channels, dilated", ([1, 1, 3, 40], [17, 1, 2, 3]), ConvConfig { padding: [1, 2], dilation: [1, 2], ..plain }),
         ("no images", ([0, 2, 3, 3], [2, 2, 2, 2]), plain),
     ];
     let mut cases = Vec::new();

@@ -1,6 +1,6 @@
 //! Decoders: from token texts back to text.
 //!
-//! - [`stream`]: token by token, whole characters only
+//! - `stream`: token by token, whole characters only
 //!
 //! A decoder is a chain of steps over one token at a time, with a little state (is this the first token?), so that
 //! decoding a stream and decoding a whole sequence are the same computation.

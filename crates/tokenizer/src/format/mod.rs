@@ -1,11 +1,11 @@
 //! Files: reading and writing vocabularies.
 //!
-//! - [`json`]: Hugging Face's `tokenizer.json` and model directories
-//! - [`tiktoken`]: `.tiktoken` rank files
-//! - [`sentencepiece`]: SentencePiece `.model` files, over [`protobuf`]
-//! - [`tekken`]: Mistral's `tekken.json`
-//! - [`gguf`]: the vocabulary inside a GGUF file
-//! - [`byte_chars`]: the printable characters that stand for bytes
+//! - `json`: Hugging Face's `tokenizer.json` and model directories
+//! - `tiktoken`: `.tiktoken` rank files
+//! - `sentencepiece`: SentencePiece `.model` files, over `protobuf`
+//! - `tekken`: Mistral's `tekken.json`
+//! - `gguf`: the vocabulary inside a GGUF file
+//! - `byte_chars`: the printable characters that stand for bytes
 
 pub(crate) mod byte_chars;
 pub mod gguf;

@@ -1,10 +1,10 @@
 //! Models: from a piece of text to ids.
 //!
-//! - [`bpe`]: byte-pair encoding over bytes or characters
-//! - [`unigram`]: the most probable segmentation under a unigram language model
-//! - [`wordpiece`]: longest match first
-//! - [`units`]: characters and bytes
-//! - [`sink`]: where the ids go
+//! - `bpe`: byte-pair encoding over bytes or characters
+//! - `unigram`: the most probable segmentation under a unigram language model
+//! - `wordpiece`: longest match first
+//! - `units`: characters and bytes
+//! - `sink`: where the ids go
 
 pub mod bpe;
 pub(crate) mod sink;
@@ -83,12 +83,11 @@ impl Model {
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
+        if let Self::Bpe(m) = self {
+            return m.encode_pieces(text.as_bytes(), pieces, scratch, sink);
+        }
         for &(start, end) in pieces {
-            let (start, end) = (start as usize, end as usize);
-            match self {
-                Self::Bpe(m) => m.encode_piece(text.as_bytes(), start, end, scratch, sink)?,
-                _ => self.encode_piece(text, start, end, scratch, sink)?,
-            }
+            self.encode_piece(text, start as usize, end as usize, scratch, sink)?;
             if sink.full() {
                 break;
             }

@@ -1,10 +1,10 @@
 //! Pre-tokenisers: how a text is cut into the pieces that no token crosses.
 //!
-//! - [`pattern`]: the one door to the regular-expression engine
-//! - [`patterns`]: the published patterns
-//! - [`behavior`]: what happens to the text between and inside matches
-//! - [`metaspace`]: spaces as visible marks
-//! - [`syllables`]: words cut where they may be hyphenated
+//! - `pattern`: the one door to the regular-expression engine
+//! - `patterns`: the published patterns
+//! - `behavior`: what happens to the text between and inside matches
+//! - `metaspace`: spaces as visible marks
+//! - `syllables`: words cut where they may be hyphenated
 
 pub mod behavior;
 pub mod metaspace;

@@ -54,9 +54,14 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::decode_bytes`].
     pub fn decode_bytes_with(&self, ids: &[u32], options: DecodeOptions) -> Result<Vec<u8>> {
+        let plain = self.parts.decoder.is_plain() && !options.skip_special;
+        let vocab = self.parts.model.vocab();
+        // Special tokens are not in the model's vocabulary; without them there is nothing to look after.
+        if plain && let Some(out) = vocab.join(ids) {
+            return Ok(out);
+        }
         let mut out = Vec::with_capacity(ids.len() * 5 + 16);
-        if self.parts.decoder.is_plain() && !options.skip_special {
-            let vocab = self.parts.model.vocab();
+        if plain {
             for (position, &id) in ids.iter().enumerate() {
                 match vocab.bytes(id) {
                     Some(bytes) => out.extend_from_slice(bytes),

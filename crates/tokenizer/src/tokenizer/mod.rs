@@ -1,11 +1,11 @@
 //! [`Tokenizer`]: the whole way from text to ids and back.
 //!
-//! - [`options`]: what a call may ask for
-//! - [`encode`]: text to ids
-//! - [`encoding`]: ids with offsets and masks, pairs, truncation, padding
-//! - [`batch`]: many texts on several threads
-//! - [`bytes`]: text that may not be UTF-8
-//! - [`decode`]: ids to text
+//! - `options`: what a call may ask for
+//! - `encode`: text to ids
+//! - `encoding`: ids with offsets and masks, pairs, truncation, padding
+//! - `batch`: many texts on several threads
+//! - `bytes`: text that may not be UTF-8
+//! - `decode`: ids to text
 
 pub(crate) mod batch;
 mod bytes;

@@ -70,14 +70,16 @@ impl PieceCache {
         hash::words(key[0], key[1]) as usize & (self.buckets.len() - 1)
     }
 
-    /// The id of a piece that is one token of at most [`MAX_WORD`] bytes.
+    /// The id of `text[start..end]`, if it is one token of at most [`MAX_WORD`] bytes that has been seen. A piece in
+    /// the last bytes of the text is not looked for.
     #[inline(always)]
-    pub(crate) fn word(&self, key: Key) -> Option<u32> {
-        if key[1] >> 56 > MAX_WORD as u64 || self.words.is_empty() {
+    pub(crate) fn word(&self, text: &[u8], start: usize, end: usize) -> Option<u32> {
+        let len = end.wrapping_sub(start);
+        if len.wrapping_sub(1) >= MAX_WORD || start + 8 > text.len() {
             return None;
         }
-        let key = key[0] | key[1];
-        let entry = &self.words[word_slot(key)];
+        let key = (hash::load8(text, start) & (u64::MAX >> (64 - 8 * len))) | (len as u64) << 56;
+        let entry = self.words.get(word_slot(key))?;
         (entry[0] == key).then_some(entry[1] as u32)
     }
 
@@ -180,7 +182,8 @@ mod tests {
         }
         for i in 0..200_000u32 {
             assert!(get(&cache, i).is_none_or(|ids| ids == ids_of(i)));
-            let word = cache.word(key(&i.to_le_bytes(), 0, 4));
+            let padded = [&i.to_le_bytes()[..], b"xyzw"].concat();
+            let word = cache.word(&padded, 0, 4);
             assert!(word.is_none_or(|id| (id, i % 5) == (i, 0)));
         }
         assert!(cache.buckets.len() * size_of::<Bucket>() <= 2 << 20 && cache.list.len() <= MAX_LIST);

@@ -20,6 +20,8 @@ use std::collections::BinaryHeap;
 
 /// Up to this number of symbols the quadratic scan is faster than the heap.
 const SHORT: usize = 96;
+/// Symbols of the first windows: the scan takes quadratic time, a window has to hold a few tokens.
+const WINDOW: usize = 64;
 
 /// A symbol of the piece being merged.
 #[derive(Clone, Copy, Debug)]
@@ -120,9 +122,11 @@ fn windows<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers) {
         any_length(rules, &text[base as usize..byte(to)], out, heap);
     };
     settled.clear();
-    let (mut at, mut size) = (0, SHORT);
+    let (mut at, mut size) = (0, WINDOW);
     // Text that repeats itself is merged once: the last window by its place and length.
     let mut known: Option<(usize, usize)> = None;
+    // So are two neighbours: where they began, where the second did and where it ended, and whether they stay apart.
+    let mut tested: Option<([usize; 3], bool)> = None;
     while at < n {
         let end = (at + size).min(n);
         let (start, bytes) = (byte(at), byte(end) - byte(at));
@@ -135,8 +139,19 @@ fn windows<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers) {
         window.extend(last.iter().map(|s| Symbol::new(s.start as usize + start, s.id)));
         let first_end = window.get(1).map_or(byte(end), |s| s.start as usize);
         if let Some(before) = settled.last() {
-            merge(index(before.start), index(first_end as u32), pair, heap);
-            let apart = matches!(pair[..], [a, b] if a.id == before.id && b.id == window[0].id && b.start + before.start == window[0].start);
+            let now = [before.start as usize, start, first_end];
+            let again = tested.filter(|([a, b, c], _)| {
+                (b - a, c - b) == (now[1] - now[0], now[2] - now[1]) && text[*a..*c] == text[now[0]..now[2]]
+            });
+            let apart = match again {
+                Some((_, apart)) => apart,
+                None => {
+                    merge(index(before.start), index(first_end as u32), pair, heap);
+                    matches!(pair[..], [a, b] if a.id == before.id && b.id == window[0].id
+                        && (b.start + before.start) as usize == start)
+                }
+            };
+            tested = Some((now, apart));
             if !apart {
                 at = index(before.start);
                 settled.pop();

@@ -1,8 +1,8 @@
 //! Byte-pair encoding (Sennrich et al. 2016, <https://arxiv.org/abs/1508.07909>), over bytes or over characters.
 //!
-//! - [`rules`]: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
-//! - [`merge`]: the merge loop
-//! - [`cache`]: short pieces and their ids
+//! - `rules`: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
+//! - `merge`: the merge loop
+//! - `cache`: short pieces and their ids
 
 pub(crate) mod cache;
 pub(crate) mod merge;
@@ -271,6 +271,52 @@ impl Bpe {
         scratch.merge.symbols.iter().map(|s| s.id).collect()
     }
 
+    /// Encodes pieces of the text, in order, until the sink is full.
+    #[inline]
+    pub(crate) fn encode_pieces<S: Sink>(
+        &self,
+        text: &[u8],
+        pieces: &[(u32, u32)],
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        if S::RANGES || self.frozen.is_some() || self.cut_at_marker || scratch.dropout.is_some() {
+            for &(start, end) in pieces {
+                self.encode_piece(text, start as usize, end as usize, scratch, sink)?;
+                if sink.full() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        // The loop that decides the speed on ordinary text: one look-up for most pieces, nothing else.
+        for &(start, end) in pieces {
+            let (start, end) = (start as usize, end as usize);
+            match scratch.cache.word(text, start, end) {
+                Some(id) => sink.token(id, start, end),
+                None => self.encode_long(text, start, end, scratch, sink)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece that is not in the table of words.
+    #[inline(never)]
+    fn encode_long<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        match end - start {
+            0 => Ok(()),
+            1..=MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
+            _ => self.encode_uncached(text, start, end, scratch, sink),
+        }
+    }
+
     /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
     #[inline]
     pub(crate) fn encode_piece<S: Sink>(
@@ -346,12 +392,11 @@ impl Bpe {
         if !cached {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
-        let key = cache::key(text, start, end);
-        if let Some(id) = scratch.cache.word(key) {
+        if let Some(id) = scratch.cache.word(text, start, end) {
             sink.token(id, start, end);
             return Ok(());
         }
-        self.encode_second(text, start, end, key, scratch, sink)
+        self.encode_second(text, start, end, scratch, sink)
     }
 
     /// What the table of words does not have.
@@ -361,10 +406,10 @@ impl Bpe {
         text: &[u8],
         start: usize,
         end: usize,
-        key: cache::Key,
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
+        let key = cache::key(text, start, end);
         let mut word = None;
         let found = scratch.cache.get(key, |ids| {
             sink.ids(ids);
