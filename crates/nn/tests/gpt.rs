@@ -195,7 +195,21 @@ fn follow(file: &str, bias: bool, dtype: DType, tolerance: f64) {
         let grad = first.get(now).expect("every parameter has a gradient");
         assert!(grad.to_f64_vec().iter().any(|&g| g != 0.0), "{name}");
         case.close(&format!("dparam.{name}"), grad, tolerance);
-        case.close(&format!("out.{name}"), now, tolerance);
+        let expected = case.tensor(&format!("out.{name}"));
+        // Attention does not depend on the biases of keys. Their gradient is rounding alone, which Adam takes for a direction, so
+        // only f64, where it drowns in eps, has PyTorch's values there.
+        let parts = if name.ends_with("qkv.bias") && dtype == DType::F32 {
+            vec![(0, D), (2 * D, D)]
+        } else {
+            vec![(0, now.dim(0))]
+        };
+        for (start, rows) in parts {
+            let error = now
+                .detach()
+                .narrow(0, start, rows)
+                .relative_error(&expected.narrow(0, start, rows));
+            assert!(error <= tolerance, "{file} in {dtype}: {name} differs by {error:e}");
+        }
     }
     assert!(losses[19] < losses[0]);
 }

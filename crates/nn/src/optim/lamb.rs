@@ -76,7 +76,7 @@ impl Rule for LambConfig {
                     (
                         *settings,
                         Slices {
-                            param: &mut **param,
+                            param,
                             grad,
                             state: state.each_mut().map(|slot| &mut **slot),
                         },

@@ -35,7 +35,7 @@ pub enum OptimizerError {
         /// The parameter's name.
         name: String,
         /// Its shape.
-        shape: Shape,
+        shape: Box<Shape>,
         /// What the rule can update.
         expected: &'static str,
     },
@@ -85,7 +85,7 @@ impl<C: Rule> Optimizer<C> {
         }
     }
 
-    /// Gives the parameters whose names match `pattern` (see [`matches`]) options of their own. Where several patterns match, the
+    /// Gives the parameters whose names match `pattern` (see [`matches()`]) options of their own. Where several patterns match, the
     /// one added first holds.
     #[must_use]
     pub fn group(mut self, pattern: impl Into<String>, config: C) -> Self {
@@ -166,7 +166,7 @@ impl<C: Rule> Optimizer<C> {
                 return Err(OptimizerError::Shape {
                     rule: C::NAME,
                     name,
-                    shape,
+                    shape: Box::new(shape),
                     expected,
                 });
             }

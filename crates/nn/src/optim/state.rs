@@ -60,9 +60,9 @@ pub enum StateError {
         /// Its name.
         name: String,
         /// Its shape.
-        found: Shape,
+        found: Box<Shape>,
         /// The shape of the parameter's first tensor.
-        expected: Shape,
+        expected: Box<Shape>,
     },
 }
 
@@ -120,8 +120,8 @@ impl<C: Rule> Optimizer<C> {
                 {
                     return Err(StateError::Shape {
                         name,
-                        found: *tensor.shape(),
-                        expected: *first.shape(),
+                        found: Box::new(*tensor.shape()),
+                        expected: Box::new(*first.shape()),
                     });
                 }
                 slots.push(tensor.detach());
