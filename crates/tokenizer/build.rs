@@ -19,7 +19,9 @@ fn recover() {
         let mut file = Vec::new();
         // 50256 is <|endoftext|> in both.
         for id in (0..bound).filter(|&id| id != 50256) {
-            let bytes = encoding.decode_bytes(&[id]).expect("every id below the bound has bytes");
+            let bytes = encoding
+                .decode_bytes(&[id])
+                .expect("every id below the bound has bytes");
             file.extend_from_slice(&id.to_le_bytes());
             file.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
             file.extend_from_slice(&bytes);

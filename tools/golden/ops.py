@@ -4,7 +4,10 @@ Writes crates/tensor/tests/golden/OPERATION.safetensors; see common.py for the n
 file:
 
     exp log sqrt rsqrt abs sin cos tanh sigmoid relu erf silu mish hardswish   in.x; out.y
-    pow              in.x; exponent
+    square recip floor ceil round sign   the same; the last four have gradient 0
+    add sub mul div minimum maximum   in.a, in.b
+    pow              in.x; exponent, and case tensors: in.exponent
+    affine           in.x; scale, shift
     softplus         in.x; beta, threshold
     elu              in.x; alpha
     leaky_relu       in.x; negative_slope
@@ -55,6 +58,11 @@ def unary():
         "silu": F.silu,
         "mish": F.mish,
         "hardswish": F.hardswish,
+        "square": torch.square,
+        "floor": torch.floor,
+        "ceil": torch.ceil,
+        "round": torch.round,
+        "sign": torch.sign,
     }
     for name, function in functions.items():
         with Golden(TENSOR, name) as golden:
@@ -62,7 +70,8 @@ def unary():
             x = signed(golden)
             golden.case("plain", lambda x: function(x), {"x": x + 1e-4 if name == "hardswish" else x})
             golden.case("matrix", lambda x: function(x), {"x": golden.normal(3, 5)})
-    for name, function in {"log": torch.log, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt}.items():
+    positive = {"log": torch.log, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "recip": torch.reciprocal}
+    for name, function in positive.items():
         with Golden(TENSOR, name) as golden:
             golden.case(
                 "plain",
@@ -75,6 +84,13 @@ def unary():
                 case, lambda x: x.pow(exponent), {"x": golden.uniform(24, low=0.1, high=4.0)}, exponent=exponent
             )
         golden.case("negative_base", lambda x: x.pow(3.0), {"x": golden.normal(24)}, exponent=3.0)
+        golden.case(
+            "tensors",
+            lambda x, exponent: x.pow(exponent),
+            {"x": golden.uniform(3, 1, 5, low=0.1, high=4.0), "exponent": golden.normal(4, 5)},
+        )
+    with Golden(TENSOR, "affine") as golden:
+        golden.case("plain", lambda x: -2.5 * x + 0.75, {"x": golden.normal(24)}, scale=-2.5, shift=0.75)
     with Golden(TENSOR, "softplus") as golden:
         for case, beta, threshold in (("plain", 1.0, 20.0), ("steep", 2.5, 10.0)):
             golden.case(
@@ -107,6 +123,22 @@ def unary():
                 {"gate": golden.normal(3, 33, scale=2.0), "up": golden.normal(3, 33)},
                 approximate=case,
             )
+
+
+def binary():
+    for name in ("add", "sub", "mul", "div", "minimum", "maximum"):
+        with Golden(TENSOR, name) as golden:
+            for case, a, b in (
+                ("same", (3, 5), (3, 5)),
+                ("broadcast_both", (3, 1, 5), (4, 1)),
+                ("scalar", (), (2, 3)),
+            ):
+                golden.case(
+                    case, lambda a, b: getattr(torch, name)(a, b), {"a": golden.normal(*a), "b": golden.normal(*b)}
+                )
+            if name in ("minimum", "maximum"):
+                tied = golden.normal(7)
+                golden.case("ties", lambda a, b: getattr(torch, name)(a, b), {"a": tied, "b": tied})
 
 
 def normalisations():
@@ -411,6 +443,7 @@ def rotary():
 
 if __name__ == "__main__":
     unary()
+    binary()
     normalisations()
     reductions()
     products()

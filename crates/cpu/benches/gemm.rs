@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p cupola-cpu --bench gemm [-- WORD...]` runs the lines that contain one of the words (all without). One
 //! thread is timed by its processor time, which other programs disturb little; several threads by the clock. Figures are
-//! medians. The peak is that of fourteen independent multiply-adds in registers, measured between the products.
+//! medians, and in brackets those of the best sample. The peak is that of fourteen independent multiply-adds in registers, measured between the products.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -40,8 +40,8 @@ fn thread_time() -> Duration {
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// Median seconds of a call; a sample lasts at least a millisecond.
-fn median(threads: usize, mut body: impl FnMut()) -> f64 {
+/// Median and least seconds of a call; a sample lasts at least a millisecond.
+fn seconds(threads: usize, mut body: impl FnMut()) -> [f64; 2] {
     let mut sample = |repeats: u32| {
         let start = (thread_time(), Instant::now());
         (0..repeats).for_each(|_| body());
@@ -58,13 +58,13 @@ fn median(threads: usize, mut body: impl FnMut()) -> f64 {
     let count = (0.4 / (once * f64::from(repeats))).clamp(5.0, 100.0) as usize;
     let mut samples: Vec<f64> = (0..count).map(|_| sample(repeats)).collect();
     samples.sort_by(f64::total_cmp);
-    samples[count / 2]
+    [samples[count / 2], samples[0]]
 }
 
 /// Operations a second of multiply-adds in registers, for f32, f64, bf16 and bytes; none where there are no such instructions.
 #[cfg(target_arch = "x86_64")]
 mod peak {
-    use super::median;
+    use super::seconds;
     use std::arch::x86_64::*;
 
     macro_rules! chains {
@@ -114,23 +114,19 @@ mod peak {
         _mm512_dpbusd_epi32(*s, _mm512_set1_epi8(1), _mm512_set1_epi8(3))
     });
 
-    pub fn measure(kind: &str) -> Option<f64> {
+    pub fn measure(kind: &str) -> Option<[f64; 2]> {
         let wide = std::arch::is_x86_feature_detected!("avx512f");
         let fma = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
-        let operations = |each: usize| (each * 14 * 100_000) as f64;
+        let rates = |each: usize, run: &dyn Fn()| seconds(1, run).map(|time| (each * 14 * 100_000) as f64 / time);
         // SAFETY: each loop runs only where its instructions were found.
         unsafe {
             match kind {
-                "f32" if wide => Some(operations(32) / median(1, || f32_512())),
-                "f64" if wide => Some(operations(16) / median(1, || f64_512())),
-                "f32" if fma => Some(operations(16) / median(1, || f32_256())),
-                "f64" if fma => Some(operations(8) / median(1, || f64_256())),
-                "bf16" if std::arch::is_x86_feature_detected!("avx512bf16") => {
-                    Some(operations(64) / median(1, || bf16_512()))
-                }
-                "int8" if std::arch::is_x86_feature_detected!("avx512vnni") => {
-                    Some(operations(128) / median(1, || int8_512()))
-                }
+                "f32" if wide => Some(rates(32, &|| f32_512())),
+                "f64" if wide => Some(rates(16, &|| f64_512())),
+                "f32" if fma => Some(rates(16, &|| f32_256())),
+                "f64" if fma => Some(rates(8, &|| f64_256())),
+                "bf16" if std::arch::is_x86_feature_detected!("avx512bf16") => Some(rates(64, &|| bf16_512())),
+                "int8" if std::arch::is_x86_feature_detected!("avx512vnni") => Some(rates(128, &|| int8_512())),
                 _ => None,
             }
         }
@@ -139,7 +135,7 @@ mod peak {
 
 #[cfg(not(target_arch = "x86_64"))]
 mod peak {
-    pub fn measure(_: &str) -> Option<f64> {
+    pub fn measure(_: &str) -> Option<[f64; 2]> {
         None
     }
 }
@@ -165,6 +161,15 @@ impl Bench {
         self.words.is_empty() || self.words.iter().any(|word| line.contains(word.as_str()))
     }
 
+    /// Whether a line that begins like this is wanted.
+    fn may_want(&self, start: &str) -> bool {
+        self.words.is_empty()
+            || self
+                .words
+                .iter()
+                .any(|word| word.starts_with(start) || start.contains(word.as_str()))
+    }
+
     /// One line: `body` does `operations` and reads `bytes` of weights (0 where arithmetic is the limit).
     fn line(&self, name: &str, kind: &str, operations: f64, bytes: f64, mut body: impl FnMut()) {
         if !self.wants(name) {
@@ -172,13 +177,20 @@ impl Bench {
         }
         print!("{name:<44}");
         for &threads in &self.threads {
-            let seconds = with_threads(threads, || median(threads, &mut body));
-            let rate = operations / seconds;
-            print!("  {threads}t {:8.1} G/s", rate / 1e9);
+            let seconds = with_threads(threads, || seconds(threads, &mut body));
+            print!("  {threads}t");
+            if operations > 0.0 {
+                print!(" {:7.1} G/s", operations / seconds[0] / 1e9);
+            }
             if bytes > 0.0 {
-                print!(" {:6.1} GB/s", bytes / seconds / 1e9);
+                print!(
+                    " {:6.1} GB/s (best {:.1})",
+                    bytes / seconds[0] / 1e9,
+                    bytes / seconds[1] / 1e9
+                );
             } else if let Some(peak) = (threads == 1).then(|| peak::measure(kind)).flatten() {
-                print!(" {:5.1} %", 100.0 * rate / peak);
+                let share = |i: usize| 100.0 * operations / seconds[i] / peak[i];
+                print!(" {:5.1} % (best of best {:.1} %)", share(0), share(1));
             }
         }
         println!();
@@ -188,8 +200,7 @@ impl Bench {
         for (m, k, n) in SHAPES {
             let name = format!("{kind} {m} x {k} x {n}");
             let operations = 2.0 * (m * k * n) as f64;
-            let wanted = |word: &String| word.contains(&name) || name.contains(word.as_str());
-            if !self.words.is_empty() && !self.words.iter().any(wanted) {
+            if !self.may_want(&name) {
                 continue;
             }
             let (a, b) = (matrix::<A>(m * k), matrix::<B>(k * n));
@@ -216,7 +227,14 @@ impl Bench {
                     Epilogue::default(),
                 );
             });
-            let packed = Packed::<P>::new(MatRef::new(b, k, n));
+            let mut packed = Packed::<P>::new(MatRef::new(b, k, n));
+            let bytes = (size_of_val(b) + packed.bytes()) as f64;
+            self.line(&format!("{name} pack B"), kind, 0.0, bytes, || {
+                packed.refill(MatRef::new(b, k, n))
+            });
+            self.line(&format!("{name} pack B^T"), kind, 0.0, bytes, || {
+                packed.refill(MatRef::new(b, n, k).t())
+            });
             self.line(&format!("{name} packed"), kind, operations, 0.0, || {
                 P::matmul_packed(rows(a), &packed, MatMut::new(c, m, n), Epilogue::default());
             });
@@ -226,6 +244,9 @@ impl Bench {
     /// Few rows against packed weights: bound by reading them.
     fn decode<P: Product, A: Element + Lhs<P>, B: Element + Rhs<P>, C: Element + Output<P::Acc>>(&self, kind: &str) {
         let (k, n) = (2048, 8192);
+        if !self.may_want(&format!("{kind} decode")) {
+            return;
+        }
         let b = matrix::<B>(k * n);
         let packed = Packed::<P>::new(MatRef::new(b.as_slice::<B>(), k, n));
         for m in [1, 2, 4, 8] {
@@ -259,6 +280,9 @@ impl Bench {
 
     /// What reading memory in order gives at best.
     fn memory(&self) {
+        if !self.may_want("memory") {
+            return;
+        }
         let data = Buffer::zeroed(DType::F32, 64 << 20, Placement::Passing);
         let data = data.as_slice::<f32>();
         let sums: Vec<_> = (0..256).map(|_| std::sync::atomic::AtomicU32::new(0)).collect();
@@ -280,6 +304,7 @@ fn main() {
         .filter(|word| !word.starts_with("--"))
         .collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // On a crowded machine only the figures of one thread mean anything: `taskset -c 0` leaves out the others.
     let threads = if cores > 1 { vec![1, cores] } else { vec![1] };
     let bench = Bench { words, threads };
     bench.memory();

@@ -85,10 +85,14 @@ fn tiled_axes(plan: &Plan<2>) -> Option<(usize, usize)> {
 fn runs<T: Element>(plan: &Plan<2>, numel: usize, source: &[T], target: &Target<'_, T>) {
     let [step_from, step_to] = plan.inner();
     let pieces = numel.div_ceil(PIECE);
+    // Runs that follow each other at a distance in the source: their memory is asked for some runs ahead.
+    let ahead = plan.strides(0).iter().rev().nth(1).map_or(0, |stride| stride * 8);
     let piece = |index: usize| {
         let first = index * PIECE;
         plan.runs(first, PIECE.min(numel - first), |[from, to], _, count| {
             if step_from == 1 && step_to == 1 {
+                let next = (from as isize + ahead) as usize;
+                crate::rows::prefetch(source.get(next..next.saturating_add(count.min(256))));
                 debug_assert!(to + count <= target.len);
                 // SAFETY: `strided` has checked that all positions lie inside and that no two elements share one, so no other
                 // piece writes these.
@@ -113,6 +117,7 @@ fn runs<T: Element>(plan: &Plan<2>, numel: usize, source: &[T], target: &Target<
 }
 
 /// Copies with dimension `row` contiguous in the source and `column` in the target.
+#[allow(clippy::needless_range_loop)]
 fn tiles<T: Element>(plan: &Plan<2>, row: usize, column: usize, source: &[T], target: &Target<'_, T>) {
     let dims = plan.dims();
     let (rows, columns) = (dims[row], dims[column]);

@@ -16,7 +16,7 @@ use cupola_core::pool::Parts;
 use cupola_core::{bf16, f16};
 
 use crate::real::{Number, Real};
-use crate::rows::{largest, loaded, scratch, stored, sums};
+use crate::rows::{largest, loaded, scratch, stored, sums, sums2};
 use crate::work::{ROW_BLOCK, parallel_for, pieces, rows_per_piece};
 use crate::{instantiate, isa, kernel};
 
@@ -88,16 +88,15 @@ kernel! {
     /// (loss, log-sum-exp) of a row.
     fn loss_row[I; R: Real](x: &[R], weights: Option<&[R]>, f: Factors<R>) -> (R, R) {
         let m = largest(x);
-        let [sum] = sums(x.len(), |k| [(x[k] - m).exp::<I>()]);
+        let [sum] = sums(x, |x| [(x - m).exp_nonpositive::<I>()]);
         let log = sum.ln::<I>() + m;
         let spread = if f.spread == R::ZERO {
             R::ZERO
         } else if let Some(weights) = weights {
-            let weights = &weights[..x.len()];
-            let [sum] = sums(x.len(), |k| [weights[k] * (log - x[k])]);
+            let [sum] = sums2(x, weights, |x, w| [w * (log - x)]);
             f.spread * sum
         } else {
-            let [sum] = sums(x.len(), |k| [log - x[k]]);
+            let [sum] = sums(x, |x| [log - x]);
             f.spread * sum
         };
         (f.own.fma::<I>(log - x[f.target], spread) + f.z * log * log, log)
@@ -108,15 +107,15 @@ kernel! {
         let spread = f.scale * f.spread;
         if f.spread == R::ZERO {
             for x in x.iter_mut() {
-                *x = factor * (*x - log).exp::<I>();
+                *x = factor * (*x - log).exp_nonpositive::<I>();
             }
         } else if let Some(weights) = weights {
             for (x, &w) in x.iter_mut().zip(weights) {
-                *x = factor * (*x - log).exp::<I>() - spread * w;
+                *x = factor * (*x - log).exp_nonpositive::<I>() - spread * w;
             }
         } else {
             for x in x.iter_mut() {
-                *x = factor * (*x - log).exp::<I>() - spread;
+                *x = factor * (*x - log).exp_nonpositive::<I>() - spread;
             }
         }
         x[f.target] = x[f.target] - f.scale * f.own;
@@ -218,7 +217,7 @@ fn gradient_rows<T: Number>(
     );
     let isa = isa();
     let total = options.class_weights.map_or(T::Real::of(classes as f64), |c| {
-        let [total] = sums(c.len(), |k| [c[k]]);
+        let [total] = sums(c, |c| [c]);
         total
     });
     pieces(rows, rows_per_piece(classes) * classes, |first, rows| {

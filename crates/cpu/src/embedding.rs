@@ -18,7 +18,7 @@ fn check(op: &str, indices: &[i64], n: usize) {
     }
 }
 
-/// y[o, k] = table[o, indices[k]], where `table` is `[outer, n, inner]` and y `[outer, m, inner]`.
+/// `y[o, k] = table[o, indices[k]]`, where `table` is `[outer, n, inner]` and y `[outer, m, inner]`.
 ///
 /// # Panics
 /// When the lengths do not fit or an index is outside of the table.
@@ -141,7 +141,7 @@ fn scatter_add_of<T: Lane<Compute: Sums>>(dy: &[T], dims: Dims, indices: &[i64],
 instantiate! {
     /// Elements that can be summed by index.
     Scatter: Lane, for [f64, f32, bf16, f16, i64, i32, u32, i8, u8] {
-        /// dtable[o, indices[k]] += dy[o, k], for each row of the table in the order of k; `dy` is `[outer, m, inner]` and
+        /// `dtable[o, indices[k]] += dy[o, k]`, for each row of the table in the order of k; `dy` is `[outer, m, inner]` and
         /// `dtable` `[outer, n, inner]` in the type that sums are kept in.
         ///
         /// # Panics

@@ -92,7 +92,7 @@ type Backward<R> = fn(Isa, &[R], &[R], &[R], &mut [R], &mut [R]);
 
 /// Row `row` of `width` elements of a half.
 #[inline(always)]
-fn row_of<'a, T>(half: (&'a [T], usize), row: usize, width: usize) -> &'a [T] {
+fn row_of<T>(half: (&[T], usize), row: usize, width: usize) -> &[T] {
     &half.0[row * half.1..row * half.1 + width]
 }
 

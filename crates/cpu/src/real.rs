@@ -1,6 +1,6 @@
 //! What kernels compute in and what they load and store.
 //!
-//! A [`Real`] is a type that kernels compute in: f32, with the polynomials of [`vmath`](crate::vmath), and f64, with the
+//! A [`Real`] is a type that kernels compute in: f32, with the polynomials of [`vmath`], and f64, with the
 //! standard library's functions, which gradient checks use. A [`Number`] is a floating-point element; bf16 and f16 are
 //! widened to f32 when they are loaded and rounded to even when they are stored.
 
@@ -48,6 +48,8 @@ pub trait Real:
     fn copysign(self, sign: Self) -> Self;
     /// e^x.
     fn exp<I: Tier>(self) -> Self;
+    /// e^x for x <= 0; results below the smallest normal number are 0.
+    fn exp_nonpositive<I: Tier>(self) -> Self;
     /// e^x - 1.
     fn expm1<I: Tier>(self) -> Self;
     /// The natural logarithm.
@@ -132,6 +134,10 @@ impl Real for f32 {
         vmath::exp::<I>(self)
     }
     #[inline(always)]
+    fn exp_nonpositive<I: Tier>(self) -> Self {
+        vmath::exp_nonpositive::<I>(self)
+    }
+    #[inline(always)]
     fn expm1<I: Tier>(self) -> Self {
         vmath::expm1::<I>(self)
     }
@@ -212,6 +218,10 @@ impl Real for f64 {
     }
     #[inline(always)]
     fn exp<I: Tier>(self) -> Self {
+        f64::exp(self)
+    }
+    #[inline(always)]
+    fn exp_nonpositive<I: Tier>(self) -> Self {
         f64::exp(self)
     }
     #[inline(always)]
@@ -351,7 +361,7 @@ mod halves {
             let bits = u32::from(bits);
             let magnitude = bits & 0x7fff;
             // Exponent and fraction moved into place are the value times 2^-112, also for denormals.
-            let value = f32::from_bits(magnitude << 13) * 5.192_296_9e33;
+            let value = f32::from_bits(magnitude << 13) * f32::from_bits((112 + 127) << 23);
             let special = f32::from_bits(magnitude << 13 | 0x7f80_0000);
             let value = if magnitude >= 0x7c00 { special } else { value };
             f32::from_bits(value.to_bits() | (bits & 0x8000) << 16)

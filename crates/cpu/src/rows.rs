@@ -6,27 +6,9 @@ use crate::real::{Number, Real};
 /// Independent accumulators along a row.
 pub(crate) const LANES: usize = 64;
 
-/// Sums `term(k)` over 0..n in `N` sums at once: 64 lanes each, then a tree over the lanes, in the same order in every tier.
+/// The lanes of `N` sums, added up in a tree.
 #[inline(always)]
-pub(crate) fn sums<R: Real, const N: usize>(n: usize, mut term: impl FnMut(usize) -> [R; N]) -> [R; N] {
-    let mut lanes = [[R::ZERO; LANES]; N];
-    let whole = n / LANES * LANES;
-    let mut at = 0;
-    while at < whole {
-        for lane in 0..LANES {
-            let terms = term(at + lane);
-            for k in 0..N {
-                lanes[k][lane] = lanes[k][lane] + terms[k];
-            }
-        }
-        at += LANES;
-    }
-    for lane in 0..n - whole {
-        let terms = term(whole + lane);
-        for k in 0..N {
-            lanes[k][lane] = lanes[k][lane] + terms[k];
-        }
-    }
+fn tree<R: Real, const N: usize>(mut lanes: [[R; LANES]; N]) -> [R; N] {
     let mut width = LANES / 2;
     while width > 0 {
         for lanes in &mut lanes {
@@ -39,20 +21,142 @@ pub(crate) fn sums<R: Real, const N: usize>(n: usize, mut term: impl FnMut(usize
     std::array::from_fn(|k| lanes[k][0])
 }
 
+/// Sums `N` terms over the elements of a row at once, in 64 lanes each and then a tree over the lanes: the same order in every
+/// tier.
+///
+/// Blocks of one known size leave the compiler nothing to check inside, which is what makes them vector code.
+#[inline(always)]
+pub(crate) fn sums<R: Real, const N: usize>(x: &[R], mut terms: impl FnMut(R) -> [R; N]) -> [R; N] {
+    let mut lanes = [[R::ZERO; LANES]; N];
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for x in blocks {
+        for lane in 0..LANES {
+            let terms = terms(x[lane]);
+            for k in 0..N {
+                lanes[k][lane] = lanes[k][lane] + terms[k];
+            }
+        }
+    }
+    for (lane, &x) in rest.iter().enumerate() {
+        let terms = terms(x);
+        for k in 0..N {
+            lanes[k][lane] = lanes[k][lane] + terms[k];
+        }
+    }
+    tree(lanes)
+}
+
+/// As [`sums`], over two rows of one length.
+#[inline(always)]
+pub(crate) fn sums2<R: Real, const N: usize>(x: &[R], y: &[R], mut terms: impl FnMut(R, R) -> [R; N]) -> [R; N] {
+    let mut lanes = [[R::ZERO; LANES]; N];
+    let ((blocks_x, rest_x), (blocks_y, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in blocks_x.iter().zip(blocks_y) {
+        for lane in 0..LANES {
+            let terms = terms(x[lane], y[lane]);
+            for k in 0..N {
+                lanes[k][lane] = lanes[k][lane] + terms[k];
+            }
+        }
+    }
+    for (lane, (&x, &y)) in rest_x.iter().zip(rest_y).enumerate() {
+        let terms = terms(x, y);
+        for k in 0..N {
+            lanes[k][lane] = lanes[k][lane] + terms[k];
+        }
+    }
+    tree(lanes)
+}
+
+/// As [`sums`], over three rows of one length.
+#[inline(always)]
+pub(crate) fn sums3<R: Real, const N: usize>(
+    x: &[R],
+    y: &[R],
+    z: &[R],
+    mut terms: impl FnMut(R, R, R) -> [R; N],
+) -> [R; N] {
+    let mut lanes = [[R::ZERO; LANES]; N];
+    let ((blocks_x, rest_x), (blocks_y, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let (blocks_z, rest_z) = z.as_chunks::<LANES>();
+    for ((x, y), z) in blocks_x.iter().zip(blocks_y).zip(blocks_z) {
+        for lane in 0..LANES {
+            let terms = terms(x[lane], y[lane], z[lane]);
+            for k in 0..N {
+                lanes[k][lane] = lanes[k][lane] + terms[k];
+            }
+        }
+    }
+    for (lane, ((&x, &y), &z)) in rest_x.iter().zip(rest_y).zip(rest_z).enumerate() {
+        let terms = terms(x, y, z);
+        for k in 0..N {
+            lanes[k][lane] = lanes[k][lane] + terms[k];
+        }
+    }
+    tree(lanes)
+}
+
+/// Writes `map(x)` to `y` and sums it.
+#[inline(always)]
+pub(crate) fn sum_mapped<R: Real>(x: &[R], y: &mut [R], mut map: impl FnMut(R) -> R) -> R {
+    let mut lanes = [[R::ZERO; LANES]; 1];
+    let ((blocks_x, rest_x), (blocks_y, rest_y)) = (x.as_chunks::<LANES>(), y.as_chunks_mut::<LANES>());
+    for (x, y) in blocks_x.iter().zip(blocks_y) {
+        for lane in 0..LANES {
+            y[lane] = map(x[lane]);
+            lanes[0][lane] = lanes[0][lane] + y[lane];
+        }
+    }
+    for (lane, (&x, y)) in rest_x.iter().zip(rest_y).enumerate() {
+        *y = map(x);
+        lanes[0][lane] = lanes[0][lane] + *y;
+    }
+    let [sum] = tree(lanes);
+    sum
+}
+
 /// The largest of a row, NaN left out; minus infinity of nothing.
 #[inline(always)]
 pub(crate) fn largest<R: Real>(x: &[R]) -> R {
+    #[inline(always)]
+    fn larger<R: Real>(x: R, than: R) -> R {
+        if x > than { x } else { than }
+    }
     let mut lanes = [-R::INFINITY; LANES];
-    let mut chunks = x.chunks_exact(LANES);
-    for chunk in &mut chunks {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane = if x > *lane { x } else { *lane };
+    let (blocks, rest) = x.as_chunks::<LANES>();
+    for x in blocks {
+        for lane in 0..LANES {
+            lanes[lane] = larger(x[lane], lanes[lane]);
         }
     }
-    for (lane, &x) in lanes.iter_mut().zip(chunks.remainder()) {
-        *lane = if x > *lane { x } else { *lane };
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = larger(x, *lane);
     }
-    lanes.iter().fold(-R::INFINITY, |m, &x| if x > m { x } else { m })
+    let mut width = LANES / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = larger(lanes[lane + width], lanes[lane]);
+        }
+        width /= 2;
+    }
+    lanes[0]
+}
+
+/// Asks for the memory of `row` ahead of its use: for short runs far apart, which the processor's own prefetch does not
+/// foresee. (For rows that follow each other it was measured to be of no use.)
+#[inline(always)]
+pub(crate) fn prefetch<T>(row: Option<&[T]>) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(row) = row {
+        let lines = std::mem::size_of_val(row).div_ceil(64).min(256);
+        for line in 0..lines {
+            let address = row.as_ptr().cast::<i8>().wrapping_add(line * 64);
+            // SAFETY: a prefetch reads nothing that the program could notice, whatever the address; SSE is part of the target.
+            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
 }
 
 /// The row in the type of computing: itself, or widened into `buffer`.

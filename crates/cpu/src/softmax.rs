@@ -7,19 +7,14 @@
 use cupola_core::{bf16, f16};
 
 use crate::real::{Number, Real};
-use crate::rows::{largest, loaded, scratch, stored, sums};
+use crate::rows::{largest, loaded, scratch, stored, sum_mapped, sums, sums2};
 use crate::work::{pieces, rows_per_piece};
 use crate::{Isa, instantiate, isa, kernel};
 
 kernel! {
     fn softmax_row[I; R: Real](x: &[R], y: &mut [R]) {
         let m = largest(x);
-        let y = &mut y[..x.len()];
-        let [sum] = sums(x.len(), |k| {
-            let e = (x[k] - m).exp::<I>();
-            y[k] = e;
-            [e]
-        });
+        let sum = sum_mapped(x, y, |x| (x - m).exp_nonpositive::<I>());
         let inverse = R::ONE / sum;
         for y in y {
             *y = *y * inverse;
@@ -27,29 +22,33 @@ kernel! {
     }
     fn log_softmax_row[I; R: Real](x: &[R], y: &mut [R]) {
         let m = largest(x);
-        let [sum] = sums(x.len(), |k| [(x[k] - m).exp::<I>()]);
+        let [sum] = sums(x, |x| [(x - m).exp_nonpositive::<I>()]);
         let log = sum.ln::<I>();
         for (y, &x) in y.iter_mut().zip(x) {
             *y = (x - m) - log;
         }
     }
     fn softmax_backward_row[I; R: Real](y: &[R], dy: &[R], dx: &mut [R]) {
-        let dy = &dy[..y.len()];
-        let [dot] = sums(y.len(), |k| [y[k] * dy[k]]);
+        let [dot] = sums2(y, dy, |y, dy| [y * dy]);
         for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
             *dx = y * (dy - dot);
         }
     }
     fn log_softmax_backward_row[I; R: Real](y: &[R], dy: &[R], dx: &mut [R]) {
-        let [sum] = sums(dy.len(), |k| [dy[k]]);
+        let [sum] = sums(dy, |dy| [dy]);
         for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
-            *dx = (-y.exp::<I>()).fma::<I>(sum, dy);
+            *dx = (-y.exp_nonpositive::<I>()).fma::<I>(sum, dy);
         }
     }
 }
 
+/// x to y.
+type ForwardRow<R> = fn(Isa, &[R], &mut [R]);
+/// y and dy to dx.
+type BackwardRow<R> = fn(Isa, &[R], &[R], &mut [R]);
+
 #[track_caller]
-fn forward<T: Number>(op: &str, x: &[T], width: usize, y: &mut [T], row: fn(Isa, &[T::Real], &mut [T::Real])) {
+fn forward<T: Number>(op: &str, x: &[T], width: usize, y: &mut [T], row: ForwardRow<T::Real>) {
     assert_eq!(x.len(), y.len(), "{op}: lengths of x and y");
     assert!(width > 0 || x.is_empty(), "{op}: rows of width 0 hold nothing");
     assert!(
@@ -60,8 +59,9 @@ fn forward<T: Number>(op: &str, x: &[T], width: usize, y: &mut [T], row: fn(Isa,
     let isa = isa();
     pieces(y, rows_per_piece(width) * width, |first, y| {
         let (mut wide, mut result) = (scratch::<T>(width), scratch::<T>(width));
-        for (x, y) in x[first..].chunks(width).zip(y.chunks_mut(width)) {
-            let x = loaded(isa, x, &mut wide);
+        let x = &x[first..first + y.len()];
+        for (line, y) in x.chunks(width).zip(y.chunks_mut(width)) {
+            let x = loaded(isa, line, &mut wide);
             stored(isa, y, &mut result, |y| row(isa, x, y));
         }
     });
@@ -74,7 +74,7 @@ fn backward<T: Number>(
     dy: &[T],
     width: usize,
     dx: &mut [T],
-    row: fn(Isa, &[T::Real], &[T::Real], &mut [T::Real]),
+    row: BackwardRow<T::Real>,
 ) {
     assert_eq!(y.len(), dx.len(), "{op}: lengths of y and dx");
     assert_eq!(dy.len(), dx.len(), "{op}: lengths of dy and dx");

@@ -61,7 +61,7 @@ macro_rules! kernel {
         #[inline]
         $vis fn $name<$($generic: $bound),*>(isa: $crate::Isa, $($arg: $type),*) $(-> $result)? {
             #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
+            #[allow(clippy::too_many_arguments, clippy::extra_unused_type_parameters)]
             fn body<$tier: $crate::tier::Tier, $($generic: $bound),*>($($arg: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]

@@ -130,7 +130,7 @@ fn main() {
 
 fn run(sizes: &Sizes, threads: usize, dtype: &str, seconds: f64) {
     let mut model = Gpt::new(sizes).init(0);
-    let config = AdamWConfig { lr: 1e-3, betas: (0.9, 0.99), weight_decay: 0.1, ..AdamWConfig::default() };
+    let config = AdamWConfig { lr: 1e-3, betas: [0.9, 0.99], weight_decay: 0.1, ..AdamWConfig::default() };
     let plain = AdamWConfig { weight_decay: 0.0, ..config.clone() };
     let mut optimizer = AdamW::new(config).group("*norm*", plain.clone());
     if sizes.bias {

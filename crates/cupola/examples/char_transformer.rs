@@ -14,20 +14,21 @@ use cupola::nn::schedule::{Decay, Schedule};
 use cupola::prelude::*;
 use cupola::tensor::Segments;
 use cupola::tensor::ops::attention::{AttentionConfig, attention};
-use cupola::tokenizer::model::{Chars, Unknown};
+use cupola::tokenizer::model::Chars;
+use cupola::tokenizer::model::bpe::Unknown;
 use cupola::tokenizer::{Model, Tokenizer, TokenizerParts};
 
 const LAYERS: usize = 4;
 const HEADS: usize = 4;
 const WIDTH: usize = 128;
-const BLOCK: usize = 64;
+const WINDOW: usize = 64;
 const BATCH: usize = 12;
 const LR: f64 = 3e-3;
 const SEED: u64 = 1337;
 
 /// Pre-norm attention and a multi-layer perceptron, each added to the stream it reads.
 #[derive(Module)]
-struct Layer {
+struct Block {
     norm1: LayerNorm,
     qkv: Linear,
     proj: Linear,
@@ -36,7 +37,7 @@ struct Layer {
     down: Linear,
 }
 
-impl Layer {
+impl Block {
     fn new() -> Self {
         Self {
             norm1: LayerNorm::new(WIDTH),
@@ -63,7 +64,7 @@ impl Layer {
 struct Transformer {
     tokens: Embedding,
     positions: Embedding,
-    layers: Vec<Layer>,
+    blocks: Vec<Block>,
     norm: LayerNorm,
     head: Linear,
 }
@@ -72,8 +73,8 @@ impl Transformer {
     fn new(vocabulary: usize) -> Self {
         Self {
             tokens: Embedding::new(vocabulary, WIDTH),
-            positions: Embedding::new(BLOCK, WIDTH),
-            layers: (0..LAYERS).map(|_| Layer::new()).collect(),
+            positions: Embedding::new(WINDOW, WIDTH),
+            blocks: (0..LAYERS).map(|_| Block::new()).collect(),
             norm: LayerNorm::new(WIDTH),
             head: Linear::new(WIDTH, vocabulary),
         }
@@ -84,29 +85,29 @@ impl Transformer {
         let positions: Vec<i64> = segments.iter().flat_map(|range| 0..range.len() as i64).collect();
         let positions = Tensor::from_vec(positions, [tokens.numel()]);
         let mut x = self.tokens.forward(tokens) + self.positions.forward(&positions);
-        for layer in &self.layers {
-            x = layer.forward(&x, segments);
+        for block in &self.blocks {
+            x = block.forward(&x, segments);
         }
         self.head.forward(&self.norm.forward(&x))
     }
 }
 
-/// Windows of `BLOCK` tokens that start at the given places, and the tokens that follow each: two tensors `[windows * BLOCK]`.
+/// Windows of `WINDOW` tokens that start at the given places, and the tokens that follow each: two tensors `[windows * WINDOW]`.
 fn windows(ids: &[u32], starts: &[usize]) -> (Tensor, Tensor) {
     let gather = |shift: usize| -> Vec<i64> {
-        let window = |&start: &usize| ids[start + shift..start + shift + BLOCK].iter().map(|&id| i64::from(id));
+        let window = |&start: &usize| ids[start + shift..start + shift + WINDOW].iter().map(|&id| i64::from(id));
         starts.iter().flat_map(window).collect()
     };
-    let count = starts.len() * BLOCK;
+    let count = starts.len() * WINDOW;
     (Tensor::from_vec(gather(0), [count]), Tensor::from_vec(gather(1), [count]))
 }
 
 /// The mean loss, in nats a character, over up to 100 windows that do not overlap.
 fn evaluate_on(model: &Transformer, ids: &[u32]) -> f64 {
-    let starts: Vec<usize> = (0..ids.len() - BLOCK).step_by(BLOCK).take(100).collect();
+    let starts: Vec<usize> = (0..ids.len() - WINDOW).step_by(WINDOW).take(100).collect();
     evaluate(|| {
         let (x, y) = windows(ids, &starts);
-        cross_entropy(&model.forward(&x, &Segments::uniform(starts.len(), BLOCK)), &y).item()
+        cross_entropy(&model.forward(&x, &Segments::uniform(starts.len(), WINDOW)), &y).item()
     })
 }
 
@@ -115,7 +116,7 @@ fn sample(model: &Transformer, tokenizer: &Tokenizer, prompt: &str, count: usize
     let rng = Rng::seed(SEED).named("sample");
     let mut ids = tokenizer.encode(prompt)?;
     for step in 0..count {
-        let seen = &ids[ids.len().saturating_sub(BLOCK)..];
+        let seen = &ids[ids.len().saturating_sub(WINDOW)..];
         let tokens = Tensor::from_vec(seen.iter().map(|&id| i64::from(id)).collect(), [seen.len()]);
         let logits = evaluate(|| model.forward(&tokens, &Segments::one(seen.len())).select(0, seen.len() - 1));
         let probabilities = (logits * (1.0 / 0.8)).softmax(-1).to_f64_vec();
@@ -140,19 +141,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokenizer = Tokenizer::new(TokenizerParts::new(Model::Chars(Chars::new(alphabet, Unknown::Refuse)?)))?;
     let ids = tokenizer.encode(&text)?;
     let (train_ids, test_ids) = ids.split_at(ids.len() * 9 / 10);
-    if test_ids.len() <= BLOCK {
-        return Err(format!("{path}: {} characters are too few, at least {} are needed", ids.len(), 10 * BLOCK + 10).into());
+    if test_ids.len() <= WINDOW {
+        return Err(format!("{path}: {} characters are too few, at least {} are needed", ids.len(), 10 * WINDOW + 10).into());
     }
 
     let mut model = Transformer::new(tokenizer.vocab_size()).init(SEED);
     println!("{} characters, {} distinct; {} parameters", ids.len(), tokenizer.vocab_size(), model.parameter_count());
     let schedule = Schedule::new(LR, Decay::Cosine { steps, min_lr: LR / 10.0 }).with_warmup(100.min(steps / 10));
-    let mut optimizer = AdamW::new(AdamWConfig { lr: LR, betas: (0.9, 0.99), weight_decay: 0.1, ..AdamWConfig::default() });
+    let mut optimizer = AdamW::new(AdamWConfig { lr: LR, betas: [0.9, 0.99], weight_decay: 0.1, ..AdamWConfig::default() });
     let places = Rng::seed(SEED).named("batches");
-    let segments = Segments::uniform(BATCH, BLOCK);
+    let segments = Segments::uniform(BATCH, WINDOW);
     let start = Instant::now();
     for step in 0..steps {
-        let choose = |row: usize| places.below(step * BATCH as u64 + row as u64, (train_ids.len() - BLOCK) as u64) as usize;
+        let choose = |row: usize| places.below(step * BATCH as u64 + row as u64, (train_ids.len() - WINDOW) as u64) as usize;
         let (x, y) = windows(train_ids, &(0..BATCH).map(choose).collect::<Vec<_>>());
         optimizer.set_lr(schedule.at(step));
         let scope = training(SEED, step);
@@ -162,7 +163,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         grads.clip_norm(1.0);
         optimizer.step(&mut model, &grads);
         if step % 250 == 0 || step + 1 == steps {
-            let rate = ((step + 1) as usize * BATCH * BLOCK) as f64 / start.elapsed().as_secs_f64();
+            let rate = ((step + 1) as usize * BATCH * WINDOW) as f64 / start.elapsed().as_secs_f64();
             let held_out = evaluate_on(&model, test_ids);
             println!("step {step:5}   loss {:.3}   held out {held_out:.3}   {rate:.0} characters/s", loss.item());
         }

@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 
 use cupola_core::{DType, Shape};
+use cupola_tensor::ops::linear::Activation;
+use cupola_tensor::ops::{ConvConfig, Nonlinearity, Window};
 
 use crate::buffer::ModuleBuffer;
 use crate::module::{Field, Module, Path, Visitor, VisitorMut};
@@ -60,6 +62,15 @@ plain!(
     (),
     DType,
     Shape,
+);
+
+plain!(
+    Activation,
+    Nonlinearity,
+    Window<1>,
+    Window<2>,
+    ConvConfig<1>,
+    ConvConfig<2>
 );
 
 impl<T: ?Sized> Field for PhantomData<T> {

@@ -27,6 +27,21 @@
 //! struct Hidden { weight: cupola_tensor::Tensor }
 //! ```
 //!
+//! Nor does a parameter behind a type that is a module only sometimes, or an attribute that does not exist:
+//!
+//! ```compile_fail,E0277
+//! use cupola_nn::Module;
+//! struct Plain { weight: cupola_nn::Param }
+//! #[derive(Module)]
+//! struct Outer { inner: Vec<Plain> }
+//! ```
+//!
+//! ```compile_fail
+//! use cupola_nn::{Module, Param};
+//! #[derive(Module)]
+//! struct Misspelt { #[module(renam = "w")] weight: Param }
+//! ```
+//!
 //! Unless it says so itself:
 //!
 //! ```

@@ -120,6 +120,11 @@ impl Param {
         &self.init
     }
 
+    /// Has values drawn another way from the next [`crate::Module::init`] on.
+    pub fn set_initializer(&mut self, init: Init) {
+        self.init = init;
+    }
+
     /// Whether there are values.
     pub fn is_materialized(&self) -> bool {
         self.value.is_some()

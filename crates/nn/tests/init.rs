@@ -1,5 +1,7 @@
 //! Initialisers: bounds, moments and structure (the numbers themselves come from another generator than PyTorch's).
 
+mod support;
+
 use cupola_nn::init::{FanMode, Init, Nonlinearity};
 use cupola_nn::{Module, Param};
 
@@ -161,4 +163,126 @@ fn check_moderate(std: f64) {
 #[should_panic(expected = "init: shape [5] has no fans")]
 fn a_vector_has_no_fans() {
     drawn(&[5], Init::LINEAR);
+}
+
+/// The initialiser that a golden case is about, if we have it as one value.
+fn initializer(case: &support::Case) -> Option<Init> {
+    let name = case.name.as_str();
+    let nonlinearity = || match case.text("nonlinearity") {
+        "linear" => Nonlinearity::Linear,
+        "relu" => Nonlinearity::Relu,
+        "tanh" => Nonlinearity::Tanh,
+        "selu" => Nonlinearity::Selu,
+        "leaky_relu" => Nonlinearity::LeakyRelu(case.number("a")),
+        other => panic!("{other} is no nonlinearity"),
+    };
+    let mode = || {
+        if case.text("mode") == "fan_in" {
+            FanMode::FanIn
+        } else {
+            FanMode::FanOut
+        }
+    };
+    Some(match name {
+        _ if name.starts_with("kaiming_uniform") => Init::KaimingUniform {
+            mode: mode(),
+            nonlinearity: nonlinearity(),
+        },
+        _ if name.starts_with("kaiming_normal") => Init::KaimingNormal {
+            mode: mode(),
+            nonlinearity: nonlinearity(),
+        },
+        _ if name.starts_with("xavier_uniform") => Init::XavierUniform {
+            gain: case.number("gain"),
+        },
+        _ if name.starts_with("xavier_normal") => Init::XavierNormal {
+            gain: case.number("gain"),
+        },
+        "uniform" => Init::Uniform {
+            low: case.number("low"),
+            high: case.number("high"),
+        },
+        "normal" => Init::Normal {
+            mean: case.number("mean"),
+            std: case.number("std"),
+        },
+        "trunc_normal" => Init::TruncNormal {
+            mean: case.number("mean"),
+            std: case.number("std"),
+            low: case.number("low"),
+            high: case.number("high"),
+        },
+        "constant" => Init::Constant(case.number("value")),
+        "eye" => Init::Eye,
+        _ if name.starts_with("dirac") => Init::Dirac {
+            groups: case.size("groups"),
+        },
+        _ if name.starts_with("orthogonal") => Init::Orthogonal {
+            gain: case.number("gain"),
+        },
+        "sparse" => Init::Sparse {
+            sparsity: case.number("sparsity"),
+            std: case.number("std"),
+        },
+        _ => return None,
+    })
+}
+
+#[test]
+fn draws_have_the_moments_of_pytorch_s() {
+    let mut checked = 0;
+    for case in &support::Golden::open("init").cases {
+        let Some(init) = initializer(case) else { continue };
+        let shape = case.sizes("shape").expect("a shape");
+        let x = drawn(&shape, init);
+        checked += 1;
+        if let Some(expected) = case.get("out.y") {
+            assert_eq!(x, expected.to_f64_vec(), "{}", case.name);
+        } else if let Some(gram) = case.get("out.gram") {
+            let rows = shape[0];
+            let cols = x.len() / rows;
+            let at = |i: usize, k: usize| if rows <= cols { x[i * cols + k] } else { x[k * cols + i] };
+            let size = rows.min(cols);
+            for (index, expected) in gram.to_f64_vec().into_iter().enumerate() {
+                let dot: f64 = (0..rows.max(cols))
+                    .map(|k| at(index / size, k) * at(index % size, k))
+                    .sum();
+                assert!((dot - expected).abs() < 1e-5, "{}", case.name);
+            }
+        } else if let Some(zeros) = case.get("out.zeros_per_column") {
+            let cols = shape[1];
+            for (col, expected) in zeros.to_indices().into_iter().enumerate() {
+                let found = (0..shape[0]).filter(|row| x[row * cols + col] == 0.0).count();
+                assert_eq!(found as i64, expected);
+            }
+        } else {
+            let [mean, std, low, high] = case
+                .tensor("out.moments")
+                .to_f64_vec()
+                .try_into()
+                .expect("four moments");
+            let (found_mean, found_std) = moments(&x);
+            let width = (high - low).max(1e-12);
+            assert!(
+                (found_mean - mean).abs() < 0.03 * width,
+                "{}: mean {found_mean}, not {mean}",
+                case.name
+            );
+            assert!(
+                (found_std - std).abs() < 0.06 * std + 1e-12,
+                "{}: deviation {found_std}, not {std}",
+                case.name
+            );
+            if case.text("distribution") == "uniform" {
+                // The ends of a uniform are known to a hundredth from as many draws as the shape has.
+                let (least, most) = x.iter().fold((f64::MAX, f64::MIN), |(a, b), &v| (a.min(v), b.max(v)));
+                assert!(
+                    (least - low).abs() < 0.01 * width && (most - high).abs() < 0.01 * width,
+                    "{}",
+                    case.name
+                );
+            }
+        }
+    }
+    assert!(checked >= 30, "{checked}");
 }

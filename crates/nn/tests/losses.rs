@@ -3,8 +3,8 @@
 mod support;
 
 use cupola_nn::losses::{
-    BceLoss, BceWithLogitsLoss, CosineEmbeddingLoss, FocalLoss, HuberLoss, KlDivLoss, KlDivReduction, L1Loss, LOSSES,
-    MseLoss, NllLoss, Reduction, SmoothL1Loss, bce, focal, nll,
+    BceLoss, BceWithLogitsLoss, CosineEmbeddingLoss, CrossEntropyLoss, FocalLoss, HuberLoss, KlDivLoss, KlDivReduction,
+    L1Loss, LOSSES, MseLoss, NllLoss, Reduction, SmoothL1Loss, bce, focal, nll,
 };
 use cupola_tensor::{DType, Gradients, Rng, Tensor, gradcheck};
 use support::{Case, Golden};
@@ -40,6 +40,20 @@ fn loss(name: &str, case: &Case, x: &Tensor, target: &Tensor, other: Option<&Ten
             reduction: reduction(case),
         }
         .forward(x, target),
+        "cross_entropy" => {
+            let ignore_index = case.attributes["ignore_index"].as_i64().expect("an index");
+            let (label_smoothing, z_loss) = (case.number("label_smoothing"), case.number("z_loss"));
+            let reduction = reduction(case);
+            CrossEntropyLoss {
+                weight,
+                ignore_index,
+                label_smoothing,
+                z_loss,
+                divisor: None,
+                reduction,
+            }
+            .forward(x, target)
+        }
         "nll" => {
             let ignore_index = case.attributes["ignore_index"].as_i64().expect("an index");
             NllLoss {
@@ -97,10 +111,19 @@ fn loss(name: &str, case: &Case, x: &Tensor, target: &Tensor, other: Option<&Ten
     }
 }
 
+/// The golden file of a loss; that of the fused operation lies with the operations.
+fn golden(name: &str) -> Golden {
+    if name == "cross_entropy" {
+        Golden::of_tensor(name)
+    } else {
+        Golden::open(name)
+    }
+}
+
 #[test]
 fn every_loss_has_pytorch_s_values_and_gradients() {
     for name in LOSSES {
-        let golden = Golden::open(name);
+        let golden = golden(name);
         assert!(golden.cases.len() >= 3, "{name}: a case for every reduction");
         for case in &golden.cases {
             let mut leaves: Vec<(&str, Tensor)> = Vec::new();
@@ -133,7 +156,7 @@ fn every_loss_has_pytorch_s_values_and_gradients() {
 #[test]
 fn every_loss_passes_a_gradient_check() {
     for name in LOSSES {
-        for case in &Golden::open(name).cases {
+        for case in &golden(name).cases {
             // Certain probabilities sit on the bound of the logarithm.
             if case.name == "certain" {
                 continue;
@@ -185,4 +208,34 @@ fn a_target_outside_the_classes_is_refused() {
 #[should_panic(expected = "focal: input and target have different shapes")]
 fn shapes_that_would_broadcast_are_refused() {
     focal(&Tensor::zeros([2, 5]), &Tensor::zeros([5]));
+}
+
+#[test]
+fn the_cross_entropy_is_the_likelihood_of_the_log_softmax_in_any_shape() {
+    let x = Tensor::randn([2, 3, 7], Rng::seed(1)).to_dtype(DType::F64);
+    let target = Tensor::from_vec(vec![0i64, 6, -100, 3, 3, 1], [2, 3]);
+    for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+        let fused = CrossEntropyLoss {
+            reduction,
+            ..CrossEntropyLoss::default()
+        }
+        .forward(&x, &target);
+        let composed = NllLoss {
+            reduction,
+            ..NllLoss::default()
+        }
+        .forward(&x.log_softmax(-1), &target);
+        assert!(fused.relative_error(&composed) < 1e-12);
+    }
+    let part = CrossEntropyLoss {
+        divisor: Some(20.0),
+        ..CrossEntropyLoss::default()
+    }
+    .forward(&x, &target);
+    let sum = CrossEntropyLoss {
+        reduction: Reduction::Sum,
+        ..CrossEntropyLoss::default()
+    }
+    .forward(&x, &target);
+    assert!((part.item() - sum.item() / 20.0).abs() < 1e-12);
 }

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::alphabet::KindSet;
 use crate::engine::backtrack::{Backtracker, Memory, OutOfFuel, UNSET};
 use crate::engine::dfa::{Dfa, Marks, Run, match_at};
-use crate::engine::scan::{Classifier, Machine, Splitter};
+use crate::engine::scan::{Classifier, End, Machine, Splitter};
 use crate::engine::sweep::Sweep;
 use crate::error::{Error, SearchError};
 use crate::hir::{Hir, Unit};
@@ -121,14 +120,17 @@ impl Core {
                 Err(_) => Engine::Lazy(start),
             };
         }
+        let prefilter = Prefilter::new(&hir, &program);
         let scan = match &engine {
-            Engine::Complete(dfa) if config.splitting && !program.has_keep => Machine::new(dfa, &program),
+            Engine::Complete(dfa) if config.splitting && !program.has_keep && !prefilter.is_literal() => {
+                Machine::new(dfa, &program)
+            }
             _ => None,
         };
         let scan = scan.map(|machine| (machine, Classifier::new(&program.alphabet, !bytes)));
         Ok(Arc::new(Core {
             pattern: pattern.to_owned(),
-            prefilter: Prefilter::new(&hir, &program),
+            prefilter,
             program,
             names: lowered.group_names,
             engine,
@@ -161,6 +163,7 @@ impl Core {
             automaton,
             splitter,
             splitting: Splitting::Possible,
+            required: 0,
         }
     }
 
@@ -208,8 +211,8 @@ impl Core {
         };
         if let Some((machine, _)) = &self.scan {
             out.push_str(&format!(
-                " It matches everywhere, each match beginning where the one before it ends, so `find_iter` runs a \
-                 transducer of {} states over blocks of text without going back.",
+                " Where a match ends is known as soon as it cannot go on, so `find_iter` runs a transducer of {} states over \
+                 blocks of text without going back.",
                 machine.len()
             ));
         }
@@ -233,6 +236,18 @@ pub struct Search<'c, 't> {
     automaton: bool,
     splitter: Splitter,
     splitting: Splitting,
+    /// Where the text that every match contains occurs next.
+    required: usize,
+}
+
+/// The cost of a search.
+#[cfg(test)]
+#[derive(Debug)]
+pub struct Work {
+    /// Symbols read by the automaton and steps of backtracking.
+    pub steps: u64,
+    /// The linear sweep was needed.
+    pub swept: bool,
 }
 
 /// Whether the machine for splitting runs.
@@ -261,15 +276,15 @@ impl Search<'_, '_> {
             .expect("the memory is only given back when the search is dropped")
     }
 
-    /// The end of the match that begins at `at`, when the machine for splitting has it ready.
+    /// The end of the match, or gap, that begins at `at`, when the machine for splitting has it ready.
     #[inline]
-    pub fn known_end(&mut self) -> Option<usize> {
+    pub fn known_end(&mut self) -> Option<End> {
         self.splitter.next_known()
     }
 
-    /// The end of the match that begins at `at`, from the machine for splitting, if there is one and it can still go
+    /// The end of the match, or gap, that begins at `at`, from the machine for splitting, if there is one and it can still go
     /// on. Each call must continue where the last one ended.
-    pub fn split_end(&mut self, at: usize) -> Option<usize> {
+    pub fn split_end(&mut self, at: usize) -> Option<End> {
         let (machine, classifier) = self.core.scan.as_ref()?;
         let alphabet = &self.core.program.alphabet;
         match self.splitting {
@@ -289,6 +304,17 @@ impl Search<'_, '_> {
             self.splitting = Splitting::Over;
         }
         end
+    }
+
+    /// What the search has cost so far.
+    #[cfg(test)]
+    pub fn work(&mut self) -> Work {
+        let budget = self.budget;
+        let cache = self.cache();
+        Work {
+            steps: cache.marks.steps + (budget - cache.memory.fuel),
+            swept: cache.sweep.is_some(),
+        }
     }
 
     /// The leftmost match that begins at `at` or later.
@@ -315,18 +341,28 @@ impl Search<'_, '_> {
 
     /// As [`Search::find`], without regard to `\K`.
     fn bounds(&mut self, at: usize) -> Result<Option<(usize, usize)>, SearchError> {
+        let (core, text) = (self.core, self.text);
         let mut at = at;
         loop {
-            let Some(start) = self.core.prefilter.candidate(&self.core.program, self.text, at) else {
+            let Some((start, end)) = core.prefilter.candidate(&core.program, text, at) else {
                 return Ok(None);
             };
+            if end.is_some() {
+                return Ok(end.map(|end| (start, end)));
+            }
+            if self.required < start || self.required == 0 {
+                match core.prefilter.required_from(text, start) {
+                    Some(place) => self.required = place,
+                    None => return Ok(None),
+                }
+            }
             if let Some(end) = self.match_at(start)? {
                 return Ok(Some((start, end)));
             }
-            if start >= self.text.len() {
+            if start >= text.len() {
                 return Ok(None);
             }
-            at = self.core.step(self.text, start);
+            at = core.step(text, start);
         }
     }
 
@@ -426,14 +462,4 @@ fn misplaced_keep(hir: &Hir, inside: bool) -> Option<String> {
         Hir::Look { item, .. } => misplaced_keep(item, true),
         _ => None,
     }
-}
-
-/// A set of kinds as a table over first bytes: which of them can begin a member.
-pub fn first_bytes(program: &Program, kinds: &KindSet) -> [bool; 256] {
-    let mut table = [false; 256];
-    for (byte, can) in table.iter_mut().enumerate() {
-        // Bytes beyond ASCII begin many characters; the automaton will tell.
-        *can = byte >= 0x80 && !program.alphabet.bytes || kinds.contains(program.alphabet.single[byte]);
-    }
-    table
 }

@@ -22,7 +22,7 @@
 //! | `utf8` | characters | bytes, where a pattern needs that |
 //! | `program` | `hir` | instructions over kinds of symbols (`alphabet`) |
 //! | `engine` | instructions and a text | matches; each engine says why it exists |
-//! | `prefilter` | `hir` | where a match can begin |
+//! | `literals`, `prefilter` | `hir` | where a match can begin |
 //! | `core`, `pool` | pattern, options | the choice of engine, working memory |
 //! | `api` | all of the above | the public types |
 
@@ -38,6 +38,7 @@ mod core;
 mod engine;
 mod error;
 mod hir;
+mod literals;
 mod pool;
 mod prefilter;
 mod program;

@@ -1,43 +1,99 @@
 //! Where a match can begin, found faster than by trying.
 
-use crate::core::first_bytes;
+use aho_corasick::{AhoCorasick, MatchKind, StartKind};
+use memchr::memmem::Finder;
+
+use crate::alphabet::KindSet;
 use crate::hir::Hir;
+use crate::literals::{self, Prefixes};
 use crate::program::Program;
 
-/// The search for the next position at which a match may begin.
+/// What is known of matches from the literals in a pattern.
 #[derive(Debug)]
-pub enum Prefilter {
+pub struct Prefilter {
+    first: First,
+    /// The first literal found is a match by itself.
+    exact: bool,
+    /// A text without which there is no match.
+    required: Option<Finder<'static>>,
+}
+
+/// How the next position at which a match may begin is found.
+#[derive(Debug)]
+enum First {
     /// A match can begin anywhere.
-    None,
-    /// A match can only begin at the beginning of the text.
+    Anywhere,
+    /// Only at the beginning of the text.
     Start,
-    /// A match begins with one of these bytes.
+    /// With one of these bytes.
     Bytes(Box<[bool; 256]>),
+    /// With this text.
+    Literal(Box<Finder<'static>>),
+    /// With one of several texts.
+    Literals(AhoCorasick),
 }
 
 impl Prefilter {
     pub fn new(hir: &Hir, program: &Program) -> Self {
         if begins_at_start(hir) {
-            return Prefilter::Start;
+            return Prefilter {
+                first: First::Start,
+                exact: false,
+                required: None,
+            };
         }
-        if program.nullable || program.first.contains(program.alphabet.edge()) {
-            return Prefilter::None;
+        let Prefixes { literals, exact } = literals::prefixes(hir);
+        let exact = exact && literals::is_plain(hir);
+        let shortest = literals.iter().map(Vec::len).min().unwrap_or(0);
+        let first = if literals.len() == 1 && shortest > 0 {
+            Some(First::Literal(Box::new(Finder::new(&literals[0]).into_owned())))
+        } else if shortest > 1 || exact && shortest > 0 {
+            let mut builder = AhoCorasick::builder();
+            let builder = builder
+                .match_kind(MatchKind::LeftmostFirst)
+                .start_kind(StartKind::Unanchored);
+            builder.build(&literals).ok().map(First::Literals)
+        } else {
+            None
+        };
+        if let Some(first) = first {
+            return Prefilter {
+                first,
+                exact,
+                required: None,
+            };
         }
-        Prefilter::Bytes(Box::new(first_bytes(program, &program.first)))
+        let required = literals::required(hir);
+        let required = (!required.is_empty()).then(|| Finder::new(&required).into_owned());
+        let first = if program.nullable || program.first.contains(program.alphabet.edge()) {
+            First::Anywhere
+        } else {
+            First::Bytes(Box::new(first_bytes(program, &program.first)))
+        };
+        Prefilter {
+            first,
+            exact: false,
+            required,
+        }
     }
 
-    /// The first position from `at` on where a match may begin.
+    /// Whether places are found by searching for literal text, which is faster than anything that reads every symbol.
+    pub fn is_literal(&self) -> bool {
+        matches!(self.first, First::Literal(_) | First::Literals(_))
+    }
+
+    /// The first position from `at` on where a match may begin, and its end if that is known too.
     #[inline]
-    pub fn candidate(&self, program: &Program, text: &[u8], at: usize) -> Option<usize> {
-        match self {
-            Prefilter::None => (at <= text.len()).then_some(at),
-            Prefilter::Start => (at == 0).then_some(at),
-            Prefilter::Bytes(first) => {
+    pub fn candidate(&self, program: &Program, text: &[u8], at: usize) -> Option<(usize, Option<usize>)> {
+        match &self.first {
+            First::Anywhere => (at <= text.len()).then_some((at, None)),
+            First::Start => (at == 0).then_some((at, None)),
+            First::Bytes(first) => {
                 let mut at = at;
                 loop {
                     let byte = *text.get(at)?;
                     if first[usize::from(byte)] {
-                        return Some(at);
+                        return Some((at, None));
                     }
                     at += if byte < 0x80 {
                         1
@@ -46,20 +102,62 @@ impl Prefilter {
                     };
                 }
             }
+            First::Literal(finder) => {
+                let found = at + finder.find(text.get(at..)?)?;
+                Some((found, self.exact.then(|| found + finder.needle().len())))
+            }
+            First::Literals(automaton) => {
+                let found = automaton.find(text.get(at..)?)?;
+                Some((at + found.start(), self.exact.then(|| at + found.end())))
+            }
+        }
+    }
+
+    /// The next place from `at` on of the text without which there is no match: `None` when a search from `at` on is
+    /// hopeless, `usize::MAX` when nothing is required.
+    pub fn required_from(&self, text: &[u8], at: usize) -> Option<usize> {
+        match &self.required {
+            None => Some(usize::MAX),
+            Some(finder) => finder.find(text.get(at..)?).map(|found| at + found),
         }
     }
 
     /// In words.
     pub fn describe(&self) -> String {
-        match self {
-            Prefilter::None => "Every position is tried.".to_owned(),
-            Prefilter::Start => "Only the beginning of the text is tried.".to_owned(),
-            Prefilter::Bytes(first) => {
+        let mut out = match &self.first {
+            First::Anywhere => "Every position is tried.".to_owned(),
+            First::Start => "Only the beginning of the text is tried.".to_owned(),
+            First::Bytes(first) => {
                 let count = first.iter().filter(|b| **b).count();
                 format!("Positions are skipped unless they hold one of {count} first bytes.")
             }
+            First::Literal(_) => "Places of a literal text are found by SIMD search.".to_owned(),
+            First::Literals(automaton) => {
+                format!(
+                    "Places of {} literal texts are found by SIMD search.",
+                    automaton.patterns_len()
+                )
+            }
+        };
+        if self.exact {
+            out.push_str(" Each of them is a match.");
         }
+        if let Some(finder) = &self.required {
+            let text = String::from_utf8_lossy(finder.needle());
+            out.push_str(&format!(" The search ends where `{text}` does not occur any more."));
+        }
+        out
     }
+}
+
+/// A set of kinds as a table over first bytes: which of them can begin a member.
+fn first_bytes(program: &Program, kinds: &KindSet) -> [bool; 256] {
+    let mut table = [false; 256];
+    for (byte, can) in table.iter_mut().enumerate() {
+        // Bytes beyond ASCII begin many characters; the automaton will tell.
+        *can = byte >= 0x80 && !program.alphabet.bytes || kinds.contains(program.alphabet.single[byte]);
+    }
+    table
 }
 
 /// Whether every match begins at the beginning of the text.

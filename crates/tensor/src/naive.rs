@@ -1,6 +1,7 @@
 //! Plain loops for operations whose kernels are nothing special.
 
 use cupola_core::{Element, Layout};
+use cupola_cpu::copy::{self, Copied};
 
 use crate::tensor::Tensor;
 
@@ -14,11 +15,7 @@ pub(crate) fn map<T: Element, U: Element>(x: &Tensor, f: impl Fn(T) -> U) -> Ten
     })
 }
 
-/// Copies the elements of `x` to the positions of `layout` in `out`.
-pub(crate) fn copy_into<T: Element>(x: &Tensor, out: &mut [T], layout: &Layout) {
-    let data = x.buffer().as_slice::<T>();
-    x.layout()
-        .positions()
-        .zip(layout.positions())
-        .for_each(|(from, to)| out[to] = data[from]);
+/// Copies the elements of `x` to the positions of `layout` in `out`, which are all distinct.
+pub(crate) fn copy_into<T: Copied<T>>(x: &Tensor, out: &mut [T], layout: &Layout) {
+    copy::strided(*x.shape(), (x.buffer().as_slice::<T>(), x.layout()), (out, layout));
 }

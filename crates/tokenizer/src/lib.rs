@@ -13,7 +13,7 @@
 //! | [`chat`] | chat templates |
 //! | [`template`] | special tokens around texts |
 //! | [`decode`] | from ids to text, whole or streaming |
-//! | [`format`] | files: `tokenizer.json`, `.tiktoken`, SentencePiece, Tekken, GGUF |
+//! | [`mod@format`] | files: `tokenizer.json`, `.tiktoken`, SentencePiece, Tekken, GGUF |
 //! | [`train`] | vocabularies from text |
 //! | [`vocab`] | byte strings and ids |
 //! | [`vocabularies`] | named vocabularies, behind a feature |

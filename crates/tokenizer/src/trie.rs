@@ -17,7 +17,12 @@ pub(crate) struct Trie {
 
 impl Default for Trie {
     fn default() -> Self {
-        Self { roots: Box::new([NONE; 256]), edges: vec![(0, 0); 16], values: Vec::new(), used: 0 }
+        Self {
+            roots: Box::new([NONE; 256]),
+            edges: vec![(0, 0); 16],
+            values: Vec::new(),
+            used: 0,
+        }
     }
 }
 
@@ -37,7 +42,9 @@ impl Trie {
     }
 
     fn insert(&mut self, key: &[u8], value: u32) {
-        let Some((&first, rest)) = key.split_first() else { return };
+        let Some((&first, rest)) = key.split_first() else {
+            return;
+        };
         let mut node = self.roots[usize::from(first)];
         if node == NONE {
             node = self.values.len() as u32;
@@ -102,7 +109,9 @@ impl Trie {
     /// Calls `found(length, value)` for every key that `text` starts with, shortest first.
     #[inline]
     pub(crate) fn prefixes(&self, text: &[u8], mut found: impl FnMut(usize, u32)) {
-        let Some((&first, rest)) = text.split_first() else { return };
+        let Some((&first, rest)) = text.split_first() else {
+            return;
+        };
         let mut node = self.roots[usize::from(first)];
         if node == NONE {
             return;

@@ -6,6 +6,9 @@ use crate::hash;
 /// No token; also the largest id is below it.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// Bytes after the last token, so that short tokens can be copied with one load of this size.
+const PADDING: usize = 16;
+
 /// Byte strings by id and ids by byte string.
 ///
 /// All strings lie in one block; a lookup touches one 8-byte slot (32 bits of hash, 32 bits of id) and, when these
@@ -33,15 +36,22 @@ impl Vocab {
         if max_id > limit {
             return Err(Error::malformed(
                 format,
-                format!("id {} in a vocabulary of {} tokens; at most {limit} is accepted", max_id - 1, entries.len()),
+                format!(
+                    "id {} in a vocabulary of {} tokens; at most {limit} is accepted",
+                    max_id - 1,
+                    entries.len()
+                ),
             ));
         }
         let total: usize = entries.iter().map(|e| e.1.as_ref().len()).sum();
         if total >= NONE as usize {
-            return Err(Error::malformed(format, format!("the tokens have {total} bytes; 4 GiB is the limit")));
+            return Err(Error::malformed(
+                format,
+                format!("the tokens have {total} bytes; 4 GiB is the limit"),
+            ));
         }
         let mut vocab = Self {
-            blob: Vec::with_capacity(total),
+            blob: Vec::with_capacity(total + PADDING),
             spans: vec![(NONE, 0); max_id],
             slots: vec![0; (entries.len() * 2).next_power_of_two().max(16)],
             len: entries.len(),
@@ -54,7 +64,10 @@ impl Vocab {
                 let first = String::from_utf8_lossy(&vocab.blob[span.0 as usize..span.1 as usize]).into_owned();
                 return Err(Error::malformed(
                     format,
-                    format!("id {id} belongs to {first:?} and to {:?}", String::from_utf8_lossy(token)),
+                    format!(
+                        "id {id} belongs to {first:?} and to {:?}",
+                        String::from_utf8_lossy(token)
+                    ),
                 ));
             }
             let start = vocab.blob.len() as u32;
@@ -63,6 +76,7 @@ impl Vocab {
             vocab.longest = vocab.longest.max(token.len());
             vocab.insert(*id);
         }
+        vocab.blob.resize(total + PADDING, 0);
         Ok(vocab)
     }
 
@@ -123,6 +137,30 @@ impl Vocab {
         self.bytes(id).map_or(0, <[u8]>::len)
     }
 
+    /// The bytes of all ids after one another; `None` when one of them is not in the vocabulary.
+    pub(crate) fn join(&self, ids: &[u32]) -> Option<Vec<u8>> {
+        let mut total = 0;
+        for &id in ids {
+            let &(start, end) = self.spans.get(id as usize)?;
+            // A hole has its start after its end.
+            total += end.checked_sub(start)? as usize;
+        }
+        let mut out = vec![0; total + PADDING];
+        let mut at = 0;
+        for &id in ids {
+            let (start, end) = self.spans[id as usize];
+            let (start, end) = (start as usize, end as usize);
+            if end - start <= PADDING {
+                out[at..at + PADDING].copy_from_slice(&self.blob[start..start + PADDING]);
+            } else {
+                out[at..at + end - start].copy_from_slice(&self.blob[start..end]);
+            }
+            at += end - start;
+        }
+        out.truncate(total);
+        Some(out)
+    }
+
     /// Number of tokens.
     pub fn len(&self) -> usize {
         self.len
@@ -155,7 +193,9 @@ mod tests {
 
     #[test]
     fn finds_every_token_of_every_length_and_no_other() {
-        let tokens: Vec<Vec<u8>> = (0..300usize).map(|i| (0..i % 40).map(|k| (i * 7 + k) as u8).collect()).collect();
+        let tokens: Vec<Vec<u8>> = (0..300usize)
+            .map(|i| (0..i % 40).map(|k| (i * 7 + k) as u8).collect())
+            .collect();
         let mut unique = tokens.clone();
         unique.sort();
         unique.dedup();

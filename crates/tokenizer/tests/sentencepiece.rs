@@ -45,7 +45,11 @@ fn decoding_equals_where_it_is_text() {
             if text.contains('\0') || found.contains(&unknown) {
                 continue;
             }
-            assert_eq!(tokenizer.decode_lossy(&found).unwrap(), golden[name]["decoded"][i].as_str().unwrap(), "{text:?}");
+            assert_eq!(
+                tokenizer.decode_lossy(&found).unwrap(),
+                golden[name]["decoded"][i].as_str().unwrap(),
+                "{text:?}"
+            );
         }
     }
 }

@@ -15,18 +15,21 @@
 use std::f64::consts::LOG2_E;
 use std::ops::Range;
 
+use cupola_core::Element;
+
+use crate::gemm::pack::View;
 use crate::isa::Isa;
 use crate::real::Real;
 
 use super::Problem;
 use super::blocks::{Forms, LaneSource, Readable, Rows, Source, padded, turn, turned_bytes};
 use super::engine::{Engine, WIDTH};
-use super::forward::{pair, row_numbers, slopes};
+use super::forward::{gather, pair, row_numbers, score, slopes};
 use super::operand::{Heads, HeadsMut};
-use super::plan::{KEYS, Lanes, Reach, runs};
+use super::plan::{KEYS, Lanes, Reach, runs, seen};
 use super::product::{self, Product, Start};
 use super::scores::{self, Mask, Scoring};
-use super::scratch;
+use super::scratch::{self, Scratch};
 
 /// Everything that pieces of the backward pass share.
 pub struct Backward<'a, T, R> {
@@ -65,7 +68,7 @@ struct Work<'a, T, E: Engine> {
     factors: *mut E::Acc,
     tangents: *mut E::Acc,
     words: *mut u8,
-    /// `[keys, padded width]`.
+    /// Room for the gradients of a block of keys and values.
     dk: *mut E::Acc,
     dv: *mut E::Acc,
     scoring: Scoring<E::Acc>,
@@ -113,93 +116,155 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Backward<'_, T, E::Acc>, pi
         + scratch::bytes::<E::Acc>(KEYS * padded(width))
         + turned_bytes::<E::Acc>(depth)
         + scratch::bytes::<E::Acc>(dq_size);
-    scratch::lend(bytes, |scratch| {
-        let work = Work::<T, E> {
-            query_forms: queries.forms::<E>(true, scratch),
-            dout_forms: douts.forms::<E>(true, scratch),
-            queries,
-            douts,
-            outs,
-            scores: scratch.take(KEYS * WIDTH),
-            slopes: scratch.take(KEYS * WIDTH),
-            factors: scratch.take(KEYS * WIDTH),
-            tangents: scratch.take(KEYS * WIDTH),
-            words: scratch.take(KEYS * WIDTH * E::WORD),
-            dk: scratch.take(KEYS * padded(depth)),
-            dv: scratch.take(KEYS * padded(width)),
-            scoring: Scoring::new(&problem.attributes),
-            mask: problem
-                .attributes
-                .dropout
-                .map(|dropout| Mask::new(&dropout, piece.segment)),
-            dq: piece.dq,
-            dkv: piece.dkv,
-            isa: job.isa,
-        };
-        let (keys_along, keys_down) = (
-            scratch.take(key_source.bytes::<E>(KEYS)),
-            scratch.take(key_source.bytes::<E>(KEYS)),
-        );
-        let values_along = scratch.take(value_source.bytes::<E>(KEYS));
-        let turned = scratch.take::<E::Acc>(WIDTH * padded(depth));
-        let dq = scratch.take::<E::Acc>(dq_size);
-        let view = problem.attributes.view();
-        let total = span.queries.len() * group;
-        // SAFETY: the memory was taken with these sizes, and rows are within the operands.
-        unsafe {
-            dq.write_bytes(0, dq_size);
-            for first in piece.keys.clone().step_by(KEYS) {
-                let count = KEYS.min(piece.keys.end - first);
-                let row = span.keys.start + first;
-                let along = key_source.along::<E>(row, count, keys_along);
-                let keys = Keys {
-                    first,
-                    count,
-                    along,
-                    down: if E::GROUP == 1 || !piece.dq {
-                        along
-                    } else {
-                        key_source.down::<E>(row, count, keys_down)
-                    },
-                    values: value_source.along::<E>(row, count, values_along),
-                };
-                if piece.dkv {
-                    work.dk.write_bytes(0, count * padded(depth));
-                    work.dv.write_bytes(0, count * padded(width));
-                }
-                for index in 0..blocks {
-                    let lane = piece.lanes.start + index * WIDTH;
-                    let lanes = Lanes::new::<E>(view, span, group, lane, total.min(piece.lanes.end));
-                    let reach = lanes.within::<E>(first, count);
-                    let reach = &reach[..lanes.vectors];
-                    if reach.iter().any(|r| !r.any.is_empty()) {
-                        let dq = dq.wrapping_add(if piece.dq { index * depth * WIDTH } else { 0 });
-                        step::<E, T>(job, piece, &work, &keys, &lanes, reach, lane, dq);
-                    }
-                }
-                if piece.dkv {
-                    for key in 0..count {
-                        write::<E, T>(job.dk.as_ref(), row + key, piece.head, work.dk.add(key * padded(depth)));
-                        write::<E, T>(job.dv.as_ref(), row + key, piece.head, work.dv.add(key * padded(width)));
-                    }
+    let scratch = &mut Scratch::new(bytes);
+    let work = Work::<T, E> {
+        query_forms: queries.forms::<E>(true, scratch),
+        dout_forms: douts.forms::<E>(true, scratch),
+        queries,
+        douts,
+        outs,
+        scores: scratch.take(KEYS * WIDTH),
+        slopes: scratch.take(KEYS * WIDTH),
+        factors: scratch.take(KEYS * WIDTH),
+        tangents: scratch.take(KEYS * WIDTH),
+        words: scratch.take(KEYS * WIDTH * E::WORD),
+        dk: scratch.take(KEYS * padded(depth)),
+        dv: scratch.take(KEYS * padded(width)),
+        scoring: Scoring::new(&problem.attributes),
+        mask: problem
+            .attributes
+            .dropout
+            .map(|dropout| Mask::new(&dropout, piece.segment)),
+        dq: piece.dq,
+        dkv: piece.dkv,
+        isa: job.isa,
+    };
+    let (keys_along, keys_down) = (
+        scratch.take(key_source.bytes::<E>(KEYS)),
+        scratch.take(key_source.bytes::<E>(KEYS)),
+    );
+    let values_along = scratch.take(value_source.bytes::<E>(KEYS));
+    let turned = scratch.take::<E::Acc>(WIDTH * padded(depth));
+    let dq = scratch.take::<E::Acc>(dq_size);
+    let view = problem.attributes.view();
+    let total = span.queries.len() * group;
+    // SAFETY: the memory was taken with these sizes, and rows are within the operands.
+    unsafe {
+        dq.write_bytes(0, dq_size);
+        for first in piece.keys.clone().step_by(KEYS) {
+            let count = KEYS.min(piece.keys.end - first);
+            let row = span.keys.start + first;
+            let along = key_source.along::<E>(row, count, keys_along);
+            let keys = Keys {
+                first,
+                count,
+                along,
+                down: if E::GROUP == 1 || !piece.dq {
+                    along
+                } else {
+                    key_source.down::<E>(row, count, keys_down)
+                },
+                values: value_source.along::<E>(row, count, values_along),
+            };
+            let dk = KeySums::new::<E, T>(job.dk.as_ref(), row, piece.head, depth, work.dk);
+            let dv = KeySums::new::<E, T>(job.dv.as_ref(), row, piece.head, width, work.dv);
+            if piece.dkv {
+                dk.clear(count);
+                dv.clear(count);
+            }
+            for index in 0..blocks {
+                let lane = piece.lanes.start + index * WIDTH;
+                let lanes = Lanes::new::<E>(view, span, group, lane, total.min(piece.lanes.end));
+                let reach = lanes.within::<E>(first, count);
+                let reach = &reach[..lanes.vectors];
+                if reach.iter().any(|r| !r.any.is_empty()) {
+                    let dq = dq.wrapping_add(if piece.dq { index * depth * WIDTH } else { 0 });
+                    step::<E, T>(job, piece, &work, &keys, &lanes, reach, lane, dq, [&dk, &dv]);
                 }
             }
-            if piece.dq {
-                for index in 0..blocks {
-                    let lane = piece.lanes.start + index * WIDTH;
-                    let count = (piece.lanes.end - lane).min(WIDTH);
-                    turn::<E>(dq.add(index * depth * WIDTH), count, depth, turned, job.isa);
-                    for l in 0..count {
-                        let (row, head) = (
-                            span.queries.start + (lane + l) / group,
-                            piece.head * group + (lane + l) % group,
-                        );
-                        write::<E, T>(job.dq.as_ref(), row, head, turned.add(l * padded(depth)));
-                    }
+            if piece.dkv {
+                dk.finish::<E, T>(job.dk.as_ref(), row, piece.head, count);
+                dv.finish::<E, T>(job.dv.as_ref(), row, piece.head, count);
+            }
+        }
+        if piece.dq {
+            for index in 0..blocks {
+                let lane = piece.lanes.start + index * WIDTH;
+                let count = (piece.lanes.end - lane).min(WIDTH);
+                turn::<E>(dq.add(index * depth * WIDTH), count, depth, turned, job.isa);
+                for l in 0..count {
+                    let (row, head) = (
+                        span.queries.start + (lane + l) / group,
+                        piece.head * group + (lane + l) % group,
+                    );
+                    write::<E, T>(job.dq.as_ref(), row, head, turned.add(l * padded(depth)));
                 }
             }
         }
-    });
+    }
+}
+
+/// Where the gradient of a block of keys or values adds up: in the gradient itself where that holds sums in whole vectors, or
+/// beside it.
+struct KeySums<R> {
+    ptr: *mut R,
+    step: usize,
+    width: usize,
+    direct: bool,
+}
+
+impl<R: Element> KeySums<R> {
+    #[inline(always)]
+    fn new<E: Engine<Acc = R>, T: Readable<E>>(
+        grad: Option<&HeadsMut<'_, T>>,
+        row: usize,
+        head: usize,
+        width: usize,
+        memory: *mut R,
+    ) -> Self {
+        if let Some(grad) = grad
+            && T::DTYPE == R::DTYPE
+            && width.is_multiple_of(E::LANES)
+        {
+            return Self {
+                ptr: grad.at(row, head).cast(),
+                step: grad.strides[0],
+                width,
+                direct: true,
+            };
+        }
+        Self {
+            ptr: memory,
+            step: padded(width),
+            width,
+            direct: false,
+        }
+    }
+
+    /// Sets the sums of `count` keys to zero.
+    #[inline(always)]
+    unsafe fn clear(&self, count: usize) {
+        let width = if self.direct { self.width } else { self.step };
+        for key in 0..count {
+            // SAFETY: the caller vouches for as many rows.
+            unsafe { self.ptr.add(key * self.step).write_bytes(0, width) };
+        }
+    }
+
+    /// Writes the sums of `count` keys where they are not yet in place.
+    #[inline(always)]
+    unsafe fn finish<E: Engine<Acc = R>, T: Readable<E>>(
+        &self,
+        grad: Option<&HeadsMut<'_, T>>,
+        row: usize,
+        head: usize,
+        count: usize,
+    ) {
+        for key in 0..if self.direct { 0 } else { count } {
+            // SAFETY: the caller vouches for as many rows.
+            unsafe { write::<E, T>(grad, row + key, head, self.ptr.add(key * self.step)) };
+        }
+    }
 }
 
 /// Writes one head of one row of a gradient.
@@ -233,11 +298,15 @@ unsafe fn dot<E: Engine, T: Readable<E>>(
                 std::slice::from_raw_parts(a, width),
                 std::slice::from_raw_parts(b, width),
             );
-            let (a, b) = (a.chunks(16), b.chunks(16));
+            let (a, b) = (a.chunks_exact(16), b.chunks_exact(16));
+            let (a_rest, b_rest) = (a.remainder(), b.remainder());
             for (a, b) in a.zip(b) {
-                for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-                    *sum = a.load().fma::<E::Tier>(b.load(), *sum);
+                for i in 0..16 {
+                    sums[i] = a[i].load().fma::<E::Tier>(b[i].load(), sums[i]);
                 }
+            }
+            for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+                *sum = a.load().fma::<E::Tier>(b.load(), *sum);
             }
         } else {
             for d in 0..width {
@@ -268,6 +337,7 @@ unsafe fn step<E: Engine, T: Readable<E>>(
     reach: &[Reach],
     lane: usize,
     dq: *mut E::Acc,
+    [dk, dv]: [&KeySums<E::Acc>; 2],
 ) {
     let problem = &job.problem;
     let (depth, width) = (problem.q.width(), problem.v.width());
@@ -276,8 +346,8 @@ unsafe fn step<E: Engine, T: Readable<E>>(
     let mut mean = [E::Acc::ZERO; WIDTH];
     // SAFETY: the caller's; lanes are within the operands, and blocks have room for `KEYS` keys.
     unsafe {
-        work.queries.pack::<E>(lane, lanes.count, &work.query_forms);
-        work.douts.pack::<E>(lane, lanes.count, &work.dout_forms);
+        let query_rows = work.queries.pack::<E>(lane, lanes.count, &work.query_forms);
+        let dout_rows = work.douts.pack::<E>(lane, lanes.count, &work.dout_forms);
         for l in 0..lanes.count {
             let row = work.queries.row + (lane + l) / group;
             let saved = job.lse[row * heads + work.queries.head + (lane + l) % group];
@@ -290,23 +360,26 @@ unsafe fn step<E: Engine, T: Readable<E>>(
             let (a, b) = (work.douts.at(lane + l), work.outs.at(lane + l));
             mean[l] = dot::<E, T>(a, work.douts.operand.strides[2], b, work.outs.operand.strides[2], width);
         }
-        let transposed = |rows: Rows, forms: &Forms<T>, depth: usize, to: *mut E::Acc, scale: E::Acc| {
-            runs(reach, |keys_run, vectors| {
-                let product = Product {
-                    depth: depth.div_ceil(E::GROUP),
-                    a: rows.ptr.wrapping_offset(keys_run.start as isize * rows.step),
-                    a_step: rows.step,
-                    b: forms.across.wrapping_add(vectors.start * E::LANES * E::WORD),
-                    b_step: (WIDTH * E::WORD) as isize,
-                    c: to.add(keys_run.start * WIDTH + vectors.start * E::LANES),
-                    c_step: WIDTH,
-                    start: Start::Scaled(scale),
-                };
-                product::run::<E, false>(&product, keys_run.end.min(keys.count) - keys_run.start, vectors.len());
-            });
-        };
-        transposed(keys.along, &work.query_forms, depth, work.scores, work.scoring.scale);
-        transposed(keys.values, &work.dout_forms, width, work.slopes, E::Acc::ONE);
+        let (across, scale) = (work.query_forms.across, work.scoring.scale);
+        score::<E>(
+            keys.along,
+            keys.count,
+            depth.div_ceil(E::GROUP),
+            across,
+            reach,
+            scale,
+            work.scores,
+        );
+        let across = work.dout_forms.across;
+        score::<E>(
+            keys.values,
+            keys.count,
+            width.div_ceil(E::GROUP),
+            across,
+            reach,
+            E::Acc::ONE,
+            work.slopes,
+        );
         let lane_slopes = slopes(&problem.attributes, piece.head, group, lane);
         let tangents = work.scoring.cap.is_some().then_some(work.tangents);
         scores::adjust::<E>(
@@ -318,14 +391,15 @@ unsafe fn step<E: Engine, T: Readable<E>>(
             reach,
             keys.first,
         );
-        let rows = row_numbers(heads, piece.head, group, lane);
+        let rows = work.mask.as_ref().map(|_| row_numbers(heads, piece.head, group, lane));
         for (vector, reach) in reach.iter().enumerate().filter(|(_, r)| !r.any.is_empty()) {
             let at = vector * E::LANES;
             let (scores, slopes) = (work.scores.add(at), work.slopes.add(at));
-            let factors = work.mask.as_ref().map(|mask| {
+            let mut factors = None;
+            if let (Some(mask), Some(rows)) = (&work.mask, &rows) {
                 mask.write::<E>(work.factors.add(at), reach.any.clone(), keys.first, &rows[at..]);
-                work.factors.add(at).cast_const()
-            });
+                factors = Some(work.factors.add(at).cast_const());
+            }
             scores::probabilities::<E>(scores, reach.any.clone(), lse.as_ptr().add(at));
             if let Some(factors) = factors {
                 scores::multiply::<E>(slopes, factors, reach.any.clone());
@@ -352,26 +426,8 @@ unsafe fn step<E: Engine, T: Readable<E>>(
             }
         }
         if work.dkv {
-            into_keys::<E, T>(
-                work,
-                work.scores,
-                &work.dout_forms,
-                width,
-                work.dv,
-                lanes,
-                reach,
-                keys.count,
-            );
-            into_keys::<E, T>(
-                work,
-                work.slopes,
-                &work.query_forms,
-                depth,
-                work.dk,
-                lanes,
-                reach,
-                keys.count,
-            );
+            into_keys::<E, T>(work, work.scores, dout_rows, dv, lanes, reach, keys.count);
+            into_keys::<E, T>(work, work.slopes, query_rows, dk, lanes, reach, keys.count);
         }
         if work.dq {
             let mut b = work.slopes.cast::<u8>();
@@ -379,74 +435,52 @@ unsafe fn step<E: Engine, T: Readable<E>>(
                 b = work.words;
                 pair::<E>(work.slopes, seen(reach), b, work.isa);
             }
-            runs(reach, |rows, vectors| {
-                let words = rows.start / E::GROUP..rows.end.div_ceil(E::GROUP);
-                let product = Product {
-                    depth: words.len(),
-                    a: keys.down.ptr.wrapping_offset(words.start as isize * keys.down.step),
-                    a_step: keys.down.step,
-                    b: b.add((words.start * WIDTH + vectors.start * E::LANES) * E::WORD),
-                    b_step: (WIDTH * E::WORD) as isize,
-                    c: dq.add(vectors.start * E::LANES),
-                    c_step: WIDTH,
-                    start: Start::Add,
-                };
-                product::run::<E, true>(&product, depth, vectors.len());
-            });
+            gather::<E>(keys.down, depth, b, reach, dq);
         }
     }
 }
 
-/// The rows that some vector sees.
-fn seen(reach: &[Reach]) -> Range<usize> {
-    let rows = reach.iter().filter(|r| !r.any.is_empty());
-    rows.clone().map(|r| r.any.start).min().unwrap_or(0)..rows.map(|r| r.any.end).max().unwrap_or(0)
-}
-
-/// Adds `block^T` times the lanes' rows to the gradient of keys or values.
+/// Adds `block` times the lanes' rows to the gradient of keys or values.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 unsafe fn into_keys<E: Engine, T>(
     work: &Work<'_, T, E>,
     block: *mut E::Acc,
-    forms: &Forms<T>,
-    width: usize,
-    to: *mut E::Acc,
+    rows: Rows,
+    to: &KeySums<E::Acc>,
     lanes: &Lanes,
     reach: &[Reach],
     count: usize,
 ) {
-    let Some(down) = forms.down else { return };
     let mut a = block.cast::<u8>();
     let bytes = WIDTH * E::WORD / E::GROUP;
     // SAFETY: the caller's.
     unsafe {
         if E::GROUP > 1 {
             a = work.words;
-            let rows = seen(reach);
-            let view = crate::gemm::pack::View {
-                ptr: block.add(rows.start * WIDTH).cast(),
+            let keys = seen(reach);
+            let view = View {
+                ptr: block.add(keys.start * WIDTH).cast(),
                 lane_stride: 0,
                 depth_stride: 1,
             };
-            let to = a.add(rows.start * bytes);
-            (E::words_of_sums(work.isa).run)(view, 1, rows.len() * WIDTH, 1, to);
+            let to = a.add(keys.start * bytes);
+            (E::words_of_sums(work.isa).run)(view, 1, keys.len() * WIDTH, 1, to);
         }
-        runs(reach, |rows, vectors| {
+        for (keys, vectors) in runs(reach) {
             let first = vectors.start * E::LANES;
             let end = lanes.count.min(vectors.end * E::LANES);
             let product = Product {
                 depth: (end - first).div_ceil(E::GROUP),
-                a: a.add(rows.start * bytes + first / E::GROUP * E::WORD),
+                a: a.add(keys.start * bytes + first / E::GROUP * E::WORD),
                 a_step: bytes as isize,
-                b: down.add(first / E::GROUP * padded(width) * E::WORD),
-                b_step: (padded(width) * E::WORD) as isize,
-                c: to.add(rows.start * padded(width)),
-                c_step: padded(width),
+                b: rows.ptr.wrapping_offset((first / E::GROUP) as isize * rows.step),
+                b_step: rows.step,
+                c: to.ptr.wrapping_add(keys.start * to.step),
+                c_step: to.step,
                 start: Start::Add,
             };
-            let vectors = width.div_ceil(E::LANES);
-            product::run::<E, false>(&product, rows.end.min(count) - rows.start, vectors);
-        });
+            let vectors = to.width.div_ceil(E::LANES);
+            product::run::<E, false>(&product, keys.end.min(count) - keys.start, vectors);
+        }
     }
 }

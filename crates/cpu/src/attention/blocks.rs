@@ -205,27 +205,39 @@ impl<'a, T: Copy> LaneSource<'a, T> {
     }
 
     /// Packs `count` lanes from `first`: across as `[words of width, WIDTH]`, and down, when its memory is there, as
-    /// `[words of lanes, padded width]`.
+    /// `[words of lanes, padded width]`. Gives the rows of the second, which are the operand's own where they can be.
     ///
     /// # Safety
     /// `forms` must come from [`LaneSource::forms`]; the processor must have the packer's instructions.
     #[inline(always)]
-    pub unsafe fn pack<E: Engine>(&self, first: usize, count: usize, forms: &Forms<T>) {
+    pub unsafe fn pack<E: Engine>(&self, first: usize, count: usize, forms: &Forms<T>) -> Rows {
         let width = self.operand.width();
         let room = if self.group == 1 { 0 } else { WIDTH * width };
+        let size = size_of::<T>();
+        let mut rows = Rows {
+            ptr: forms.across,
+            step: 0,
+        };
         // SAFETY: the caller's.
         unsafe {
             let view = self.even(first, count, std::slice::from_raw_parts_mut(forms.gathered, room));
             (self.packer.run)(view, count, width, WIDTH, forms.across);
-            if let Some(down) = forms.down {
-                let turned = View {
-                    lane_stride: view.depth_stride,
-                    depth_stride: view.lane_stride,
-                    ..view
-                };
-                (self.packer.run)(turned, width, count, padded(width), down);
+            let Some(down) = forms.down else { return rows };
+            if size == E::WORD && view.depth_stride == 1 && width.is_multiple_of(E::LANES) {
+                rows.ptr = view.ptr;
+                rows.step = view.lane_stride * size as isize;
+                return rows;
             }
+            let turned = View {
+                lane_stride: view.depth_stride,
+                depth_stride: view.lane_stride,
+                ..view
+            };
+            (self.packer.run)(turned, width, count, padded(width), down);
+            rows.ptr = down;
+            rows.step = (padded(width) * E::WORD) as isize;
         }
+        rows
     }
 }
 

@@ -13,7 +13,7 @@ use crate::real::Real;
 use super::blocks::{Forms, LaneSource, Readable, Rows, Source, padded, turn, turned_bytes};
 use super::engine::{Engine, WIDTH};
 use super::operand::HeadsMut;
-use super::plan::{KEYS, Lanes, Span, runs};
+use super::plan::{KEYS, Lanes, Reach, Span, runs, seen};
 use super::product::{self, Product, Start};
 use super::scores::{self, Mask, Scoring};
 use super::scratch::{self, Scratch};
@@ -46,7 +46,8 @@ struct Block<T, R> {
     maximum: [R; WIDTH],
     sum: [R; WIDTH],
     slopes: Option<[R; WIDTH]>,
-    rows: [u32; WIDTH],
+    /// With dropout.
+    rows: Option<[u32; WIDTH]>,
     /// `[width of values, WIDTH]`.
     out: *mut R,
     /// Whether there is something in `out`.
@@ -97,63 +98,62 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
         + scratch::bytes::<E::Acc>(factors)
         + scratch::bytes::<u32>(words)
         + turned_bytes::<E::Acc>(v.width());
-    scratch::lend(bytes, |scratch| {
-        let shared = Shared {
-            scores: scratch.take(KEYS * WIDTH),
-            factors: scratch.take(factors),
-            words: scratch.take(words),
-            keys: scratch.take(keys.bytes::<E>(KEYS)),
-            values: scratch.take(values.bytes::<E>(KEYS)),
-            turned: scratch.take(WIDTH * padded(v.width())),
-            scoring: Scoring::new(&problem.attributes),
-            mask: problem
-                .attributes
-                .dropout
-                .map(|dropout| Mask::new(&dropout, piece.segment)),
-            depth: q.width().div_ceil(E::GROUP),
-            width: v.width(),
-            isa: job.isa,
+    let scratch = &mut Scratch::new(bytes);
+    let shared = Shared {
+        scores: scratch.take(KEYS * WIDTH),
+        factors: scratch.take(factors),
+        words: scratch.take(words),
+        keys: scratch.take(keys.bytes::<E>(KEYS)),
+        values: scratch.take(values.bytes::<E>(KEYS)),
+        turned: scratch.take(WIDTH * padded(v.width())),
+        scoring: Scoring::new(&problem.attributes),
+        mask: problem
+            .attributes
+            .dropout
+            .map(|dropout| Mask::new(&dropout, piece.segment)),
+        depth: q.width().div_ceil(E::GROUP),
+        width: v.width(),
+        isa: job.isa,
+    };
+    let view = problem.attributes.view();
+    let total = span.queries.len() * group;
+    let mut blocks = Vec::with_capacity(piece.lanes.len().div_ceil(WIDTH));
+    for first in piece.lanes.clone().step_by(WIDTH) {
+        let block = Block::<T, E::Acc> {
+            lanes: Lanes::new::<E>(view, span, group, first, total.min(piece.lanes.end)),
+            queries: queries.forms::<E>(false, scratch),
+            maximum: [-E::Acc::INFINITY; WIDTH],
+            sum: [E::Acc::ZERO; WIDTH],
+            slopes: slopes(&problem.attributes, piece.head, group, first),
+            rows: shared
+                .mask
+                .as_ref()
+                .map(|_| row_numbers(q.heads(), piece.head, group, first)),
+            out: scratch.take(v.width() * WIDTH),
+            begun: false,
         };
-        let view = problem.attributes.view();
-        let total = span.queries.len() * group;
-        let begin = |first: usize, scratch: &mut Scratch| {
-            let lanes = Lanes::new::<E>(view, span, group, first, total.min(piece.lanes.end));
-            let block = Block::<T, E::Acc> {
-                queries: queries.forms::<E>(false, scratch),
-                maximum: [-E::Acc::INFINITY; WIDTH],
-                sum: [E::Acc::ZERO; WIDTH],
-                slopes: slopes(&problem.attributes, piece.head, group, first),
-                rows: row_numbers(q.heads(), piece.head, group, first),
-                out: scratch.take(v.width() * WIDTH),
-                begun: false,
-                lanes,
-            };
-            // SAFETY: the memory was taken for this.
-            unsafe { queries.pack::<E>(first, block.lanes.count, &block.queries) };
-            block
-        };
-        let mut blocks: Vec<_> = (0..blocks)
-            .map(|i| begin(piece.lanes.start + i * WIDTH, scratch))
-            .collect();
-        let first = blocks.iter().map(|b| b.lanes.keys().start).min().unwrap_or(0) / KEYS * KEYS;
-        let end = blocks.iter().map(|b| b.lanes.keys().end).max().unwrap_or(0);
-        for key in (first..end).step_by(KEYS) {
-            let count = KEYS.min(span.keys.len() - key);
-            // SAFETY: the rows are within the operands, and the memory was taken for them.
-            unsafe {
-                let keys = keys.along::<E>(span.keys.start + key, count, shared.keys);
-                let values = values.down::<E>(span.keys.start + key, count, shared.values);
-                for block in &mut blocks {
-                    step::<E, T>(&shared, block, key, count, keys, values);
-                }
+        // SAFETY: the memory was taken for this.
+        unsafe { queries.pack::<E>(first, block.lanes.count, &block.queries) };
+        blocks.push(block);
+    }
+    let first = blocks.iter().map(|b| b.lanes.keys().start).min().unwrap_or(0) / KEYS * KEYS;
+    let end = blocks.iter().map(|b| b.lanes.keys().end).max().unwrap_or(0);
+    for key in (first..end).step_by(KEYS) {
+        let count = KEYS.min(span.keys.len() - key);
+        // SAFETY: the rows are within the operands, and the memory was taken for them.
+        unsafe {
+            let keys = keys.along::<E>(span.keys.start + key, count, shared.keys);
+            let values = values.down::<E>(span.keys.start + key, count, shared.values);
+            for block in &mut blocks {
+                step::<E, T>(&shared, block, key, count, keys, values);
             }
         }
-        for (i, block) in blocks.iter().enumerate() {
-            let first = piece.lanes.start + i * WIDTH;
-            // SAFETY: the lanes are this piece's.
-            unsafe { finish::<E, T>(job, &shared, block, span, piece.head, group, first) };
-        }
-    });
+    }
+    for (i, block) in blocks.iter().enumerate() {
+        let first = piece.lanes.start + i * WIDTH;
+        // SAFETY: the lanes are this piece's.
+        unsafe { finish::<E, T>(job, &shared, block, span, piece.head, group, first) };
+    }
 }
 
 /// Memory and numbers that all blocks of a piece use.
@@ -190,19 +190,15 @@ unsafe fn step<E: Engine, T>(
     }
     // SAFETY: the caller's; blocks have room for `KEYS` keys, and operands have `count` rows.
     unsafe {
-        runs(reach, |rows, vectors| {
-            let job = Product {
-                depth: shared.depth,
-                a: keys.ptr.wrapping_offset(rows.start as isize * keys.step),
-                a_step: keys.step,
-                b: block.queries.across.wrapping_add(vectors.start * E::LANES * E::WORD),
-                b_step: (WIDTH * E::WORD) as isize,
-                c: shared.scores.add(rows.start * WIDTH + vectors.start * E::LANES),
-                c_step: WIDTH,
-                start: Start::Scaled(shared.scoring.scale),
-            };
-            product::run::<E, false>(&job, rows.end.min(count) - rows.start, vectors.len());
-        });
+        score::<E>(
+            keys,
+            count,
+            shared.depth,
+            block.queries.across,
+            reach,
+            shared.scoring.scale,
+            shared.scores,
+        );
         scores::adjust::<E>(
             shared.scores,
             None,
@@ -223,9 +219,9 @@ unsafe fn step<E: Engine, T>(
                     E::store(at, E::mul(E::load(at), factor));
                 }
             }
-            if let Some(mask) = &shared.mask {
+            if let (Some(mask), Some(rows)) = (&shared.mask, &block.rows) {
                 let factors = shared.factors.add(lane);
-                mask.write::<E>(factors, reach.any.clone(), key, &block.rows[lane..]);
+                mask.write::<E>(factors, reach.any.clone(), key, &rows[lane..]);
                 scores::multiply::<E>(scores, factors, reach.any.clone());
             }
         }
@@ -235,25 +231,67 @@ unsafe fn step<E: Engine, T>(
         }
         let mut b = shared.scores.cast::<u8>();
         if E::GROUP > 1 {
-            let rows = reach.iter().filter(|r| !r.any.is_empty());
-            let rows = rows.clone().map(|r| r.any.start).min().unwrap_or(0)..rows.map(|r| r.any.end).max().unwrap_or(0);
             b = shared.words.cast();
-            pair::<E>(shared.scores, rows, b, shared.isa);
+            pair::<E>(shared.scores, seen(reach), b, shared.isa);
         }
-        runs(reach, |rows, vectors| {
-            let words = rows.start / E::GROUP..rows.end.div_ceil(E::GROUP);
-            let job = Product {
-                depth: words.len(),
-                a: values.ptr.wrapping_offset(words.start as isize * values.step),
-                a_step: values.step,
-                b: b.add((words.start * WIDTH + vectors.start * E::LANES) * E::WORD),
-                b_step: (WIDTH * E::WORD) as isize,
-                c: block.out.add(vectors.start * E::LANES),
-                c_step: WIDTH,
-                start: Start::Add,
-            };
-            product::run::<E, true>(&job, shared.width, vectors.len());
-        });
+        gather::<E>(values, shared.width, b, reach, block.out);
+    }
+}
+
+/// `to = scale * rows across`, `[keys, WIDTH]`, where some vector sees it: `rows` are those of `count` keys, `across` the
+/// lanes' words, `[depth, WIDTH]`.
+///
+/// # Safety
+/// As [`Engine`]; operands and the block must have these sizes.
+#[inline(always)]
+pub unsafe fn score<E: Engine>(
+    rows: Rows,
+    count: usize,
+    depth: usize,
+    across: *const u8,
+    reach: &[Reach],
+    scale: E::Acc,
+    to: *mut E::Acc,
+) {
+    for (keys, vectors) in runs(reach) {
+        let lane = vectors.start * E::LANES;
+        let job = Product {
+            depth,
+            a: rows.ptr.wrapping_offset(keys.start as isize * rows.step),
+            a_step: rows.step,
+            b: across.wrapping_add(lane * E::WORD),
+            b_step: (WIDTH * E::WORD) as isize,
+            c: to.wrapping_add(keys.start * WIDTH + lane),
+            c_step: WIDTH,
+            start: Start::Scaled(scale),
+        };
+        // SAFETY: the caller's.
+        unsafe { product::run::<E, false>(&job, keys.end.min(count) - keys.start, vectors.len()) };
+    }
+}
+
+/// `to += values^T probabilities`, `[width, WIDTH]`: `rows` are those of keys in words down the keys, `block` the words of the
+/// probabilities, `[words of keys, WIDTH]`.
+///
+/// # Safety
+/// As [`score`].
+#[inline(always)]
+pub unsafe fn gather<E: Engine>(rows: Rows, width: usize, block: *const u8, reach: &[Reach], to: *mut E::Acc) {
+    for (keys, vectors) in runs(reach) {
+        let words = keys.start / E::GROUP..keys.end.div_ceil(E::GROUP);
+        let lane = vectors.start * E::LANES;
+        let job = Product {
+            depth: words.len(),
+            a: rows.ptr.wrapping_offset(words.start as isize * rows.step),
+            a_step: rows.step,
+            b: block.wrapping_add((words.start * WIDTH + lane) * E::WORD),
+            b_step: (WIDTH * E::WORD) as isize,
+            c: to.wrapping_add(lane),
+            c_step: WIDTH,
+            start: Start::Add,
+        };
+        // SAFETY: the caller's.
+        unsafe { product::run::<E, true>(&job, width, vectors.len()) };
     }
 }
 
@@ -290,18 +328,24 @@ unsafe fn finish<E: Engine, T: Readable<E>>(
         if block.begun {
             turn::<E>(block.out, block.lanes.count, width, shared.turned, shared.isa);
         }
+        // All lanes at once: as a loop of its own this becomes vector code.
+        let mut lse = [E::Acc::ZERO; WIDTH];
+        for lane in 0..WIDTH {
+            lse[lane] = block.maximum[lane] * E::Acc::of(LN_2) + block.sum[lane].ln::<E::Tier>();
+        }
+        let (mut row, mut member) = (span.queries.start + first / group, first % group);
         for lane in 0..block.lanes.count {
-            let (row, head) = (
-                span.queries.start + (first + lane) / group,
-                head * group + (first + lane) % group,
-            );
-            let to = std::slice::from_raw_parts_mut(job.out.at(row, head), width);
+            let at = head * group + member;
+            let to = std::slice::from_raw_parts_mut(job.out.at(row, at), width);
             let sum = block.sum[lane];
             // A row that sees nothing is zero, and so is e to its log-sum-exp.
             let nothing = sum == E::Acc::ZERO;
-            let lse = block.maximum[lane] * E::Acc::of(LN_2) + sum.ln::<E::Tier>();
-            let lse = if nothing { -E::Acc::INFINITY } else { lse };
-            job.lse.add(row * job.problem.q.heads() + head).write(lse);
+            let lse = if nothing { -E::Acc::INFINITY } else { lse[lane] };
+            job.lse.add(row * job.problem.q.heads() + at).write(lse);
+            member += 1;
+            if member == group {
+                (row, member) = (row + 1, 0);
+            }
             if nothing {
                 to.fill(T::store(E::Acc::ZERO));
             } else {

@@ -91,13 +91,18 @@ impl Lanes {
             position: [0; WIDTH],
         };
         let (shift, keys) = (View::shift(span), span.keys.len());
+        // Counted instead of divided: this runs for every block.
+        let (mut position, mut head) = ((first / group) as isize + shift, first % group);
+        let mut seen = view.of(position, keys);
         for lane in 0..WIDTH {
-            let row = (first + lane.min(count - 1)) / group;
-            let position = row as isize + shift;
-            let seen = view.of(position, keys);
             lanes.low[lane] = seen.start as i32;
             lanes.high[lane] = seen.end as i32;
             lanes.position[lane] = position as i32;
+            head += 1;
+            if head == group && lane + 1 < count {
+                (position, head) = (position + 1, 0);
+                seen = view.of(position, keys);
+            }
         }
         for vector in 0..vectors {
             let (begin, end) = (vector * E::LANES, (vector + 1) * E::LANES - 1);
@@ -137,34 +142,64 @@ impl Lanes {
     }
 }
 
-/// Calls `run(keys, vectors)` for runs of keys that the same vectors see, in rising order.
+/// Runs of keys that the same vectors see, in rising order: keys and vectors of each.
+pub struct Runs<'a> {
+    reach: &'a [Reach],
+    key: usize,
+    end: usize,
+}
+
+/// See [`Runs`].
 #[inline(always)]
-pub fn runs(reach: &[Reach], mut run: impl FnMut(Range<usize>, Range<usize>)) {
-    let end = reach
-        .iter()
-        .map(|r| if r.any.is_empty() { 0 } else { r.any.end })
-        .max()
-        .unwrap_or(0);
-    let mut key = 0;
-    while key < end {
-        // The vectors that see this key are neighbours, and the run goes on until one of them ends or another begins.
-        let mut vectors = 0..0;
-        let mut next = end;
-        for (vector, Reach { any, .. }) in reach.iter().enumerate().filter(|(_, r)| !r.any.is_empty()) {
-            if any.contains(&key) {
-                vectors = if vectors.is_empty() {
-                    vector..vector + 1
-                } else {
-                    vectors.start..vector + 1
-                };
-                next = next.min(any.end);
-            } else if any.start > key {
-                next = next.min(any.start);
+pub fn runs(reach: &[Reach]) -> Runs<'_> {
+    let mut end = 0;
+    for Reach { any, .. } in reach {
+        end = if any.is_empty() { end } else { any.end.max(end) };
+    }
+    Runs { reach, key: 0, end }
+}
+
+impl Iterator for Runs<'_> {
+    type Item = (Range<usize>, Range<usize>);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.key < self.end {
+            // The vectors that see this key are neighbours; the run goes on until one of them ends or another begins.
+            let (mut vectors, mut next) = (0..0, self.end);
+            for (vector, Reach { any, .. }) in self.reach.iter().enumerate() {
+                if any.is_empty() {
+                    continue;
+                }
+                if any.start <= self.key && self.key < any.end {
+                    vectors.start = if vectors.is_empty() { vector } else { vectors.start };
+                    vectors.end = vector + 1;
+                    next = next.min(any.end);
+                } else if any.start > self.key {
+                    next = next.min(any.start);
+                }
+            }
+            let keys = self.key..next;
+            self.key = next;
+            if !vectors.is_empty() {
+                return Some((keys, vectors));
             }
         }
-        if !vectors.is_empty() {
-            run(key..next, vectors);
-        }
-        key = next;
+        None
     }
+}
+
+/// The keys that some vector sees.
+#[inline(always)]
+pub fn seen(reach: &[Reach]) -> Range<usize> {
+    let mut all = 0..0;
+    for Reach { any, .. } in reach.iter().filter(|r| !r.any.is_empty()) {
+        all.start = if all.is_empty() {
+            any.start
+        } else {
+            all.start.min(any.start)
+        };
+        all.end = all.end.max(any.end);
+    }
+    all
 }

@@ -54,31 +54,33 @@ pub struct Products<Acc: 'static> {
 /// # Safety
 /// As [`ProductFn`].
 #[inline(always)]
+#[allow(clippy::needless_range_loop)]
 pub unsafe fn tile<E: Engine, const R: usize, const V: usize, const DOWN: bool>(job: &Product<E::Acc>) {
     // SAFETY: the caller vouches for the pointers; offsets stay within rows, lanes and depth.
     unsafe {
         let mut sums = [[E::zero(); V]; R];
+        // Loops over sums have constant bounds and indices throughout: with anything else the compiler keeps them in memory.
         if let Start::Add = job.start {
-            for (i, row) in sums.iter_mut().enumerate() {
-                for (j, sum) in row.iter_mut().enumerate() {
-                    *sum = E::load(job.c.add(i * job.c_step + j * E::LANES));
+            for i in 0..R {
+                for j in 0..V {
+                    sums[i][j] = E::load(job.c.add(i * job.c_step + j * E::LANES));
                 }
             }
         }
         let (mut a, mut b) = (job.a, job.b);
         for _ in 0..job.depth {
             let mut columns = [E::words(b); V];
-            for (j, words) in columns.iter_mut().enumerate().skip(1) {
-                *words = E::words(b.add(j * E::LANES * E::WORD));
+            for j in 1..V {
+                columns[j] = E::words(b.add(j * E::LANES * E::WORD));
             }
-            for (i, row) in sums.iter_mut().enumerate() {
+            for i in 0..R {
                 let word = if DOWN {
                     E::splat(a.add(i * E::WORD))
                 } else {
                     E::splat(a.offset(i as isize * job.a_step))
                 };
-                for (sum, words) in row.iter_mut().zip(columns) {
-                    *sum = E::mac(*sum, word, words);
+                for j in 0..V {
+                    sums[i][j] = E::mac(sums[i][j], word, columns[j]);
                 }
             }
             a = a.wrapping_offset(if DOWN { job.a_step } else { E::WORD as isize });
@@ -86,13 +88,15 @@ pub unsafe fn tile<E: Engine, const R: usize, const V: usize, const DOWN: bool>(
         }
         if let Start::Scaled(scale) = job.start {
             let scale = E::all(scale);
-            for sum in sums.iter_mut().flatten() {
-                *sum = E::mul(*sum, scale);
+            for i in 0..R {
+                for j in 0..V {
+                    sums[i][j] = E::mul(sums[i][j], scale);
+                }
             }
         }
-        for (i, row) in sums.iter().enumerate() {
-            for (j, sum) in row.iter().enumerate() {
-                E::store(job.c.add(i * job.c_step + j * E::LANES), *sum);
+        for i in 0..R {
+            for j in 0..V {
+                E::store(job.c.add(i * job.c_step + j * E::LANES), sums[i][j]);
             }
         }
     }

@@ -24,6 +24,10 @@ use super::product::Arithmetic;
 const ROW_PANELS: usize = 10;
 /// Words of depth in a block.
 const DEPTH: usize = 384;
+/// Up to this many rows, a right operand whose rows are contiguous is read without packing.
+const DIRECT_ROWS: usize = 6;
+/// Rows of such an operand that are read at a time.
+const DIRECT_DEPTH: usize = 8;
 /// Words of depth for which a task packs its rows at a time.
 const SLAB: usize = 4096;
 /// Column panels that pass all blocks of a slab before the next ones do, so that sums rest in the second cache.
@@ -215,21 +219,22 @@ impl<P: Arithmetic> Task<'_, P> {
         let rows = self.rows.len();
         let full = call.kernels.rows();
         let slab_words = even(words, SLAB);
-        // A single row panel uses each column panel once, so there is nothing to keep in the first cache.
-        let block_words = if rows <= full {
-            slab_words
-        } else {
-            even(slab_words, DEPTH)
+        let (block_words, group) = match () {
+            // A few whole rows of the right operand after the other, as they lie in memory.
+            () if self.direct() => (slab_words.min(DIRECT_DEPTH), self.panels.len()),
+            // A single row panel uses each column panel once, so there is nothing to keep in the first cache.
+            () if rows <= full => (slab_words, GROUP_PANELS),
+            () if words <= SLAB => (even(slab_words, DEPTH), GROUP_PANELS),
+            // Rows are packed again for each group of columns when they do not fit one slab.
+            () => (even(slab_words, DEPTH), 2 * GROUP_PANELS),
         };
-        // Rows are packed again for each group of columns when they do not fit one slab.
-        let group = if words <= SLAB { GROUP_PANELS } else { 2 * GROUP_PANELS };
         let several = self.several().0;
 
         let right_bytes = match self.group.right {
             Right::Packed(_) => 0,
             Right::Strided(..) => several * block_words * PANEL_BYTES,
         };
-        let tile_bytes = full * P::COLS * size_of::<P::Acc>();
+        let tile_bytes = rows.min(full) * P::COLS * size_of::<P::Acc>();
         let tiles = if words > block_words {
             group.min(self.panels.len()) * rows.div_ceil(full)
         } else {
@@ -270,6 +275,16 @@ impl<P: Arithmetic> Task<'_, P> {
         });
     }
 
+    /// Whether the right operand is read as it lies: with few rows, packing it would take longer than the product.
+    fn direct(&self) -> bool {
+        match &self.group.right {
+            Right::Strided(view, pack) => {
+                pack.plain && view.lane_stride == 1 && view.depth_stride >= 0 && self.rows.len() <= DIRECT_ROWS
+            }
+            Right::Packed(_) => false,
+        }
+    }
+
     /// How many column panels a kernel takes at a time, and the kernel if it is more than one.
     fn several(&self) -> (usize, Option<TileFn<P::Acc>>) {
         let rows = self.rows.len();
@@ -290,7 +305,7 @@ impl<P: Arithmetic> Task<'_, P> {
                 call.pack_left,
                 source,
                 self.rows.len(),
-                call.kernels.rows(),
+                (call.kernels.rows(), false),
                 depth,
                 left,
                 stride,
@@ -302,7 +317,6 @@ impl<P: Arithmetic> Task<'_, P> {
     unsafe fn columns(&self, block: &Block<P::Acc>) {
         let call = self.call;
         let full = call.kernels.rows();
-        let depth = (call.depth - block.from * P::GROUP).min(block.words * P::GROUP);
         let (several, wide_kernel) = self.several();
         let mut panel = block.panels.start;
         while panel < block.panels.end {
@@ -310,33 +324,19 @@ impl<P: Arithmetic> Task<'_, P> {
                 Some(kernel) if block.panels.end - panel >= several => (several, Some(kernel)),
                 _ => (1, None),
             };
-            let (b, b_panel, shifts) = match &self.group.right {
-                Right::Packed(panels) => (
-                    panels
-                        .start
-                        .wrapping_add(panel * panels.stride + block.from * PANEL_BYTES),
-                    panels.stride,
-                    panels.shifts.map(|shifts| shifts[panel * P::COLS..].as_ptr()),
-                ),
-                Right::Strided(view, pack) => {
-                    let stride = block.words * PANEL_BYTES;
-                    let source = moved(*view, panel * P::COLS, block.from * P::GROUP, pack.size);
-                    let cols = (call.cols.len() - panel * P::COLS).min(count * P::COLS);
-                    // SAFETY: the caller's; the scratch has room for as many panels.
-                    unsafe { pack_panels::<P>(*pack, source, cols, P::COLS, depth, block.right, stride) };
-                    (block.right.cast_const(), stride, None)
-                }
-            };
-            let shifts = shifts.filter(|_| call.shifted && block.from == 0);
+            // SAFETY: the caller's.
+            let right = unsafe { self.right(block, panel, count) };
             for first in (0..self.rows.len()).step_by(full) {
                 let rows = (self.rows.len() - first).min(full);
                 let (col, width) = (panel * P::COLS, count * P::COLS);
                 let before = (panel - block.panels.start) * self.rows.len().div_ceil(full) + first / full;
-                // The last two row panels fetch half of the next column panel each.
+                let ahead = |bytes: usize| (right.start.wrapping_add(bytes), PANEL_BYTES / 2);
+                // The last two row panels fetch half of the next column panel each. A single one streams, and leaves that to
+                // the processor.
                 let (far, far_step) = match (self.rows.len() - first).div_ceil(full) {
-                    1 => (b.wrapping_add(b_panel + block.words * PANEL_BYTES / 2), PANEL_BYTES / 2),
-                    2 => (b.wrapping_add(b_panel), PANEL_BYTES / 2),
-                    _ => (b, 0),
+                    1 if first > 0 => ahead(right.panel + block.words * PANEL_BYTES / 2),
+                    2 => ahead(right.panel),
+                    _ => (right.start, 0),
                 };
                 let tile = Tile {
                     depth: block.words,
@@ -344,9 +344,9 @@ impl<P: Arithmetic> Task<'_, P> {
                         .left
                         .0
                         .wrapping_add(first / full * block.left.1 + rows * (block.from - block.slab.start) * P::WORD),
-                    b,
-                    b_step: PANEL_BYTES,
-                    b_panel,
+                    b: right.start,
+                    b_step: right.step,
+                    b_panel: right.panel,
                     start: std::ptr::null(),
                     start_stride: 0,
                     end: std::ptr::null_mut(),
@@ -366,14 +366,54 @@ impl<P: Arithmetic> Task<'_, P> {
                     width,
                     start: block.start,
                     end: block.end,
-                    sums: block.sums.wrapping_add(before * full * P::COLS),
-                    shifts: shifts.map(<*const i32>::cast),
+                    sums: block.sums.wrapping_add(before * self.rows.len().min(full) * P::COLS),
+                    shifts: right.shifts,
                 };
                 let kernel = wide_kernel.unwrap_or(call.kernels.single[rows - 1]);
                 // SAFETY: the caller's.
                 unsafe { self.tile(kernel, tile, &spot) };
             }
             panel += count;
+        }
+    }
+
+    /// `count` column panels for a block, packed now if need be.
+    unsafe fn right(&self, block: &Block<P::Acc>, panel: usize, count: usize) -> Columns<P::Acc> {
+        let (call, col) = (self.call, panel * P::COLS);
+        match &self.group.right {
+            Right::Packed(panels) => Columns {
+                start: panels
+                    .start
+                    .wrapping_add(panel * panels.stride + block.from * PANEL_BYTES),
+                step: PANEL_BYTES,
+                panel: panels.stride,
+                shifts: match panels.shifts {
+                    Some(shifts) if call.shifted && block.from == 0 => shifts[col..].as_ptr().cast(),
+                    _ => std::ptr::null(),
+                },
+            },
+            Right::Strided(view, pack) => {
+                let source = moved(*view, col, block.from * P::GROUP, pack.size);
+                let cols = (call.cols.len() - col).min(count * P::COLS);
+                if self.direct() && cols == count * P::COLS {
+                    return Columns {
+                        start: source.ptr,
+                        step: view.depth_stride as usize * pack.size,
+                        panel: PANEL_BYTES,
+                        shifts: std::ptr::null(),
+                    };
+                }
+                let depth = (call.depth - block.from * P::GROUP).min(block.words * P::GROUP);
+                let stride = block.words * PANEL_BYTES;
+                // SAFETY: the caller's; the scratch has room for as many panels.
+                unsafe { pack_panels::<P>(*pack, source, cols, (P::COLS, true), depth, block.right, stride) };
+                Columns {
+                    start: block.right,
+                    step: PANEL_BYTES,
+                    panel: stride,
+                    shifts: std::ptr::null(),
+                }
+            }
         }
     }
 
@@ -398,7 +438,7 @@ impl<P: Arithmetic> Task<'_, P> {
         unsafe {
             let place = match spot.start {
                 Place::Zero => {
-                    tile.start = spot.shifts.unwrap_or(std::ptr::null());
+                    tile.start = spot.shifts;
                     None
                 }
                 Place::Scratch => {
@@ -410,7 +450,7 @@ impl<P: Arithmetic> Task<'_, P> {
             };
             match place {
                 None => {}
-                Some(Some(place)) if whole && spot.shifts.is_none() => {
+                Some(Some(place)) if whole && spot.shifts.is_null() => {
                     (tile.start, tile.start_stride) = (place.0, place.1)
                 }
                 Some(place) => {
@@ -421,8 +461,8 @@ impl<P: Arithmetic> Task<'_, P> {
                         Some((from, stride)) => copy(from, stride, own, width, part),
                         None => call.finish.load(part, own, width),
                     }
-                    if let Some(shifts) = spot.shifts {
-                        add(own, width, shifts, part);
+                    if !spot.shifts.is_null() {
+                        add(own, width, spot.shifts, part);
                     }
                     (tile.start, tile.start_stride) = (own, width);
                 }
@@ -449,6 +489,17 @@ impl<P: Arithmetic> Task<'_, P> {
     }
 }
 
+/// Column panels as kernels read them.
+struct Columns<Acc> {
+    start: *const u8,
+    /// From one word of depth to the next.
+    step: usize,
+    /// From one panel to the next.
+    panel: usize,
+    /// What the sums start from, if not from nothing.
+    shifts: *const Acc,
+}
+
 /// Where a tile lies and what becomes of it.
 struct Spot<Acc> {
     part: Part,
@@ -458,7 +509,7 @@ struct Spot<Acc> {
     end: Place,
     /// The tile's place in the scratch.
     sums: *mut Acc,
-    shifts: Option<*const Acc>,
+    shifts: *const Acc,
 }
 
 /// Copies the part's rows and columns.

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, DType, parallel_for};
 
-use super::kernel::{PANEL_BYTES, Tile};
+use super::kernel::{PANEL_BYTES, Tile, prefetch_far};
 use super::matrix::MatRef;
 use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
@@ -93,7 +93,7 @@ impl<P: Arithmetic> Packed<P> {
             // SAFETY: every task writes its own panels, which the buffer has room for; the view was checked when it was made.
             unsafe {
                 let source = moved(source.get(), first * P::COLS, 0, pack.size);
-                pack_panels::<P>(pack, source, cols, P::COLS, self.depth, target, panel);
+                pack_panels::<P>(pack, source, cols, (P::COLS, true), self.depth, target, panel);
                 if P::SHIFTS {
                     for i in 0..cols.div_ceil(P::COLS) {
                         let shifts = shifts.get().add((first + i) * P::COLS);
@@ -179,8 +179,8 @@ pub fn moved(view: View, lanes: usize, depths: usize, size: usize) -> View {
     }
 }
 
-/// Packs `lanes` lanes into panels of `width` of them, of which the last may be narrower; panels of right operands are not,
-/// and get lanes of zeros instead. Panels start `stride` bytes apart.
+/// Packs `lanes` lanes into panels of `width` of them that start `stride` bytes apart. The last panel is narrower, or, if
+/// `whole`, filled up with lanes of zeros.
 ///
 /// # Safety
 /// As [`super::pack::PackFn`] for each panel.
@@ -188,21 +188,28 @@ pub unsafe fn pack_panels<P: Arithmetic>(
     pack: Packer,
     source: View,
     lanes: usize,
-    width: usize,
+    (width, whole): (usize, bool),
     depth: usize,
     target: *mut u8,
     stride: usize,
 ) {
-    // Where lanes lie side by side, all panels take their part of a row before the next row comes.
-    let step = if source.lane_stride == 1 && source.depth_stride != 1 {
-        64 * P::GROUP
-    } else {
-        depth.max(1)
-    };
+    // Where lanes lie side by side, all panels take their part of some rows before the next rows come. Meanwhile these are
+    // fetched: the processor does not guess short pieces of far rows by itself.
+    let across = source.lane_stride == 1 && source.depth_stride != 1;
+    let step = if across { 64 * P::GROUP } else { depth.max(1) };
     for from in (0..depth).step_by(step) {
         for first in (0..lanes).step_by(width) {
             let here = (lanes - first).min(width);
-            let words = if width == P::COLS { width } else { here };
+            if across {
+                let share = |lane: usize| (from + step + step * lane / lanes).min(depth);
+                for k in share(first)..share(first + here) {
+                    let row = moved(source, 0, k, pack.size).ptr;
+                    for offset in (0..lanes * pack.size).step_by(64) {
+                        prefetch_far(row.wrapping_add(offset));
+                    }
+                }
+            }
+            let words = if whole { width } else { here };
             let to = target.wrapping_add(first / width * stride + from / P::GROUP * words * P::WORD);
             // SAFETY: the caller's.
             unsafe {

@@ -2,7 +2,7 @@
 
 use crate::kernel;
 use crate::real::Real;
-use crate::rows::sums;
+use crate::rows::{sums, sums2, sums3};
 
 /// What the gradient of one row is computed from.
 #[derive(Clone, Copy)]
@@ -38,15 +38,12 @@ kernel! {
         let n = h.len();
         let inverse = R::ONE / R::of(n as f64);
         let mean = if centred {
-            let [sum] = sums(n, |k| [h[k]]);
+            let [sum] = sums(h, |h| [h]);
             sum * inverse
         } else {
             R::ZERO
         };
-        let [square] = sums(n, |k| {
-            let d = h[k] - mean;
-            [d * d]
-        });
+        let [square] = sums(h, |h| [(h - mean) * (h - mean)]);
         let rstd = R::ONE / square.fma::<I>(inverse, eps).sqrt();
         let y = &mut y[..n];
         match (weight, bias) {
@@ -84,48 +81,59 @@ kernel! {
         let BackwardRow { h, dy, dh, weight, mean, rstd, centred } = row;
         let n = h.len();
         let (dy, dx) = (&dy[..n], &mut dx[..n]);
-        // Sums of g and of g h', with g = dy w left in dx.
+        // Sums of g and of g h', with g = dy w.
         let [sum, dot] = match weight {
-            Some(w) => {
-                let w = &w[..n];
-                sums(n, |k| {
-                    let g = dy[k] * w[k];
-                    dx[k] = g;
-                    [g, g * ((h[k] - mean) * rstd)]
-                })
-            }
-            None => sums(n, |k| {
-                dx[k] = dy[k];
-                [dy[k], dy[k] * ((h[k] - mean) * rstd)]
+            Some(w) => sums3(dy, w, h, |dy, w, h| {
+                let g = dy * w;
+                [g, g * (h - mean)]
             }),
+            None => sums2(dy, h, |dy, h| [dy, dy * (h - mean)]),
         };
         let inverse = R::ONE / R::of(n as f64);
         let shift = if centred { sum * inverse } else { R::ZERO };
-        let tilt = dot * inverse;
-        if !dw.is_empty() {
-            let dw = &mut dw[..n];
-            for k in 0..n {
-                dw[k] = dy[k].fma::<I>((h[k] - mean) * rstd, dw[k]);
-            }
-        }
-        if !db.is_empty() {
-            let db = &mut db[..n];
-            for k in 0..n {
-                db[k] = db[k] + dy[k];
-            }
-        }
-        let slope = |g: R, h: R| (g - shift - (h - mean) * rstd * tilt) * rstd;
-        match dh {
-            Some(dh) => {
-                let dh = &dh[..n];
-                for k in 0..n {
-                    dx[k] = slope(dx[k], h[k]) + dh[k];
+        let tilt = dot * rstd * inverse;
+        let slope = |g: R, normal: R| ((-tilt).fma::<I>(normal, g) - shift) * rstd;
+        match (weight, dw.is_empty(), db.is_empty()) {
+            // The common cases in one pass over the row.
+            (Some(w), false, true) => {
+                for ((((dx, dw), &dy), &w), &h) in dx.iter_mut().zip(dw).zip(dy).zip(w).zip(h) {
+                    let normal = (h - mean) * rstd;
+                    *dw = dy.fma::<I>(normal, *dw);
+                    *dx = slope(dy * w, normal);
                 }
             }
-            None => {
-                for k in 0..n {
-                    dx[k] = slope(dx[k], h[k]);
+            (Some(w), false, false) => {
+                for (((((dx, dw), db), &dy), &w), &h) in dx.iter_mut().zip(dw).zip(db).zip(dy).zip(w).zip(h) {
+                    let normal = (h - mean) * rstd;
+                    *dw = dy.fma::<I>(normal, *dw);
+                    *db = *db + dy;
+                    *dx = slope(dy * w, normal);
                 }
+            }
+            _ => {
+                for ((dw, &dy), &h) in dw.iter_mut().zip(dy).zip(h) {
+                    *dw = dy.fma::<I>((h - mean) * rstd, *dw);
+                }
+                for (db, &dy) in db.iter_mut().zip(dy) {
+                    *db = *db + dy;
+                }
+                match weight {
+                    Some(w) => {
+                        for (((dx, &dy), &w), &h) in dx.iter_mut().zip(dy).zip(w).zip(h) {
+                            *dx = slope(dy * w, (h - mean) * rstd);
+                        }
+                    }
+                    None => {
+                        for ((dx, &dy), &h) in dx.iter_mut().zip(dy).zip(h) {
+                            *dx = slope(dy, (h - mean) * rstd);
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(dh) = dh {
+            for (dx, &dh) in dx.iter_mut().zip(dh) {
+                *dx = *dx + dh;
             }
         }
     }

@@ -57,6 +57,7 @@ struct Variant {
     bias: bool,
 }
 
+#[allow(clippy::too_many_arguments)]
 fn run<T: Norm<T>>(v: Variant, n: usize, x: &[T], r: &[T], w: &[T::Real], b: &[T::Real], dy: &[T], dh: &[T]) -> Run<T> {
     let rows = x.len() / n;
     let zero = T::Real::ZERO;

@@ -24,7 +24,7 @@ kernel! {
         // Blocks short enough that f32 sums of squares stay accurate; the blocks add up in f64.
         let mut total = 0.0;
         for x in x.chunks(1024) {
-            let [sum] = crate::rows::sums(x.len(), |k| [x[k] * x[k]]);
+            let [sum] = crate::rows::sums(x, |x| [x * x]);
             total += cupola_core::Element::to_f64(sum);
         }
         total

@@ -78,9 +78,22 @@ fn fold_body<I: Tier, R: Real, O: Fold>(x: &[R], centre: R) -> R {
 #[inline(always)]
 fn rows_body<I: Tier, R: Real, O: Fold>(acc: &mut [R], x: &[R], stride: usize, centres: &[R]) {
     let width = acc.len();
-    for row in x.chunks(stride) {
-        let row = &row[..width];
-        for ((acc, &x), &centre) in acc.iter_mut().zip(row).zip(centres) {
+    let centres = &centres[..width];
+    // Four rows at a time, in order: the accumulators are loaded and stored once for the four.
+    let mut rows = x.chunks(stride);
+    while rows.len() >= 4 {
+        let [Some(a), Some(b), Some(c), Some(d)] = [rows.next(), rows.next(), rows.next(), rows.next()] else {
+            return;
+        };
+        let (a, b, c, d) = (&a[..width], &b[..width], &c[..width], &d[..width]);
+        for k in 0..width {
+            let lift = |x: R| O::lift::<I, R>(x, centres[k]);
+            let two = O::merge(O::merge(acc[k], lift(a[k])), lift(b[k]));
+            acc[k] = O::merge(O::merge(two, lift(c[k])), lift(d[k]));
+        }
+    }
+    for row in rows {
+        for ((acc, &x), &centre) in acc.iter_mut().zip(&row[..width]).zip(centres) {
             *acc = O::merge(*acc, O::lift::<I, R>(x, centre));
         }
     }

@@ -94,6 +94,54 @@ impl Unary for Pow {
     }
 }
 
+/// scale x + shift.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Affine {
+    /// The factor.
+    pub scale: f64,
+    /// The summand.
+    pub shift: f64,
+}
+
+impl Unary for Affine {
+    const NAME: &'static str = "affine";
+    const SAVES: Saves = Saves::Nothing;
+    #[inline(always)]
+    fn value<I: Tier, R: Real>(self, x: R) -> R {
+        x.fma::<I>(R::of(self.scale), R::of(self.shift))
+    }
+    #[inline(always)]
+    fn slope<I: Tier, R: Real>(self, _: R) -> R {
+        R::of(self.scale)
+    }
+}
+
+/// min where x is smaller, max where it is larger, x elsewhere, the ends included; NaN stays NaN.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clamp {
+    /// The smallest result.
+    pub min: f64,
+    /// The largest result; it wins over `min` where the two are out of order.
+    pub max: f64,
+}
+
+impl Unary for Clamp {
+    const NAME: &'static str = "clamp";
+    const SAVES: Saves = Saves::Input;
+    #[inline(always)]
+    fn value<I: Tier, R: Real>(self, x: R) -> R {
+        let x = if x < R::of(self.min) { R::of(self.min) } else { x };
+        if x > R::of(self.max) { R::of(self.max) } else { x }
+    }
+    #[inline(always)]
+    fn slope<I: Tier, R: Real>(self, x: R) -> R {
+        let above = if x >= R::of(self.min) { R::ONE } else { R::ZERO };
+        if x <= R::of(self.max) { above } else { R::ZERO }
+    }
+}
+
+unary_kernels!(Affine, Clamp);
+
 #[derive(Clone, Copy)]
 struct GeneralPow(Pow);
 

@@ -92,6 +92,14 @@ fn elementary_functions() {
     check(Ceil, (-4.0, 4.0, f64::ceil));
     check(Round, (-4.0, 4.0, f64::round_ties_even));
     check(Sign, (-4.0, 4.0, f64::signum));
+    check(
+        Affine {
+            scale: -1.75,
+            shift: 0.3,
+        },
+        (-3.0, 3.0, |x| -1.75 * x + 0.3),
+    );
+    check(Clamp { min: -1.0, max: 1.5 }, (-3.0, 3.0, |x| x.clamp(-1.0, 1.5)));
     check(Recip, (0.2, 5.0, |x| 1.0 / x));
 }
 

@@ -53,6 +53,17 @@ pub fn exp<I: Tier>(x: f32) -> f32 {
     p * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
 
+/// e^x for x <= 0 (and up to ln 2 above it, where rounding may have left a difference). Results below the smallest normal
+/// number are 0: that spares the second factor of [`exp`] and both of its limits.
+#[inline(always)]
+pub fn exp_nonpositive<I: Tier>(x: f32) -> f32 {
+    let (n, r) = reduce::<I>(x);
+    let p = fma::<I>(r * r, tail::<I>(r), r) + 1.0;
+    let result = p * power_of_two(n);
+    // Just above the logarithm of the smallest normal number; below it n and r mean nothing.
+    if x < -87.336_54 { 0.0 } else { result }
+}
+
 /// e^x - 1, accurate near zero.
 #[inline(always)]
 pub fn expm1<I: Tier>(x: f32) -> f32 {
@@ -80,10 +91,11 @@ pub fn tanh<I: Tier>(x: f32) -> f32 {
     (e / (e + 2.0)).copysign(x)
 }
 
-/// 1 / (1 + e^-x), from e^-|x|, so that neither side overflows and both tails keep their relative accuracy.
+/// 1 / (1 + e^-x), from e^-|x|, so that neither side overflows and both tails keep their relative accuracy; 0
+/// below -87.3.
 #[inline(always)]
 pub fn sigmoid<I: Tier>(x: f32) -> f32 {
-    let e = exp::<I>(-x.abs());
+    let e = exp_nonpositive::<I>(-x.abs());
     let numerator = if x < 0.0 { e } else { 1.0 };
     numerator / (1.0 + e)
 }

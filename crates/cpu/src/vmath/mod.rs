@@ -4,11 +4,12 @@
 //! | function | largest error, in units of the last place | exceptions |
 //! |---|---|---|
 //! | [`exp`] | 1 | |
+//! | [`exp_nonpositive`] | 1 | results below the smallest normal number are 0 |
 //! | [`expm1`] | 2 | |
 //! | [`ln`] | 1 | |
 //! | [`log1p_unit`] | 2 | for arguments in [0, 1] |
 //! | [`tanh`] | 3 | |
-//! | [`sigmoid`] | 3 | |
+//! | [`sigmoid`] | 3 | results below the smallest normal number are 0 |
 //! | [`erf`] | 6 | |
 //! | [`sin`], [`cos`] | 2 | any finite argument, the largest included |
 //! | [`normal`] | 2e-7 absolute; relative 4e-7 (1 + x^2) in the lower tail | |
@@ -27,7 +28,7 @@ mod power;
 mod trigonometric;
 
 pub use error_function::{erf, normal};
-pub use exponential::{exp, expm1, sigmoid, tanh};
+pub use exponential::{exp, exp_nonpositive, expm1, sigmoid, tanh};
 pub use logarithm::{ln, log1p_unit};
 pub use power::pow;
 pub use trigonometric::{cos, sin};

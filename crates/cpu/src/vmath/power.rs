@@ -86,7 +86,7 @@ pub fn pow<I: Tier>(x: f32, y: f32) -> f32 {
     };
     let negative = odd && x.to_bits() >> 31 == 1;
     let result = if negative { -result } else { result };
-    let result = if x != x || y != y { f32::NAN } else { result };
+    let result = if x.is_nan() || y.is_nan() { f32::NAN } else { result };
     let unit = x == 1.0 || (x == -1.0 && size == f32::INFINITY);
     if y == 0.0 || unit { 1.0 } else { result }
 }

@@ -15,7 +15,18 @@ macro_rules! mapped {
         }
     )*} } };
 }
-mapped!(exp, expm1, ln, log1p_unit, tanh, sigmoid, erf, sin, cos);
+mapped!(
+    exp,
+    exp_nonpositive,
+    expm1,
+    ln,
+    log1p_unit,
+    tanh,
+    sigmoid,
+    erf,
+    sin,
+    cos
+);
 
 /// About a million arguments: every exponent with both signs, evenly spread fractions, the special values.
 fn arguments() -> Vec<f32> {
@@ -60,6 +71,11 @@ fn ulps(actual: f32, expected: f64) -> f64 {
     (f64::from(actual) - expected).abs() / 2f64.powi(exponent - 23)
 }
 
+/// `reference` with results below the smallest normal number replaced by 0.
+fn flushed(y: f64) -> f64 {
+    if y < f64::from(f32::MIN_POSITIVE) { 0.0 } else { y }
+}
+
 fn worst(x: &[f32], y: &[f32], reference: fn(f64) -> f64) -> (f64, f32) {
     let mut worst = (0.0, 0.0);
     for (&x, &y) in x.iter().zip(y) {
@@ -79,11 +95,11 @@ fn worst(x: &[f32], y: &[f32], reference: fn(f64) -> f64) -> (f64, f32) {
 #[test]
 fn bounds_hold_over_all_exponents() {
     let sigmoid = |x: f64| {
-        if x < 0.0 {
+        flushed(if x < 0.0 {
             x.exp() / (1.0 + x.exp())
         } else {
             1.0 / (1.0 + (-x).exp())
-        }
+        })
     };
     let cases: [(Pair, f64); 8] = [
         (("exp", mapped::exp, f64::exp), 1.0),
@@ -107,6 +123,11 @@ fn bounds_hold_over_all_exponents() {
         let unit: Vec<f32> = x.iter().copied().filter(|x| (0.0..=1.0).contains(x)).collect();
         mapped::log1p_unit(isa, &unit, &mut y[..unit.len()]);
         let (error, at) = worst(&unit, &y, f64::ln_1p);
+        let negative: Vec<f32> = x.iter().copied().filter(|&x| x.is_nan() || x <= 0.0).collect();
+        let mut z = vec![0.0; negative.len()];
+        mapped::exp_nonpositive(isa, &negative, &mut z);
+        let (low, place) = worst(&negative, &z, |x| flushed(x.exp()));
+        assert!(low <= 1.0, "{} exp_nonpositive: {low} units at {place:e}", isa.name());
         println!("{} log1p: {error:.3} at {at:e}", isa.name());
         assert!(error <= 2.0, "{} log1p_unit: {error} units at {at:e}", isa.name());
     });

@@ -1,6 +1,6 @@
 //! The binary cross-entropy of probabilities.
 
-use cupola_tensor::Tensor;
+use cupola_tensor::{DType, Tensor, no_grad};
 
 use super::{Reduction, number, same_shape, wide};
 
@@ -26,14 +26,24 @@ impl BceLoss {
     pub fn forward(&self, x: &Tensor, target: &Tensor) -> Tensor {
         same_shape("bce", x, target);
         let (x, target) = (wide(x), wide(target));
-        // Bounding the argument rather than the logarithm keeps the gradient finite.
-        let log = |p: &Tensor| p.maximum(&number((-100f64).exp(), p)).log();
-        let losses = -(&target * log(&x) + (1.0 - &target) * log(&(1.0 - &x)));
+        let losses = -(&target * bounded_log(&x) + (1.0 - &target) * bounded_log(&(1.0 - &x)));
         self.reduction.apply(&match &self.weight {
             Some(weight) => losses * weight,
             None => losses,
         })
     }
+}
+
+/// `max(log(p), -100)`. The argument is bounded rather than the logarithm, which keeps the gradient finite; in f32, where
+/// `e^-100` has no full precision, only 0 itself comes to -100.
+fn bounded_log(p: &Tensor) -> Tensor {
+    let floor = if p.dtype() == DType::F64 {
+        (-100f64).exp()
+    } else {
+        f64::from(f32::MIN_POSITIVE)
+    };
+    let zero = no_grad(|| p.eq_scalar(0.0).to_dtype(p.dtype()));
+    p.maximum(&number(floor, p)).log() * (1.0 - &zero) - zero * 100.0
 }
 
 /// The mean of [`BceLoss`].

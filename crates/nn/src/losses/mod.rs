@@ -17,6 +17,7 @@
 mod bce;
 mod bce_with_logits;
 mod cosine_embedding;
+mod cross_entropy;
 mod focal;
 mod huber;
 mod kl_div;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 pub use bce::{BceLoss, bce};
 pub use bce_with_logits::{BceWithLogitsLoss, bce_with_logits};
 pub use cosine_embedding::{CosineEmbeddingLoss, cosine_embedding};
+pub use cross_entropy::{CrossEntropyLoss, cross_entropy};
 pub use focal::{FocalLoss, focal};
 pub use huber::{HuberLoss, huber};
 pub use kl_div::{KlDivLoss, KlDivReduction, kl_div};
@@ -45,6 +47,7 @@ pub const LOSSES: &[&str] = &[
     "l1",
     "smooth_l1",
     "huber",
+    "cross_entropy",
     "nll",
     "bce",
     "bce_with_logits",

@@ -1,11 +1,10 @@
 //! Adam and AdamW.
 
-use cupola_cpu::real::Real;
+use cupola_cpu::optim;
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::Optimizer;
-use super::pieces::elementwise;
-use super::rule::{Head, Job, Rule};
+use super::rule::{Job, Master, Rule};
 
 /// Adam (Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015), `torch.optim.Adam`.
 pub type Adam = Optimizer<AdamConfig>;
@@ -81,48 +80,28 @@ impl Default for AdamWConfig {
 const SLOTS: &[&str] = &["exp_avg", "exp_avg_sq"];
 const AMSGRAD_SLOTS: &[&str] = &["exp_avg", "exp_avg_sq", "max_exp_avg_sq"];
 
-/// What both rules share, ready for the loop.
-struct Moments<R> {
-    take: [R; 2],
-    keep: R,
-    step_size: R,
-    root_correction: R,
-    eps: R,
-    scale: R,
-}
-
-impl<R: Real> Moments<R> {
-    fn new<C>(job: &Head<'_, C>, betas: [f64; 2], eps: f64) -> Self {
-        let correction = betas.map(|beta| 1.0 - beta.powf(job.step as f64));
-        Self {
-            take: betas.map(|beta| R::of(1.0 - beta)),
-            keep: R::of(betas[1]),
-            step_size: R::of(job.lr / correction[0]),
-            root_correction: R::of(1.0 / correction[1].sqrt()),
-            eps: R::of(eps),
-            scale: R::of(job.grad_scale),
+/// A step of either rule.
+fn step<C, R: Master>(jobs: Vec<Job<'_, C, R>>, decoupled: bool, options: impl Fn(&C) -> ([f64; 2], f64, f64, bool)) {
+    let settings = |job: &Job<'_, C, R>| {
+        let ([beta1, beta2], eps, weight_decay, amsgrad) = options(job.rule);
+        let (lr, step, grad_scale) = (job.lr, job.step, job.grad_scale);
+        optim::Adam {
+            lr,
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            decoupled,
+            amsgrad,
+            step,
+            grad_scale,
         }
-    }
-
-    /// `p = p * shrink`, `g = grad * scale + penalty * p`, and the update above.
-    #[inline(always)]
-    fn run(&self, shrink: R, penalty: R, param: &mut [R], grad: &[R], slots: &mut [&mut [R]]) {
-        let [mean, square, highest @ ..] = slots else { return };
-        let mut largest = highest.first_mut();
-        for (index, (p, &g)) in param.iter_mut().zip(grad).enumerate() {
-            let (m, v) = (&mut mean[index], &mut square[index]);
-            let g = g * self.scale + penalty * *p;
-            *m = *m + (g - *m) * self.take[0];
-            *v = *v * self.keep + g * g * self.take[1];
-            let mut under = *v;
-            if let Some(largest) = &mut largest {
-                largest[index] = largest[index].larger(*v);
-                under = largest[index];
-            }
-            let denominator = under.sqrt() * self.root_correction + self.eps;
-            *p = *p * shrink - self.step_size * (*m / denominator);
-        }
-    }
+    };
+    optim::adam(
+        jobs.into_iter()
+            .map(|job| (settings(&job), job.slices(&[0, 1, 2])))
+            .collect(),
+    );
 }
 
 impl Rule for AdamConfig {
@@ -136,10 +115,9 @@ impl Rule for AdamConfig {
         if self.amsgrad { AMSGRAD_SLOTS } else { SLOTS }
     }
 
-    fn update<R: Real>(jobs: Vec<Job<'_, Self, R>>) {
-        elementwise(jobs, |job, param, grad, slots| {
-            let moments = Moments::new(job, job.rule.betas, job.rule.eps);
-            moments.run(R::ONE, R::of(job.rule.weight_decay), param, grad, slots);
+    fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
+        step(jobs, false, |rule| {
+            (rule.betas, rule.eps, rule.weight_decay, rule.amsgrad)
         });
     }
 }
@@ -155,10 +133,9 @@ impl Rule for AdamWConfig {
         if self.amsgrad { AMSGRAD_SLOTS } else { SLOTS }
     }
 
-    fn update<R: Real>(jobs: Vec<Job<'_, Self, R>>) {
-        elementwise(jobs, |job, param, grad, slots| {
-            let moments = Moments::new(job, job.rule.betas, job.rule.eps);
-            moments.run(R::of(1.0 - job.lr * job.rule.weight_decay), R::ZERO, param, grad, slots);
+    fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
+        step(jobs, true, |rule| {
+            (rule.betas, rule.eps, rule.weight_decay, rule.amsgrad)
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cupola_core::DType;
-use cupola_cpu::real::Real;
+use cupola_cpu::optim;
 use cupola_tensor::Tensor;
 
 use super::optimizer::{lasting_copy, own};
@@ -40,6 +40,7 @@ impl Ema {
     /// When the model is not the one the average was made of.
     #[track_caller]
     pub fn update(&mut self, model: &impl Module) {
+        let take = 1.0 - self.decay;
         let buffers: Vec<String> = model.named_buffers().into_iter().map(|(name, _)| name).collect();
         for (name, now) in model.state_dict() {
             let Some(average) = self
@@ -51,11 +52,8 @@ impl Ema {
             };
             match now.dtype() {
                 _ if buffers.contains(&name) => *average = copy(&now),
-                DType::F64 => lerp::<f64>(average, &now, |a, w| a + (w - a) * (1.0 - self.decay)),
-                DType::F32 => {
-                    let take = (1.0 - self.decay) as f32;
-                    lerp::<f32>(average, &now, |a, w| a + (w - a) * take);
-                }
+                DType::F64 => optim::lerp(own::<f64>(average), take, now.contiguous().slice_of::<f64>()),
+                DType::F32 => optim::lerp(own::<f32>(average), take, now.contiguous().slice_of::<f32>()),
                 other => panic!("ema: `{name}` is {other}, and averages are kept in f32 or f64"),
             }
         }
@@ -94,12 +92,5 @@ fn copy(value: &Tensor) -> Tensor {
         DType::F64 => lasting_copy::<f64>(value),
         DType::F32 => lasting_copy::<f32>(value),
         _ => value.clone(),
-    }
-}
-
-fn lerp<R: Real>(average: &mut Tensor, now: &Tensor, mix: impl Fn(R, R) -> R) {
-    let now = now.contiguous();
-    for (a, &w) in own::<R>(average).iter_mut().zip(now.slice_of::<R>()) {
-        *a = mix(*a, w);
     }
 }

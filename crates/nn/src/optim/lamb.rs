@@ -1,12 +1,11 @@
 //! LAMB.
 
-use cupola_core::parallel_for;
-use cupola_core::pool::Parts;
-use cupola_cpu::real::Real;
+use cupola_cpu::optim::{self, Slices};
+use cupola_tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::optimizer::Optimizer;
-use super::rule::{Job, Rule};
+use super::optimizer::{Optimizer, own};
+use super::rule::{Job, Master, Rule};
 
 /// LAMB (You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76 minutes", 2020).
 pub type Lamb = Optimizer<LambConfig>;
@@ -41,42 +40,6 @@ impl Default for LambConfig {
     }
 }
 
-/// Elements of one piece; norms add up in these, in order.
-const PIECE: usize = 8 << 10;
-
-/// The constants of one parameter's update.
-#[derive(Clone, Copy)]
-struct Constants<R> {
-    keep: [R; 2],
-    take: [R; 2],
-    mean_correction: R,
-    root_correction: R,
-    eps: R,
-    decay: R,
-    scale: R,
-}
-
-impl<R: Real> Constants<R> {
-    fn new(job: &Job<'_, LambConfig, R>) -> Self {
-        let betas = job.rule.betas;
-        let correction = betas.map(|beta| 1.0 - beta.powf(job.step as f64));
-        Self {
-            keep: betas.map(R::of),
-            take: betas.map(|beta| R::of(1.0 - beta)),
-            mean_correction: R::of(1.0 / correction[0]),
-            root_correction: R::of(1.0 / correction[1].sqrt()),
-            eps: R::of(job.rule.eps),
-            decay: R::of(job.rule.weight_decay),
-            scale: R::of(job.grad_scale),
-        }
-    }
-
-    #[inline(always)]
-    fn direction(&self, p: R, m: R, v: R) -> R {
-        m * self.mean_correction / (v.sqrt() * self.root_correction + self.eps) + self.decay * p
-    }
-}
-
 impl Rule for LambConfig {
     const NAME: &'static str = "lamb";
 
@@ -88,56 +51,41 @@ impl Rule for LambConfig {
         &["exp_avg", "exp_avg_sq"]
     }
 
-    fn update<R: Real>(jobs: Vec<Job<'_, Self, R>>) {
-        for mut job in jobs {
-            let constants = Constants::new(&job);
-            let norms = moments(&mut job, constants);
-            let ratio = match norms {
-                [param, update] if param > 0.0 && update > 0.0 => (param / update).sqrt(),
-                _ => 1.0,
+    fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
+        let mut rates = Vec::with_capacity(jobs.len());
+        let mut directions: Vec<Tensor> = jobs.iter().map(|job| Tensor::build::<R>(job.shape, |_| ())).collect();
+        let mut list = Vec::with_capacity(jobs.len());
+        for (job, direction) in jobs.into_iter().zip(&mut directions) {
+            let settings = optim::Lamb {
+                beta1: job.rule.betas[0],
+                beta2: job.rule.betas[1],
+                eps: job.rule.eps,
+                weight_decay: job.rule.weight_decay,
+                step: job.step,
+                grad_scale: job.grad_scale,
             };
-            let rate = R::of(job.lr * ratio);
-            let (mean, square) = (&*job.slots[0], &*job.slots[1]);
-            let parts = Parts::new(job.param, PIECE);
-            parallel_for(parts.len(), |index| {
-                let (start, param) = parts.take(index);
-                for (p, (&m, &v)) in param.iter_mut().zip(mean[start..].iter().zip(&square[start..])) {
-                    *p = *p - rate * constants.direction(*p, m, v);
-                }
-            });
+            rates.push(job.lr);
+            let mut slices = job.slices::<3>(&[0, 1]);
+            slices.state[2] = own::<R>(direction);
+            list.push((settings, slices));
+        }
+        optim::lamb_update(
+            list.iter_mut()
+                .map(|(settings, slices)| {
+                    let Slices { param, grad, state } = slices;
+                    (
+                        *settings,
+                        Slices {
+                            param: &mut **param,
+                            grad,
+                            state: state.each_mut().map(|slot| &mut **slot),
+                        },
+                    )
+                })
+                .collect(),
+        );
+        for ((_, slices), lr) in list.into_iter().zip(rates) {
+            optim::lamb_apply(lr, slices.param, slices.state[2]);
         }
     }
-}
-
-/// Brings the moments up to date; returns the squared norms of the parameter and of its direction.
-fn moments<R: Real>(job: &mut Job<'_, LambConfig, R>, constants: Constants<R>) -> [f64; 2] {
-    let [mean, square] = &mut job.slots[..] else {
-        return [0.0; 2];
-    };
-    let (param, mean, square) = (
-        Parts::new(job.param, PIECE),
-        Parts::new(mean, PIECE),
-        Parts::new(square, PIECE),
-    );
-    let mut sums = vec![[0.0; 2]; param.len()];
-    let results = Parts::new(&mut sums, 1);
-    let (old, grad) = (job.old, job.grad);
-    parallel_for(param.len(), |index| {
-        let ((start, p), (_, m), (_, v)) = (param.take(index), mean.take(index), square.take(index));
-        if let Some(old) = old {
-            p.copy_from_slice(&old[start..start + p.len()]);
-        }
-        let mut sum = [0.0; 2];
-        for (((p, m), v), &g) in p.iter().zip(m).zip(v).zip(&grad[start..]) {
-            let g = g * constants.scale;
-            *m = constants.keep[0] * *m + constants.take[0] * g;
-            *v = constants.keep[1] * *v + constants.take[1] * (g * g);
-            let (p, u) = (p.to_f64(), constants.direction(*p, *m, *v).to_f64());
-            sum = [sum[0] + p * p, sum[1] + u * u];
-        }
-        results.take(index).1[0] = sum;
-    });
-    drop(results);
-    sums.iter()
-        .fold([0.0; 2], |total, sum| [total[0] + sum[0], total[1] + sum[1]])
 }

@@ -1,11 +1,10 @@
 //! Lion.
 
-use cupola_cpu::real::Real;
+use cupola_cpu::optim;
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::Optimizer;
-use super::pieces::elementwise;
-use super::rule::{Job, Rule};
+use super::rule::{Job, Master, Rule};
 
 /// Lion (Chen et al., "Symbolic Discovery of Optimization Algorithms", 2023).
 pub type Lion = Optimizer<LionConfig>;
@@ -48,24 +47,14 @@ impl Rule for LionConfig {
         &["exp_avg"]
     }
 
-    fn update<R: Real>(jobs: Vec<Job<'_, Self, R>>) {
-        elementwise(jobs, |job, param, grad, slots| {
-            let [mean] = slots else { return };
-            let [keep, decay] = job.rule.betas.map(R::of);
-            let [take, gain] = job.rule.betas.map(|beta| R::of(1.0 - beta));
-            let [lr, scale, shrink] = [job.lr, job.grad_scale, 1.0 - job.lr * job.rule.weight_decay].map(R::of);
-            for ((p, &g), m) in param.iter_mut().zip(grad).zip(mean.iter_mut()) {
-                let g = g * scale;
-                let direction = keep * *m + take * g;
-                // The sign of 0 is 0, and a NaN stays one.
-                let sign = if direction == R::ZERO {
-                    R::ZERO
-                } else {
-                    direction / direction.abs()
-                };
-                *p = *p * shrink - lr * sign;
-                *m = decay * *m + gain * g;
-            }
-        });
+    fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
+        let settings = |job: &Job<'_, Self, R>| optim::Lion {
+            lr: job.lr,
+            beta1: job.rule.betas[0],
+            beta2: job.rule.betas[1],
+            weight_decay: job.rule.weight_decay,
+            grad_scale: job.grad_scale,
+        };
+        optim::lion(jobs.into_iter().map(|job| (settings(&job), job.slices(&[0]))).collect());
     }
 }

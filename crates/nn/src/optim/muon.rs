@@ -1,12 +1,11 @@
 //! Muon.
 
 use cupola_core::{DType, Shape};
-use cupola_cpu::real::Real;
 use cupola_tensor::{Tensor, no_grad};
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::Optimizer;
-use super::rule::{Job, Rule};
+use super::rule::{Job, Master, Rule};
 
 /// Muon (Jordan, "Muon: An optimizer for hidden layers in neural networks", 2024), `torch.optim.Muon`.
 ///
@@ -133,7 +132,7 @@ impl Rule for MuonConfig {
         if shape.rank() == 2 { Ok(()) } else { Err("a matrix") }
     }
 
-    fn update<R: Real>(jobs: Vec<Job<'_, Self, R>>) {
+    fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
         for mut job in jobs {
             let rule = job.rule;
             let (keep, take) = (R::of(rule.momentum), R::of(1.0 - rule.momentum));
@@ -149,9 +148,6 @@ impl Rule for MuonConfig {
             let direction = no_grad(|| rule.orthogonalised(&update));
             let rate = R::of(job.lr * rule.adjustment(job.shape[0] as f64, job.shape[1] as f64));
             let shrink = R::of(1.0 - job.lr * rule.weight_decay);
-            if let Some(old) = job.old {
-                job.param.copy_from_slice(old);
-            }
             for (p, &d) in job.param.iter_mut().zip(direction.slice_of::<R>()) {
                 *p = *p * shrink - rate * d;
             }

@@ -9,7 +9,7 @@ use cupola_tensor::autograd::clip::clip_factor;
 use cupola_tensor::{Gradients, Tensor, no_grad};
 
 use super::pattern::matches;
-use super::rule::{Job, Rule};
+use super::rule::{Job, Master, Rule};
 use crate::module::Module;
 use crate::param::{Param, Target};
 
@@ -297,12 +297,9 @@ impl<R> Default for Work<'_, R> {
 impl<'m, R: Real> Work<'m, R> {
     #[track_caller]
     fn add(&mut self, param: &'m mut Param, grad: Tensor, parts: Vec<Part>) {
-        let whole = parts.iter().map(|part| part.range.len()).sum::<usize>() == param.numel();
         let mut target = param.target::<R>();
-        if let (false, Some(old)) = (whole, &target.old) {
-            // Parts that this optimiser leaves alone keep their values.
+        if let Some(old) = target.old.take() {
             target.new.copy_from_slice(old.slice_of::<R>());
-            target.old = None;
         }
         self.params.push((target, grad, parts));
     }
@@ -319,7 +316,7 @@ trait Runs<C> {
     );
 }
 
-impl<C: Rule, R: Real> Runs<C> for Work<'_, R> {
+impl<C: Rule, R: Master> Runs<C> for Work<'_, R> {
     fn run(
         &mut self,
         groups: &[(String, C)],
@@ -330,9 +327,7 @@ impl<C: Rule, R: Real> Runs<C> for Work<'_, R> {
         let mut jobs: Vec<Job<'_, C, R>> = Vec::new();
         let Self { params } = self;
         for (target, grad, parts) in params {
-            let Target { old, new } = target;
-            let old = old.as_ref().map(|old| old.slice_of::<R>());
-            let (mut rest, mut position) = (&mut **new, 0);
+            let (mut rest, mut position) = (&mut *target.new, 0);
             for Part { name, shape, range } in parts {
                 let (_, after) = std::mem::take(&mut rest).split_at_mut(range.start - position);
                 let (param, after) = after.split_at_mut(range.len());
@@ -348,7 +343,6 @@ impl<C: Rule, R: Real> Runs<C> for Work<'_, R> {
                     step: state.step,
                     grad_scale,
                     shape: *shape,
-                    old: old.map(|old| &old[range.clone()]),
                     param,
                     grad: &grad.slice_of::<R>()[range.clone()],
                     slots: state.slots.iter_mut().map(own::<R>).collect(),

@@ -1,11 +1,10 @@
 //! RMSprop.
 
-use cupola_cpu::real::Real;
+use cupola_cpu::optim;
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::Optimizer;
-use super::pieces::elementwise;
-use super::rule::{Job, Rule};
+use super::rule::{Job, Master, Rule};
 
 /// RMSprop (Hinton, "Neural Networks for Machine Learning", lecture 6, 2012), `torch.optim.RMSprop`.
 pub type RmsProp = Optimizer<RmsPropConfig>;
@@ -63,33 +62,22 @@ impl Rule for RmsPropConfig {
         }
     }
 
-    fn update<R: Real>(jobs: Vec<Job<'_, Self, R>>) {
-        elementwise(jobs, |job, param, grad, slots| {
-            let rule = job.rule;
-            let [lr, scale, decay, eps] = [job.lr, job.grad_scale, rule.weight_decay, rule.eps].map(R::of);
-            let [alpha, rest, momentum] = [rule.alpha, 1.0 - rule.alpha, rule.momentum].map(R::of);
-            let Some((square, others)) = slots.split_first_mut() else {
-                return;
-            };
-            let (average, buffer) = others.split_at_mut(usize::from(rule.centered));
-            let (mut average, mut buffer) = (average.first_mut(), buffer.first_mut());
-            for (index, (p, &g)) in param.iter_mut().zip(grad).enumerate() {
-                let v = &mut square[index];
-                let g = g * scale + decay * *p;
-                *v = *v * alpha + g * g * rest;
-                let mut under = *v;
-                if let Some(average) = &mut average {
-                    let a = average[index] + (g - average[index]) * rest;
-                    average[index] = a;
-                    under = under - a * a;
-                }
-                let mut direction = g / (under.sqrt() + eps);
-                if let Some(buffer) = &mut buffer {
-                    direction = buffer[index] * momentum + direction;
-                    buffer[index] = direction;
-                }
-                *p = *p - lr * direction;
-            }
-        });
+    fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
+        let settings = |job: &Job<'_, Self, R>| optim::RmsProp {
+            lr: job.lr,
+            alpha: job.rule.alpha,
+            eps: job.rule.eps,
+            momentum: job.rule.momentum,
+            centered: job.rule.centered,
+            weight_decay: job.rule.weight_decay,
+            grad_scale: job.grad_scale,
+        };
+        let places = |rule: &Self| if rule.centered { [0, 1, 2] } else { [0, 2, 1] };
+        optim::rmsprop(
+            jobs.into_iter()
+                .map(|job| (settings(&job), places(job.rule), job))
+                .map(|(s, p, job)| (s, job.slices(&p)))
+                .collect(),
+        );
     }
 }

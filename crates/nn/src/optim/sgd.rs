@@ -1,11 +1,10 @@
 //! Stochastic gradient descent.
 
-use cupola_cpu::real::Real;
+use cupola_cpu::optim;
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::Optimizer;
-use super::pieces::elementwise;
-use super::rule::{Job, Rule};
+use super::rule::{Job, Master, Rule};
 
 /// Stochastic gradient descent with momentum, `torch.optim.SGD`.
 pub type Sgd = Optimizer<SgdConfig>;
@@ -58,29 +57,16 @@ impl Rule for SgdConfig {
         }
     }
 
-    fn update<R: Real>(jobs: Vec<Job<'_, Self, R>>) {
-        elementwise(jobs, |job, param, grad, slots| {
-            let rule = job.rule;
-            let [lr, scale, decay] = [job.lr, job.grad_scale, rule.weight_decay].map(R::of);
-            let Some(buffer) = slots.first_mut() else {
-                for (p, &g) in param.iter_mut().zip(grad) {
-                    *p = *p - lr * (g * scale + decay * *p);
-                }
-                return;
-            };
-            let first = job.step == 1;
-            let (keep, take) = (R::of(rule.momentum), R::of(1.0 - rule.dampening));
-            let (keep, take) = if first { (R::ZERO, R::ONE) } else { (keep, take) };
-            let (direct, ahead) = if rule.nesterov {
-                (R::ONE, R::of(rule.momentum))
-            } else {
-                (R::ZERO, R::ONE)
-            };
-            for ((p, &g), b) in param.iter_mut().zip(grad).zip(buffer.iter_mut()) {
-                let g = g * scale + decay * *p;
-                *b = keep * *b + take * g;
-                *p = *p - lr * (direct * g + ahead * *b);
-            }
-        });
+    fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
+        let settings = |job: &Job<'_, Self, R>| optim::Sgd {
+            lr: job.lr,
+            momentum: job.rule.momentum,
+            dampening: job.rule.dampening,
+            nesterov: job.rule.nesterov,
+            weight_decay: job.rule.weight_decay,
+            first: job.step == 1,
+            grad_scale: job.grad_scale,
+        };
+        optim::sgd(jobs.into_iter().map(|job| (settings(&job), job.slices(&[0]))).collect());
     }
 }

@@ -81,9 +81,11 @@ impl<'h, H: Haystack + ?Sized> Iterator for TryMatches<'_, 'h, H> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let cursor = &mut self.cursor;
-        if let Some(end) = cursor.search.known_end() {
-            let start = std::mem::replace(&mut cursor.at, end);
-            return Some(Ok(Match::new(self.haystack, start, end)));
+        while let Some(end) = cursor.search.known_end() {
+            let start = std::mem::replace(&mut cursor.at, end.at);
+            if !end.gap {
+                return Some(Ok(Match::new(self.haystack, start, end.at)));
+            }
         }
         self.next_unknown()
     }
@@ -92,9 +94,11 @@ impl<'h, H: Haystack + ?Sized> Iterator for TryMatches<'_, 'h, H> {
 impl<'h, H: Haystack + ?Sized> TryMatches<'_, 'h, H> {
     fn next_unknown(&mut self) -> Option<Result<Match<'h, H>, SearchError>> {
         let cursor = &mut self.cursor;
-        if let Some(end) = cursor.search.split_end(cursor.at) {
-            let start = std::mem::replace(&mut cursor.at, end);
-            return Some(Ok(Match::new(self.haystack, start, end)));
+        while let Some(end) = cursor.search.split_end(cursor.at) {
+            let start = std::mem::replace(&mut cursor.at, end.at);
+            if !end.gap {
+                return Some(Ok(Match::new(self.haystack, start, end.at)));
+            }
         }
         let found = cursor.next(|search, at| search.find(at))?;
         Some(found.map(|(start, end)| Match::new(self.haystack, start, end)))

@@ -1,5 +1,6 @@
 //! Tests that look inside: every engine against the definition.
 
 mod differential;
+mod growth;
 mod reference;
 mod splitting;

@@ -87,7 +87,7 @@ proptest! {
 
     #[test]
     fn the_transducer_agrees_with_the_automaton(texts in prop::collection::vec(text(), 4), repeat in 1usize..80) {
-        for pattern in [GPT2, CL100K, LLAMA3, O200K] {
+        for pattern in [GPT2, CL100K, LLAMA3, O200K, DEEPSEEK, r"\w+", r"\d{1,3}|\b\w"] {
             let regex = Regex::new(pattern).unwrap();
             prop_assert!(regex.plan().contains("transducer"), "{}", regex.plan());
             let slow = plain(pattern);
@@ -116,9 +116,10 @@ proptest! {
             r" ?\w+", r"\d{1,3}", r"\s+(?!\S)", r"\s*\n", r"[^\s\w]+", r"(?<=a)b+", r"\bab", r"a+b|a", r"x(?=\w)", r"\w+(?:'s)?",
             r"(?i:'re)", r"[a-c]+?", r"\s+$", r"(?m:^) +", r"\R+", r"\X",
         ]), 1..6),
+        gaps in any::<bool>(),
         texts in prop::collection::vec(text(), 3),
     ) {
-        let pattern = format!("{}|(?s:.)", parts.join("|"));
+        let pattern = if gaps { parts.join("|") } else { format!("{}|(?s:.)", parts.join("|")) };
         let regex = Regex::new(&pattern).unwrap();
         let slow = plain(&pattern);
         for text in &texts {

@@ -1,14 +1,13 @@
 //! Keeping gradients small (Pascanu et al., "On the difficulty of training recurrent neural networks", 2013).
 
 use cupola_core::{DType, Element};
+use cupola_cpu::optim;
+use cupola_cpu::real::Real;
 
 use crate::autograd::gradients::Gradients;
 use crate::dispatch::with_float;
 use crate::mode;
 use crate::tensor::Tensor;
-
-/// Squares are summed in blocks of this many elements, so that the sum has the same bits on any number of threads.
-const BLOCK: usize = 4096;
 
 impl Gradients {
     /// `sqrt(sum of all squares)` over all gradients; accumulated in f64.
@@ -39,32 +38,48 @@ impl Gradients {
 
     /// Limits every entry of every gradient to `-limit..=limit`; NaN stays NaN.
     pub fn clip_value(&mut self, limit: f64) {
-        self.rewrite(limit, |x, limit| if x.abs() > limit { limit.copysign(x) } else { x });
-    }
-
-    /// Multiplies all gradients by `factor`, rounded to each one's dtype.
-    pub fn scale(&mut self, factor: f64) {
-        self.rewrite(factor, |x, factor| x * factor);
-    }
-
-    /// Applies `change` to every entry and `number` as the gradient's dtype has it, in place where nobody else holds the gradient.
-    fn rewrite(&mut self, number: f64, change: impl Fn(f64, f64) -> f64) {
-        let _paused = mode::pause_recording();
         for (_, grad) in self.iter_mut() {
-            with_float!("gradients", grad.dtype(), T => {
-                let number = T::from_f64(number).to_f64();
-                if let Some(entries) = grad.as_mut_slice::<T>() {
-                    entries.iter_mut().for_each(|x| *x = T::from_f64(change(x.to_f64(), number)));
-                } else {
-                    let old = grad.contiguous();
-                    let old = old.slice_of::<T>();
-                    *grad = Tensor::build::<T>(*grad.shape(), |new| {
-                        new.iter_mut().zip(old).for_each(|(y, x)| *y = T::from_f64(change(x.to_f64(), number)));
-                    });
-                }
-            });
+            rewrite(grad, |x| if x.abs() > limit { limit.copysign(x) } else { x });
         }
     }
+
+    /// Multiplies all gradients by `factor`.
+    pub fn scale(&mut self, factor: f64) {
+        for (_, grad) in self.iter_mut() {
+            match grad.dtype() {
+                DType::F32 => scale::<f32>(grad, factor),
+                DType::F64 => scale::<f64>(grad, factor),
+                _ => rewrite(grad, |x| x * factor),
+            }
+        }
+    }
+}
+
+/// In place where nobody else holds the gradient.
+fn scale<R: optim::Steps<R> + Real>(grad: &mut Tensor, factor: f64) {
+    if grad.as_mut_slice::<R>().is_none() {
+        let _paused = mode::pause_recording();
+        *grad = Tensor::from_slice(grad.contiguous().slice_of::<R>(), *grad.shape());
+    }
+    if let Some(entries) = grad.as_mut_slice::<R>() {
+        optim::scale(entries, factor);
+    }
+}
+
+/// Applies `change` to every entry, in place where nobody else holds the gradient.
+fn rewrite(grad: &mut Tensor, change: impl Fn(f64) -> f64) {
+    let _paused = mode::pause_recording();
+    with_float!("gradients", grad.dtype(), T => {
+        if let Some(entries) = grad.as_mut_slice::<T>() {
+            entries.iter_mut().for_each(|x| *x = T::from_f64(change(x.to_f64())));
+        } else {
+            let old = grad.contiguous();
+            let old = old.slice_of::<T>();
+            *grad = Tensor::build::<T>(*grad.shape(), |new| {
+                new.iter_mut().zip(old).for_each(|(y, x)| *y = T::from_f64(change(x.to_f64())));
+            });
+        }
+    });
 }
 
 /// The factor that brings gradients of norm `norm` down to `max_norm`; 1 when they are smaller.
@@ -74,19 +89,10 @@ pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
     if factor >= 1.0 { 1.0 } else { factor }
 }
 
+/// The sum of squares; narrow floats are widened first.
 fn sum_of_squares(grad: &Tensor) -> f64 {
-    let grad = grad.contiguous();
-    let block = |entries: &mut dyn Iterator<Item = f64>| entries.map(|x| x * x).sum::<f64>();
     match grad.dtype() {
-        DType::F32 => {
-            let blocks = grad.slice_of::<f32>().chunks(BLOCK);
-            blocks
-                .map(|chunk| block(&mut chunk.iter().map(|&x| f64::from(x))))
-                .sum()
-        }
-        _ => with_float!("gradients", grad.dtype(), T => {
-            let blocks = grad.slice_of::<T>().chunks(BLOCK);
-            blocks.map(|chunk| block(&mut chunk.iter().map(|x| x.to_f64()))).sum()
-        }),
+        DType::F64 => optim::sum_squares(grad.contiguous().slice_of::<f64>()),
+        _ => optim::sum_squares(grad.to_dtype(DType::F32).contiguous().slice_of::<f32>()),
     }
 }

@@ -1,8 +1,9 @@
 //! `y = scale * x + shift` with numbers `scale` and `shift`.
 
 use cupola_core::Element;
+use cupola_cpu::unary;
 
-use crate::dispatch::with_element;
+use crate::dispatch::{with_element, with_float};
 use crate::naive;
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
@@ -30,7 +31,14 @@ impl Op for Affine {
             "affine: {scale} * x + {shift} of a tensor of {} is no integer; convert it with to_dtype first",
             x.dtype()
         );
-        with_element!(x.dtype(), T => naive::map::<T, T>(x, |v| T::from_f64(v.to_f64() * scale + shift))).into()
+        if !x.dtype().is_float() {
+            return with_element!(x.dtype(), T => naive::map::<T, T>(x, |v| T::from_f64(v.to_f64() * scale + shift))).into();
+        }
+        let x = x.contiguous();
+        with_float!(Self::NAME, x.dtype(), T => Tensor::build::<T>(*x.shape(), |y| {
+            unary::forward(unary::Affine { scale, shift }, x.slice_of::<T>(), y);
+        }))
+        .into()
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
@@ -39,7 +47,7 @@ impl Op for Affine {
 }
 
 impl Tensor {
-    /// `scale * x + shift`, rounded once.
+    /// `scale * x + shift`, computed in f32 (f64 for f64) and rounded once.
     ///
     /// # Panics
     /// When the tensor holds integers and `scale` or `shift` is not whole.

@@ -1,9 +1,8 @@
 //! Conversion to another dtype.
 
-use cupola_core::{DType, Element};
+use cupola_core::DType;
 
 use crate::dispatch::with_element;
-use crate::naive;
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
@@ -22,8 +21,9 @@ impl Op for Cast {
 
     fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
         let [x] = inputs else { unreachable!("cast has one input") };
-        with_element!(x.dtype(), T => with_element!(self.to, U => naive::map::<T, U>(x, |v| {
-            if T::DTYPE.is_float() || U::DTYPE.is_float() { U::from_f64(v.to_f64()) } else { U::from_i64(v.to_i64()) }
+        let x = x.contiguous();
+        with_element!(x.dtype(), T => with_element!(self.to, U => Tensor::build::<U>(*x.shape(), |y| {
+            cupola_cpu::cast::cast(x.slice_of::<T>(), y);
         })))
         .into()
     }

@@ -45,6 +45,7 @@ operations! {
     batch_norm,
     cast,
     causal_conv,
+    choose,
     comparison,
     concat,
     contiguous,

@@ -302,6 +302,15 @@ impl Tensor {
         self.var(axes, correction).sqrt()
     }
 
+    /// As [`Tensor::std`], and the reduced dimensions stay with size 1.
+    ///
+    /// # Panics
+    /// As [`Tensor::std`].
+    #[track_caller]
+    pub fn std_keepdim<const N: usize>(&self, axes: [isize; N], correction: f64) -> Tensor {
+        self.var_keepdim(axes, correction).sqrt()
+    }
+
     /// The Euclidean norm of all elements, in f32 (f64 for f64).
     ///
     /// # Panics
@@ -319,6 +328,16 @@ impl Tensor {
     #[track_caller]
     pub fn norm_of<const N: usize>(&self, axes: [isize; N]) -> Tensor {
         let Reduced { x, axes, shape } = Reduced::new("norm", self, &axes, false);
+        Norm { axes }.apply(&[&x]).reshape(shape)
+    }
+
+    /// As [`Tensor::norm_of`], and the reduced dimensions stay with size 1.
+    ///
+    /// # Panics
+    /// As [`Tensor::norm_of`].
+    #[track_caller]
+    pub fn norm_keepdim<const N: usize>(&self, axes: [isize; N]) -> Tensor {
+        let Reduced { x, axes, shape } = Reduced::new("norm", self, &axes, true);
         Norm { axes }.apply(&[&x]).reshape(shape)
     }
 }
@@ -347,12 +366,12 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         ),
         (
             "norm",
-            |x| vec![x.norm_of([0, 2]), x.norm_of([1]).unsqueeze(1), x.norm_of([])],
+            |x| vec![x.norm_of([0, 2]), x.norm_keepdim([1]), x.norm_of([])],
             |x| x.iter().map(|v| v * v).sum::<f64>().sqrt(),
         ),
         ("var", |x| vec![x.var([0, 2], 1.0), x.var_keepdim([1], 1.0), x.var([], 1.0)], |x| variance(x, 1.0)),
         ("biased var", |x| vec![x.var([0, 2], 0.0), x.var_keepdim([1], 0.0), x.var([], 0.0)], |x| variance(x, 0.0)),
-        ("std", |x| vec![x.std([0, 2], 1.0), x.std([1], 1.0).unsqueeze(1), x.std([], 1.0)], |x| variance(x, 1.0).sqrt()),
+        ("std", |x| vec![x.std([0, 2], 1.0), x.std_keepdim([1], 1.0), x.std([], 1.0)], |x| variance(x, 1.0).sqrt()),
     ];
     let mut cases: Vec<Case> = operations
         .into_iter()

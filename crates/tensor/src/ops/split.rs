@@ -54,7 +54,8 @@ impl Tensor {
         Split { axis, sizes: sizes.to_vec() }.apply_all(&[self])
     }
 
-    /// Dimension `axis` cut into `count` pieces, the first ones longer by one where it does not divide. Views.
+    /// Dimension `axis` of size D cut into pieces of `ceil(D / count)`, the last one smaller where that does not divide; there may
+    /// be fewer than `count`, as in PyTorch's `chunk`. Views.
     ///
     /// # Panics
     /// When `count` is 0.
@@ -62,7 +63,8 @@ impl Tensor {
     pub fn chunk(&self, axis: isize, count: usize) -> Vec<Tensor> {
         assert!(count > 0, "chunk: a dimension cannot be cut into no pieces");
         let size = self.dim(axis);
-        let sizes: Vec<usize> = (0..count).map(|i| size / count + usize::from(i < size % count)).collect();
+        let piece = size.div_ceil(count).max(1);
+        let sizes: Vec<usize> = (0..size.max(1)).step_by(piece).map(|start| piece.min(size - start)).collect();
         self.split(axis, &sizes)
     }
 }
@@ -79,5 +81,11 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             let piece = |start: usize, size: usize| Array::from_fn(&[size, 2], |i| x[0].at(&[start + i[0], i[1]]));
             vec![piece(0, 3), piece(3, 2)]
         }),
+        Case::new("fewer chunks than asked for", [uniform([5, 2], 1)], |x| x[0].chunk(0, 4)).reference(|x| {
+            let piece = |start: usize, size: usize| Array::from_fn(&[size, 2], |i| x[0].at(&[start + i[0], i[1]]));
+            vec![piece(0, 2), piece(2, 2), piece(4, 1)]
+        }),
+        Case::new("a chunk of nothing", [uniform([0, 2], 1)], |x| x[0].chunk(0, 3))
+            .reference(|_| vec![Array::new(&[0, 2], vec![])]),
     ]
 }

@@ -1,11 +1,11 @@
 //! Files: reading and writing vocabularies.
 //!
-//! - [`json`]: Hugging Face's `tokenizer.json` and model directories
-//! - [`tiktoken`]: `.tiktoken` rank files
-//! - [`sentencepiece`]: SentencePiece `.model` files, over [`protobuf`]
-//! - [`tekken`]: Mistral's `tekken.json`
-//! - [`gguf`]: the vocabulary inside a GGUF file
-//! - [`byte_chars`]: the printable characters that stand for bytes
+//! - `json`: Hugging Face's `tokenizer.json` and model directories
+//! - `tiktoken`: `.tiktoken` rank files
+//! - `sentencepiece`: SentencePiece `.model` files, over `protobuf`
+//! - `tekken`: Mistral's `tekken.json`
+//! - `gguf`: the vocabulary inside a GGUF file
+//! - `byte_chars`: the printable characters that stand for bytes
 
 pub(crate) mod byte_chars;
 pub mod gguf;
@@ -55,7 +55,11 @@ impl Tokenizer {
         if bytes.starts_with(b"GGUF") {
             Self::from_gguf(bytes)
         } else if first == Some(&b'{') {
-            if tekken::looks_like(bytes) { Self::from_tekken(bytes) } else { Self::from_json(bytes) }
+            if tekken::looks_like(bytes) {
+                Self::from_tekken(bytes)
+            } else {
+                Self::from_json(bytes)
+            }
         } else {
             Self::from_sentencepiece(bytes)
         }

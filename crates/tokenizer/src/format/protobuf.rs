@@ -20,17 +20,26 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(format: &'static str, message: &'a [u8]) -> Self {
-        Self { rest: message, len: message.len(), format }
+        Self {
+            rest: message,
+            len: message.len(),
+            format,
+        }
     }
 
     fn wrong(&self, what: &str) -> Error {
-        Error::malformed(self.format, format!("{what} at byte {} of a message", self.len - self.rest.len()))
+        Error::malformed(
+            self.format,
+            format!("{what} at byte {} of a message", self.len - self.rest.len()),
+        )
     }
 
     fn varint(&mut self) -> Result<u64> {
         let mut value = 0u64;
         for i in 0..10 {
-            let Some((&byte, rest)) = self.rest.split_first() else { return Err(self.wrong("the end inside a number")) };
+            let Some((&byte, rest)) = self.rest.split_first() else {
+                return Err(self.wrong("the end inside a number"));
+            };
             self.rest = rest;
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
@@ -58,7 +67,9 @@ impl<'a> Fields<'a> {
             2 => {
                 let len = self.varint()?;
                 let split = usize::try_from(len).ok().and_then(|n| self.rest.split_at_checked(n));
-                let Some((bytes, rest)) = split else { return Err(self.wrong("a field longer than its message")) };
+                let Some((bytes, rest)) = split else {
+                    return Err(self.wrong("a field longer than its message"));
+                };
                 self.rest = rest;
                 Value::Bytes(bytes)
             }
@@ -98,6 +109,10 @@ impl<'a> Value<'a> {
     }
 
     pub(crate) fn f32(self) -> Option<f32> {
-        if let Self::Fixed32(b) = self { Some(f32::from_le_bytes(b)) } else { None }
+        if let Self::Fixed32(b) = self {
+            Some(f32::from_le_bytes(b))
+        } else {
+            None
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Models: from a piece of text to ids.
 //!
-//! - [`bpe`]: byte-pair encoding over bytes or characters
-//! - [`unigram`]: the most probable segmentation under a unigram language model
-//! - [`wordpiece`]: longest match first
-//! - [`units`]: characters and bytes
-//! - [`sink`]: where the ids go
+//! - `bpe`: byte-pair encoding over bytes or characters
+//! - `unigram`: the most probable segmentation under a unigram language model
+//! - `wordpiece`: longest match first
+//! - `units`: characters and bytes
+//! - `sink`: where the ids go
 
 pub mod bpe;
 pub(crate) mod sink;
@@ -74,8 +74,28 @@ impl Model {
         }
     }
 
-    /// Encodes `text[start..end]`, a piece that no token may cross.
+    /// Encodes pieces of the text, in order, until the sink is full. No token crosses the border of a piece.
     #[inline]
+    pub(crate) fn encode_pieces<S: Sink>(
+        &self,
+        text: &str,
+        pieces: &[(u32, u32)],
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        if let Self::Bpe(m) = self {
+            return m.encode_pieces(text.as_bytes(), pieces, scratch, sink);
+        }
+        for &(start, end) in pieces {
+            self.encode_piece(text, start as usize, end as usize, scratch, sink)?;
+            if sink.full() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes `text[start..end]`, a piece that no token may cross.
     pub(crate) fn encode_piece<S: Sink>(
         &self,
         text: &str,

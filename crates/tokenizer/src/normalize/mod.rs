@@ -1,10 +1,10 @@
 //! Normalisers: what happens to text before it is cut into pieces.
 //!
-//! - [`aligned`]: text that remembers where it came from
-//! - [`unicode`]: normal forms and case
-//! - [`bert`]: BERT's cleaning
-//! - [`charsmap`]: SentencePiece's precompiled map
-//! - [`sentencepiece`]: SentencePiece's whole normaliser
+//! - `aligned`: text that remembers where it came from
+//! - `unicode`: normal forms and case
+//! - `bert`: BERT's cleaning
+//! - `charsmap`: SentencePiece's precompiled map
+//! - `sentencepiece`: SentencePiece's whole normaliser
 
 pub(crate) mod aligned;
 pub mod bert;

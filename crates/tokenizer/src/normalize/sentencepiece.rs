@@ -28,12 +28,22 @@ impl SentencePieceNormalizer {
         protected: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         let protected = Trie::new(protected.into_iter().map(|s| (s.as_bytes(), 0)));
-        Self { map, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces, whitespace_as_suffix, protected }
+        Self {
+            map,
+            add_dummy_prefix,
+            remove_extra_whitespaces,
+            escape_whitespaces,
+            whitespace_as_suffix,
+            protected,
+        }
     }
 
     /// Whether a space is put in front, when that and marking spaces is all that this normaliser does.
     pub(crate) fn simple_prefix(&self) -> Option<bool> {
-        let simple = self.map.is_none() && !self.remove_extra_whitespaces && self.escape_whitespaces && !self.whitespace_as_suffix;
+        let simple = self.map.is_none()
+            && !self.remove_extra_whitespaces
+            && self.escape_whitespaces
+            && !self.whitespace_as_suffix;
         simple.then_some(self.add_dummy_prefix)
     }
 

@@ -74,7 +74,9 @@ pub(crate) fn by_segments(text: &mut Aligned<'_>, f: impl Fn(&str) -> String) {
             }
             let mut chars = old[start..].char_indices();
             chars.next();
-            let end = chars.find(|(_, c)| starts_segment(*c)).map_or(old.len(), |(i, _)| start + i);
+            let end = chars
+                .find(|(_, c)| starts_segment(*c))
+                .map_or(old.len(), |(i, _)| start + i);
             let new = f(&old[start..end]);
             if new == old[start..end] {
                 out.keep(old, start..end);
@@ -120,10 +122,38 @@ mod tests {
 
     #[test]
     fn segments_together_are_the_whole() {
-        let parts = ["a", "é", "e\u{301}", "\u{1100}", "\u{1161}", "\u{11a8}", "각", "ﬁ", "Ⅷ", "\u{0323}", "\u{0307}", "ſ", "\u{ff9e}", "ｶ", "\u{0b47}", "\u{0b3e}", "が", "😀", "\u{200d}", "½", " ", "\u{3099}", "か", "\u{fb1d}", "\u{1f1e6}"];
+        let parts = [
+            "a",
+            "é",
+            "e\u{301}",
+            "\u{1100}",
+            "\u{1161}",
+            "\u{11a8}",
+            "각",
+            "ﬁ",
+            "Ⅷ",
+            "\u{0323}",
+            "\u{0307}",
+            "ſ",
+            "\u{ff9e}",
+            "ｶ",
+            "\u{0b47}",
+            "\u{0b3e}",
+            "が",
+            "😀",
+            "\u{200d}",
+            "½",
+            " ",
+            "\u{3099}",
+            "か",
+            "\u{fb1d}",
+            "\u{1f1e6}",
+        ];
         let mut rng = crate::rng::Rng::new(9);
         for _ in 0..4000 {
-            let text: String = (0..rng.next_u64() % 9).map(|_| parts[rng.next_u64() as usize % parts.len()]).collect();
+            let text: String = (0..rng.next_u64() % 9)
+                .map(|_| parts[rng.next_u64() as usize % parts.len()])
+                .collect();
             for form in [Form::Nfc, Form::Nfd, Form::Nfkc, Form::Nfkd] {
                 let mut ours = Aligned::new(&text, 0, true);
                 form.apply(&mut ours);

@@ -19,7 +19,9 @@ impl Tokenizer {
     /// As [`Tokenizer::decode`].
     pub fn decode_with(&self, ids: &[u32], options: DecodeOptions) -> Result<String> {
         let bytes = self.decode_bytes_with(ids, options)?;
-        String::from_utf8(bytes).map_err(|e| Error::NotUtf8 { offset: e.utf8_error().valid_up_to() })
+        String::from_utf8(bytes).map_err(|e| Error::NotUtf8 {
+            offset: e.utf8_error().valid_up_to(),
+        })
     }
 
     /// The text of a sequence; what is not UTF-8 becomes U+FFFD.
@@ -52,9 +54,14 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::decode_bytes`].
     pub fn decode_bytes_with(&self, ids: &[u32], options: DecodeOptions) -> Result<Vec<u8>> {
+        let plain = self.parts.decoder.is_plain() && !options.skip_special;
+        let vocab = self.parts.model.vocab();
+        // Special tokens are not in the model's vocabulary; without them there is nothing to look after.
+        if plain && let Some(out) = vocab.join(ids) {
+            return Ok(out);
+        }
         let mut out = Vec::with_capacity(ids.len() * 5 + 16);
-        if self.parts.decoder.is_plain() && !options.skip_special {
-            let vocab = self.parts.model.vocab();
+        if plain {
             for (position, &id) in ids.iter().enumerate() {
                 match vocab.bytes(id) {
                     Some(bytes) => out.extend_from_slice(bytes),
@@ -96,6 +103,10 @@ impl Tokenizer {
     }
 
     fn known(&self, id: u32, position: usize) -> Result<&[u8]> {
-        self.token_bytes(id).ok_or(Error::UnknownId { id, position, size: self.vocab_size() })
+        self.token_bytes(id).ok_or(Error::UnknownId {
+            id,
+            position,
+            size: self.vocab_size(),
+        })
     }
 }

@@ -13,6 +13,9 @@ use std::ops::Range;
 /// The longest text of one call. Offsets are 32 bits, and normalisation may make a text longer.
 const MAX_TEXT: usize = 1 << 30;
 
+/// Pieces that are handed to the model at once.
+const GROUP: usize = 64;
+
 /// The part of a text that fits into a number of tokens; see [`Tokenizer::cut`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
@@ -43,7 +46,15 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`], and when the options name an unknown special token or cannot be followed.
     pub fn encode_with(&self, text: &str, options: &EncodeOptions) -> Result<Vec<u32>> {
         if options.truncation.is_some() {
-            return Ok(self.encoding(text, &EncodeOptions { padding: None, ..options.clone() })?.ids);
+            return Ok(self
+                .encoding(
+                    text,
+                    &EncodeOptions {
+                        padding: None,
+                        ..options.clone()
+                    },
+                )?
+                .ids);
         }
         let mut ids = Vec::with_capacity(text.len() / 3 + 4);
         if !options.template {
@@ -74,7 +85,12 @@ impl Tokenizer {
     pub fn count_with(&self, text: &str, options: &EncodeOptions) -> Result<usize> {
         let mut counter = Counter::default();
         self.run_with(text, options, &mut counter)?;
-        Ok(counter.0 + if options.template { self.parts.template.added(false) } else { 0 })
+        Ok(counter.0
+            + if options.template {
+                self.parts.template.added(false)
+            } else {
+                0
+            })
     }
 
     /// The first `limit` ids of a text and how much of the text they stand for. The text is read only as far as
@@ -85,11 +101,18 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`].
     pub fn cut(&self, text: &str, limit: usize) -> Result<Cut> {
         let options = EncodeOptions::default();
-        let mut sink = Ranged { limit: Some(limit.saturating_add(1)), ..Ranged::default() };
+        let mut sink = Ranged {
+            limit: Some(limit.saturating_add(1)),
+            ..Ranged::default()
+        };
         self.run_with(text, &options, &mut sink)?;
         let Ranged { mut ids, ranges, .. } = sink;
         if ids.len() <= limit {
-            return Ok(Cut { ids, bytes: text.len(), complete: true });
+            return Ok(Cut {
+                ids,
+                bytes: text.len(),
+                complete: true,
+            });
         }
         let mut kept = limit;
         // The text up to the first token that does not fit; what lies between tokens belongs to the part before.
@@ -102,7 +125,11 @@ impl Tokenizer {
         }
         let bytes = if kept == 0 { 0 } else { ranges[kept].0 as usize };
         ids.truncate(kept);
-        Ok(Cut { ids, bytes, complete: false })
+        Ok(Cut {
+            ids,
+            bytes,
+            complete: false,
+        })
     }
 
     /// The pieces that the model sees, after normalisation.
@@ -117,13 +144,39 @@ impl Tokenizer {
         self.parts.pre_tokenizer.split(&aligned.text)
     }
 
+    /// The number of [`Tokenizer::pieces`].
+    ///
+    /// # Errors
+    /// When a pattern reaches its search limit.
+    pub fn count_pieces(&self, text: &str) -> Result<usize> {
+        let single = self
+            .parts
+            .pre_tokenizer
+            .single_pattern()
+            .filter(|_| self.parts.normalizers.is_empty());
+        let Some(pattern) = single else {
+            return Ok(self.pieces(text)?.len());
+        };
+        let (mut n, mut at) = (0, 0);
+        pattern.for_each(text, |range| {
+            n += usize::from(at < range.start) + usize::from(!range.is_empty());
+            at = range.end;
+        })?;
+        Ok(n + usize::from(at < text.len()))
+    }
+
     /// Runs the pipeline with the sampling options set.
     pub(super) fn run_with<S: Sink>(&self, text: &str, options: &EncodeOptions, sink: &mut S) -> Result<()> {
         if !(0.0..=1.0).contains(&options.dropout) {
-            return Err(Error::Config(format!("dropout = {} is not between 0 and 1", options.dropout)));
+            return Err(Error::Config(format!(
+                "dropout = {} is not between 0 and 1",
+                options.dropout
+            )));
         }
         if let Some(alpha) = options.sample_alpha.filter(|a| !a.is_finite() || *a < 0.0) {
-            return Err(Error::Config(format!("sample_alpha = {alpha} is not a number of at least 0")));
+            return Err(Error::Config(format!(
+                "sample_alpha = {alpha} is not a number of at least 0"
+            )));
         }
         let finder = self.added.finder(&options.allowed_special)?;
         self.pool.with(|scratch| {
@@ -140,7 +193,10 @@ impl Tokenizer {
     #[inline]
     fn run<S: Sink>(&self, text: &str, finder: &Finder<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
         if text.len() > MAX_TEXT {
-            return Err(Error::TooLong { len: text.len(), max: MAX_TEXT });
+            return Err(Error::TooLong {
+                len: text.len(),
+                max: MAX_TEXT,
+            });
         }
         if finder.raw_is_empty() {
             return self.section(text, 0..text.len(), finder, scratch, sink);
@@ -170,7 +226,10 @@ impl Tokenizer {
         for step in &self.parts.normalizers {
             step.apply(&mut aligned)?;
             if aligned.text.len() > u32::MAX as usize {
-                return Err(Error::TooLong { len: aligned.text.len(), max: u32::MAX as usize });
+                return Err(Error::TooLong {
+                    len: aligned.text.len(),
+                    max: u32::MAX as usize,
+                });
             }
         }
         if finder.normalized_is_empty() {
@@ -204,30 +263,38 @@ impl Tokenizer {
     ) -> Result<()> {
         let mark = sink.mark();
         if let Some(pattern) = self.parts.pre_tokenizer.single_pattern() {
-            let model = &self.parts.model;
             let text = &*aligned.text;
-            let mut at = 0;
+            // Pieces are handed over in groups: their look-ups in the cache then overlap instead of waiting for the
+            // pattern in between.
+            let mut group = [(0, 0); GROUP];
+            let (mut n, mut at) = (0, 0);
             pattern.try_for_each(text, |range| {
-                if at < range.start {
-                    model.encode_piece(text, at, range.start, scratch, sink)?;
+                if n + 2 > GROUP {
+                    self.parts.model.encode_pieces(text, &group[..n], scratch, sink)?;
+                    n = 0;
+                    if sink.full() {
+                        return Ok(false);
+                    }
                 }
-                model.encode_piece(text, range.start, range.end, scratch, sink)?;
+                if at < range.start {
+                    group[n] = (at as u32, range.start as u32);
+                    n += 1;
+                }
+                group[n] = (range.start as u32, range.end as u32);
+                n += 1;
                 at = range.end;
-                Ok(!sink.full())
+                Ok(true)
             })?;
+            if !sink.full() {
+                self.parts.model.encode_pieces(text, &group[..n], scratch, sink)?;
+            }
             if at < text.len() && !sink.full() {
-                model.encode_piece(text, at, text.len(), scratch, sink)?;
+                self.parts.model.encode_piece(text, at, text.len(), scratch, sink)?;
             }
         } else {
             self.parts.pre_tokenizer.cut(aligned, first, scratch)?;
             let pieces = std::mem::take(&mut scratch.pieces);
-            let mut result = Ok(());
-            for &(start, end) in &pieces {
-                result = self.parts.model.encode_piece(&aligned.text, start as usize, end as usize, scratch, sink);
-                if result.is_err() || sink.full() {
-                    break;
-                }
-            }
+            let result = self.parts.model.encode_pieces(&aligned.text, &pieces, scratch, sink);
             scratch.pieces = pieces;
             result?;
         }

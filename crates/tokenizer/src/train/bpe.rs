@@ -5,8 +5,8 @@ use super::{Progress, words};
 use crate::added::AddedToken;
 use crate::error::{Error, Result};
 use crate::format::byte_chars;
-use crate::model::bpe::{Alphabet, Bpe, BpeConfig, MergeRule, Unknown};
 use crate::model::Model;
+use crate::model::bpe::{Alphabet, Bpe, BpeConfig, MergeRule, Unknown};
 use crate::normalize::Normalizer;
 use crate::split::{PreTokenizer, patterns};
 use crate::tokenizer::{Tokenizer, TokenizerParts};
@@ -105,7 +105,9 @@ impl BpeTrainer {
         let least = if self.alphabet == Alphabet::Bytes { 256 } else { 1 } + self.special_tokens.len();
         if self.vocab_size < least {
             let size = self.vocab_size;
-            return Err(Error::Config(format!("vocab_size = {size} has no room for the alphabet and the special tokens ({least})")));
+            return Err(Error::Config(format!(
+                "vocab_size = {size} has no room for the alphabet and the special tokens ({least})"
+            )));
         }
         let words = words::count(texts, &self.normalizers, &self.pre_tokenizer, progress)?;
         let (mut tokens, symbols) = match self.alphabet {
@@ -128,13 +130,21 @@ impl BpeTrainer {
                 Some(kept) => {
                     let known = word.chars().filter(|c| kept.contains(&(*c as u32)));
                     let mut buffer = [0; 4];
-                    corpus.push(known.filter_map(|c| tokens.get(c.encode_utf8(&mut buffer).as_bytes())), *count);
+                    corpus.push(
+                        known.filter_map(|c| tokens.get(c.encode_utf8(&mut buffer).as_bytes())),
+                        *count,
+                    );
                 }
             }
         }
         drop(words);
         let max_length = self.max_token_length.unwrap_or(u32::MAX);
-        let goal = Goal { size, min_frequency: self.min_frequency, max_length, prefix: b"" };
+        let goal = Goal {
+            size,
+            min_frequency: self.min_frequency,
+            max_length,
+            prefix: b"",
+        };
         let merges = learn(&mut corpus, &mut tokens, &goal, progress);
         self.assemble(tokens, merges)
     }
@@ -152,7 +162,6 @@ impl BpeTrainer {
         tokens
     }
 
-    #[expect(clippy::type_complexity, reason = "used once")]
     fn chars(&self, words: &[(String, u64)]) -> Result<(Tokens, Option<crate::hash::FastSet<u32>>)> {
         let mut counts = crate::hash::FastMap::<u32, u64>::default();
         for (word, n) in words {
@@ -189,18 +198,36 @@ impl BpeTrainer {
         let n = tokens.texts.len() as u32;
         let vocab = Vocab::new("training", (0..n).map(|i| (id(i), &tokens.texts[i as usize])))?;
         let special = self.special_tokens.iter().enumerate();
-        let special: Vec<AddedToken> = special.map(|(i, t)| AddedToken::special(n + i as u32, &t[..])).collect();
+        let special: Vec<AddedToken> = special
+            .map(|(i, t)| AddedToken::special(n + i as u32, &t[..]))
+            .collect();
         let unknown = match &self.unknown_token {
             None => Unknown::Refuse,
             Some(name) => match special.iter().find(|t| t.content == *name) {
-                Some(token) => Unknown::Token { id: token.id, fuse: false },
+                Some(token) => Unknown::Token {
+                    id: token.id,
+                    fuse: false,
+                },
                 None => {
-                    return Err(Error::Config(format!("unknown_token = {name:?} is not one of the special tokens")));
+                    return Err(Error::Config(format!(
+                        "unknown_token = {name:?} is not one of the special tokens"
+                    )));
                 }
             },
         };
-        let merges = merges.into_iter().map(|(l, r, new)| MergeRule { left: id(l), right: id(r), id: id(new) }).collect();
-        let config = BpeConfig { alphabet: self.alphabet, unknown, ..BpeConfig::default() };
+        let merges = merges
+            .into_iter()
+            .map(|(l, r, new)| MergeRule {
+                left: id(l),
+                right: id(r),
+                id: id(new),
+            })
+            .collect();
+        let config = BpeConfig {
+            alphabet: self.alphabet,
+            unknown,
+            ..BpeConfig::default()
+        };
         let model = Model::Bpe(Bpe::from_merges(vocab, merges, config));
         Tokenizer::new(TokenizerParts {
             normalizers: self.normalizers.clone(),

@@ -21,12 +21,26 @@ impl<'a> Pieces<'a> {
         let trie = Trie::new(texts.iter().enumerate().map(|(i, t)| (t.as_bytes(), i as u32)));
         let bytes: usize = texts.iter().map(|t| t.len()).sum();
         let scale = -scores.iter().sum::<f64>() / bytes.max(1) as f64;
-        let factors = texts.iter().zip(scores).map(|(t, s)| (s + scale * t.len() as f64).exp()).collect();
-        Self { texts, scores, trie, factors }
+        let factors = texts
+            .iter()
+            .zip(scores)
+            .map(|(t, s)| (s + scale * t.len() as f64).exp())
+            .collect();
+        Self {
+            texts,
+            scores,
+            trie,
+            factors,
+        }
     }
 
     /// The best segmentation of a word, without the piece `except`: its score and its pieces from the last to the first.
-    pub(super) fn best(&self, word: &str, except: Option<u32>, buffer: &mut Vec<(f64, u32, u32)>) -> Option<(f64, Vec<u32>)> {
+    pub(super) fn best(
+        &self,
+        word: &str,
+        except: Option<u32>,
+        buffer: &mut Vec<(f64, u32, u32)>,
+    ) -> Option<(f64, Vec<u32>)> {
         buffer.clear();
         buffer.resize(word.len() + 1, (f64::NEG_INFINITY, 0, 0));
         buffer[0].0 = 0.0;
@@ -109,7 +123,9 @@ impl<'a> Pieces<'a> {
             let mut counts = vec![0.0; 2 * self.texts.len()];
             let mut buffer = Vec::new();
             for &(word, n) in group {
-                let Some((_, mut path)) = self.best(word, None, &mut buffer) else { continue };
+                let Some((_, mut path)) = self.best(word, None, &mut buffer) else {
+                    continue;
+                };
                 for &id in &path {
                     counts[id as usize] += n as f64;
                 }
@@ -130,7 +146,9 @@ impl<'a> Pieces<'a> {
 fn grouped<T: Send>(words: &[(&str, u64)], work: impl Fn(&[(&str, u64)]) -> T + Sync) -> Result<Vec<T>> {
     let size = words.len().div_ceil(GROUPS).max(1);
     let bytes = words.iter().map(|w| w.0.len()).sum();
-    parallel(words.len().div_ceil(size), bytes, |g| Ok(work(&words[g * size..((g + 1) * size).min(words.len())])))
+    parallel(words.len().div_ceil(size), bytes, |g| {
+        Ok(work(&words[g * size..((g + 1) * size).min(words.len())]))
+    })
 }
 
 fn add_up(sums: Vec<Vec<f64>>, len: usize) -> Vec<f64> {
@@ -156,7 +174,7 @@ mod tests {
         let found = pieces.expected(&[("abab", 3)]).unwrap();
         for (i, count) in found.iter().enumerate() {
             let each = |s: &&[usize]| weight(s) * s.iter().filter(|&&k| k == i).count() as f64;
-            let want = 3.0 * all.iter().map(|s| each(s)).sum::<f64>() / total;
+            let want = 3.0 * all.iter().map(each).sum::<f64>() / total;
             assert!((count - want).abs() < 1e-12, "{i}: {count} {want}");
         }
         let (score, path) = pieces.best("abab", None, &mut Vec::new()).unwrap();

@@ -1,17 +1,17 @@
 //! Training: vocabularies from text.
 //!
-//! - [`bpe`]: byte-pair encoding over bytes or characters
-//! - [`wordpiece`]: WordPiece
-//! - [`unigram`]: the unigram language model, over [`expectation`]
-//! - [`words`]: the pieces of a text and how often each occurs, counted on several threads
-//! - [`merges`]: learning merges from counted pieces
+//! - `bpe`: byte-pair encoding over bytes or characters
+//! - `wordpiece`: vocabularies for longest match first
+//! - `unigram`: the unigram language model, over `expectation`
+//! - `words`: the pieces of a text and how often each occurs, counted on several threads
+//! - `merges`: learning merges from counted pieces
 
 pub mod bpe;
 mod expectation;
 mod merges;
 pub mod unigram;
-mod words;
 pub mod wordpiece;
+mod words;
 
 pub use bpe::{BpeTrainer, TieBreak};
 pub use unigram::UnigramTrainer;

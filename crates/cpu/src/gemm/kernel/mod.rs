@@ -164,9 +164,9 @@ fn prefetch(address: *const u8) {
     let _ = address;
 }
 
-/// The same into the second cache.
+/// Asks for a cache line, which need not exist, in the second cache.
 #[inline(always)]
-fn prefetch_far(address: *const u8) {
+pub fn prefetch_far(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: as above.
     unsafe {

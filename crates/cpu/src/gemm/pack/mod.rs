@@ -38,7 +38,10 @@ pub type PackFn = unsafe fn(source: View, lanes: usize, depth: usize, width: usi
 #[derive(Clone, Copy)]
 pub struct Packer {
     pub run: PackFn,
+    /// Bytes of an element.
     pub size: usize,
+    /// Whether words are the elements themselves, so that kernels can read rows of a matrix without packing.
+    pub plain: bool,
 }
 
 /// How an element becomes part of a word.
@@ -49,6 +52,8 @@ pub trait Form {
     type Word: Copy + Default + std::ops::BitOr<Output = Self::Word> + std::ops::Shl<u32, Output = Self::Word>;
     /// Elements in a word, the first in the lowest bits.
     const GROUP: usize;
+    /// Whether a word is an element.
+    const PLAIN: bool = Self::GROUP == 1 && size_of::<Self::Source>() == size_of::<Self::Word>();
     /// The element's bits at the bottom of a word.
     fn bits(source: Self::Source) -> Self::Word;
 }
@@ -110,6 +115,7 @@ macro_rules! packer {
             Packer {
                 run,
                 size: size_of::<Self>(),
+                plain: $form::PLAIN,
             }
         }
     };
@@ -125,6 +131,7 @@ macro_rules! packer {
             Packer {
                 run,
                 size: size_of::<Self>(),
+                plain: $form::PLAIN,
             }
         }
     };

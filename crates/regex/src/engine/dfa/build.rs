@@ -113,11 +113,6 @@ impl Dfa {
         Ok(())
     }
 
-    /// The column of the edge of the text.
-    pub fn edge(&self) -> usize {
-        self.stride - 1
-    }
-
     /// Whether every transition of a state tells of a match, so that one ends here whatever comes.
     pub fn is_certain(&self, state: u32) -> bool {
         self.table[state as usize..][..self.stride]

@@ -5,7 +5,7 @@
 //! same whatever came before, of which ordinary text has one every few bytes.
 
 use super::classify::Classifier;
-use super::machine::{COMMIT, HERE, LOST, Machine, NO_SYNC, PREVIOUS, SET};
+use super::machine::{COMMIT, GAP, HERE, LOST, Machine, NO_SYNC, PREVIOUS, SET};
 use crate::alphabet::Alphabet;
 
 /// Bytes of text in one block; its kinds stay in the first-level cache.
@@ -19,6 +19,18 @@ const LANES: usize = 4;
 
 /// A lane would be at least this long.
 const LANE_MIN: usize = 256;
+
+/// An end handed out.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// The position in the text.
+    pub at: usize,
+    /// What ends here is no match.
+    pub gap: bool,
+}
+
+/// Marks the end of a gap among the ends of a block.
+const GAP_BIT: u32 = 1 << 31;
 
 /// The pass over one text.
 #[derive(Debug, Default, Clone)]
@@ -64,15 +76,18 @@ impl Splitter {
         self.handed = 0;
     }
 
-    /// The end of the next match, if it is already known.
+    /// The end of the next match, or of the gap before it, if it is already known.
     #[inline]
-    pub fn next_known(&mut self) -> Option<usize> {
+    pub fn next_known(&mut self) -> Option<End> {
         if self.handed == self.count {
             return None;
         }
         let end = self.ends[self.handed];
         self.handed += 1;
-        Some(self.base + end as usize)
+        Some(End {
+            at: self.base + (end & !GAP_BIT) as usize,
+            gap: end & GAP_BIT != 0,
+        })
     }
 
     /// The end of the next match. `None` when the machine has stopped: at the end of the text, where the last match or
@@ -83,7 +98,7 @@ impl Splitter {
         classifier: &Classifier,
         alphabet: &Alphabet,
         text: &[u8],
-    ) -> Option<usize> {
+    ) -> Option<End> {
         loop {
             if let Some(end) = self.next_known() {
                 return Some(end);
@@ -95,7 +110,7 @@ impl Splitter {
                 self.block(machine, classifier, alphabet, text);
             } else {
                 self.active = false;
-                self.finish(machine, text);
+                self.finish(machine, alphabet, text);
             }
         }
     }
@@ -105,9 +120,14 @@ impl Splitter {
         self.base = self.next;
         self.shift = 0;
         let mut end = (self.base + size).min(text.len());
-        // Blocks end between symbols; the few bytes of an unfinished one are left for the next block.
-        while end < text.len() && end > self.base + size - 4 && text[end] & 0xC0 == 0x80 {
-            end -= 1;
+        // Blocks end between symbols; an unfinished one is left for the next block.
+        if end < text.len() && text[end] & 0xC0 == 0x80 {
+            let lead = (1..=3.min(end)).find(|back| text[end - back] & 0xC0 != 0x80);
+            if let Some(back) = lead
+                && alphabet.next(text, end - back).is_some_and(|(_, len)| len > back)
+            {
+                end -= back;
+            }
         }
         let block = &text[self.base..end];
         self.next = end;
@@ -116,11 +136,11 @@ impl Splitter {
         self.state = run(machine, &mut self.buffer, self.state);
         self.count = 0;
         self.handed = 0;
-        self.collect(text);
+        self.collect(alphabet, text);
     }
 
     /// Turns the actions of the block into ends.
-    fn collect(&mut self, text: &[u8]) {
+    fn collect(&mut self, alphabet: &Alphabet, text: &[u8]) {
         let mut buffer = std::mem::take(&mut self.buffer);
         let len = buffer.len();
         buffer.resize(len.next_multiple_of(CHUNK), 0);
@@ -130,9 +150,14 @@ impl Splitter {
             let words = words(chunk);
             let mut ends = gather(&words, HERE);
             if words.iter().any(|word| word & spread(PREVIOUS | COMMIT | LOST) != 0) {
-                self.active = self.unusual(&words, &mut ends, &buffer, number * CHUNK, text);
+                self.active = self.unusual(&words, &mut ends, &buffer, number * CHUNK, alphabet, text);
             }
-            self.push_bits(ends, (self.shift + number * CHUNK) as u32);
+            let mut gaps = gather(&words, GAP) & ends;
+            // Of gaps in a row only the last end is of interest.
+            let inner = gaps & gaps >> 1;
+            ends &= !inner;
+            gaps &= !inner;
+            self.push_bits(ends, gaps, (self.shift + number * CHUNK) as u32);
             if !self.active {
                 break;
             }
@@ -146,11 +171,23 @@ impl Splitter {
     }
 
     /// Adds to `ends` those that lie before the symbol that told of them; false when the machine is lost.
-    fn unusual(&mut self, words: &[u64; 8], ends: &mut u64, buffer: &[u8], chunk: usize, text: &[u8]) -> bool {
+    fn unusual(
+        &mut self,
+        words: &[u64; 8],
+        ends: &mut u64,
+        buffer: &[u8],
+        chunk: usize,
+        alphabet: &Alphabet,
+        text: &[u8],
+    ) -> bool {
         let set = gather(words, SET);
         let (commit, previous) = (gather(words, COMMIT), gather(words, PREVIOUS));
         let lost = gather(words, LOST);
-        let known = if lost == 0 { u64::MAX } else { (1 << lost.trailing_zeros()) - 1 };
+        let known = if lost == 0 {
+            u64::MAX
+        } else {
+            (1 << lost.trailing_zeros()) - 1
+        };
         *ends &= known;
         let block = self.base + self.shift;
         let mut bits = (commit | previous) & known;
@@ -170,7 +207,7 @@ impl Splitter {
             }
             if previous & bit != 0 {
                 let symbol = block + chunk + at as usize;
-                let before = start_of_previous(text, symbol);
+                let before = start_of_previous(alphabet, text, symbol);
                 match (symbol - before).cmp(&(at as usize + 1)) {
                     std::cmp::Ordering::Less => *ends |= 1 << (at as usize - (symbol - before)),
                     _ => self.push(before),
@@ -181,7 +218,7 @@ impl Splitter {
     }
 
     /// What the end of the text decides.
-    fn finish(&mut self, machine: &Machine, text: &[u8]) {
+    fn finish(&mut self, machine: &Machine, alphabet: &Alphabet, text: &[u8]) {
         let actions = machine.finish(self.state);
         if actions & LOST != 0 {
             return;
@@ -193,10 +230,13 @@ impl Splitter {
             self.push(self.register);
         }
         if actions & PREVIOUS != 0 {
-            self.push(start_of_previous(text, text.len()));
+            self.push(start_of_previous(alphabet, text, text.len()));
         }
         if actions & HERE != 0 {
             self.push(text.len());
+            if actions & GAP != 0 {
+                self.ends[self.count - 1] |= GAP_BIT;
+            }
         }
     }
 
@@ -211,22 +251,25 @@ impl Splitter {
         self.count += 1;
     }
 
-    /// Appends the positions of the bits of `bits`.
+    /// Appends the positions of the bits of `ends`; those in `gaps` end gaps.
     #[inline]
-    fn push_bits(&mut self, bits: u64, at: u32) {
-        let count = bits.count_ones() as usize;
+    fn push_bits(&mut self, ends: u64, gaps: u64, at: u32) {
+        let count = ends.count_ones() as usize;
         let out = &mut self.ends[self.count..][..CHUNK];
-        let mut rest = bits;
+        self.count += count;
+        let mut rest = ends;
         // Groups of eight without a branch for each bit; what is written beyond the count is overwritten later.
-        let mut done = 0;
-        while done < count {
-            for slot in &mut out[done..done + 8] {
+        for group in out.chunks_exact_mut(8).take(count.div_ceil(8)) {
+            for slot in group {
                 *slot = at + rest.trailing_zeros();
                 rest &= rest.wrapping_sub(1);
             }
-            done += 8;
         }
-        self.count += count;
+        if gaps != 0 {
+            for slot in &mut out[..count] {
+                *slot |= ((gaps >> (*slot - at)) as u32 & 1) << 31;
+            }
+        }
     }
 }
 
@@ -236,18 +279,16 @@ const CHUNK: usize = 64;
 fn words(chunk: &[u8]) -> [u64; 8] {
     let mut words = [0; 8];
     for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
-        *word = u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]);
+        *word = u64::from_le_bytes([
+            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
+        ]);
     }
     words
 }
 
-/// Where the symbol before `at` begins. The machine only asks behind a symbol that it has read.
-fn start_of_previous(text: &[u8], at: usize) -> usize {
-    let mut before = at - 1;
-    while text[before] & 0xC0 == 0x80 {
-        before -= 1;
-    }
-    before
+/// Where the symbol before `at` begins.
+fn start_of_previous(alphabet: &Alphabet, text: &[u8], at: usize) -> usize {
+    at - alphabet.prev(text, at).map_or(0, |(_, len)| len)
 }
 
 /// `actions` in every byte of a word.
@@ -347,7 +388,12 @@ fn lanes(machine: &Machine, mut parts: [&mut [u8]; LANES], states: [u32; LANES])
             let (g, h) = (transition(table, u, *c.add(i)), transition(table, v, *d.add(i)));
             (*a.add(i), *b.add(i)) = (e as u8, f as u8);
             (*c.add(i), *d.add(i)) = (g as u8, h as u8);
-            (s, t, u, v) = ((e >> 16) as usize, (f >> 16) as usize, (g >> 16) as usize, (h >> 16) as usize);
+            (s, t, u, v) = (
+                (e >> 16) as usize,
+                (f >> 16) as usize,
+                (g >> 16) as usize,
+                (h >> 16) as usize,
+            );
         }
     }
     let mut last = 0;

@@ -48,7 +48,14 @@ impl Classifier {
             if same { kind as u8 } else { MIXED }
         };
         let three = (0..0x400).map(uniform).collect();
-        Classifier { ascii, continuation: alphabet.len as u8, two, three, valid, level: detect() }
+        Classifier {
+            ascii,
+            continuation: alphabet.len as u8,
+            two,
+            three,
+            valid,
+            level: detect(),
+        }
     }
 
     /// All variants that this machine can run.

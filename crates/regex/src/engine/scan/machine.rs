@@ -8,7 +8,8 @@
 //!
 //! What remains is where the last ends are. Nearly always that is before the symbol being read or the one before it;
 //! the last end of run 0 may also lie further back, as in `\s*[\r\n]+`, and has a register. Patterns that need more than
-//! that, or that leave gaps, have no such machine and stay with the automaton.
+//! that have no such machine and stay with the automaton. A symbol with which no match begins is a gap, handed out as a
+//! match that does not count; patterns that may read several symbols in vain have no machine either.
 
 use std::collections::HashMap;
 
@@ -24,6 +25,8 @@ pub const PREVIOUS: u8 = 2;
 pub const COMMIT: u8 = 4;
 /// The register is set to before this symbol.
 pub const SET: u8 = 8;
+/// What ends before this symbol is a gap.
+pub const GAP: u8 = 32;
 /// The machine cannot go on; nothing from this symbol on counts.
 pub const LOST: u8 = 16;
 
@@ -42,6 +45,9 @@ pub struct Machine {
     /// For each pair of kinds, the state behind it if that does not depend on what came before; else [`NO_SYNC`].
     pub sync: Vec<u16>,
 }
+
+/// A run that has died without an end while a run before it goes on. If it is ever needed, the machine is stuck.
+const DEAD: u32 = u32::MAX;
 
 /// No known state.
 pub const NO_SYNC: u16 = u16::MAX;
@@ -67,6 +73,16 @@ struct State {
     ends: Vec<End>,
     /// What the assertions know of the symbol read last.
     before: u16,
+    /// Of the last run.
+    age: Age,
+}
+
+/// How many symbols a run has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Age {
+    Unborn,
+    One,
+    Older,
 }
 
 impl Machine {
@@ -81,6 +97,7 @@ impl Machine {
             runs: Vec::new(),
             ends: Vec::new(),
             before: 0,
+            age: Age::Unborn,
         }];
         let mut ids: HashMap<State, u32> = HashMap::new();
         let mut table = vec![entry(LOST_STATE, LOST); columns];
@@ -103,6 +120,7 @@ impl Machine {
                 runs: vec![dfa.start_in(group)],
                 ends: Vec::new(),
                 before: group,
+                age: Age::Unborn,
             };
             starts.push(intern(start, &mut states)?);
         }
@@ -113,7 +131,7 @@ impl Machine {
             for kind in 0..kinds as Kind {
                 table.push(match step(dfa, &state, kind) {
                     Some((to, actions)) => entry(intern(to, &mut states)?, actions),
-                    // Invalid bytes may leave a gap; no other symbol may.
+                    // Text has no invalid bytes, so they need not be provided for.
                     None if kind == program.alphabet.invalid => entry(LOST_STATE, LOST),
                     None => return None,
                 });
@@ -179,46 +197,33 @@ fn entry(state: u32, actions: u8) -> u32 {
 
 /// Reads one symbol. `None` when the machine would need more than it has.
 fn step(dfa: &Dfa, state: &State, kind: Kind) -> Option<(State, u8)> {
+    // The run of a match that begins with this symbol.
+    let begin = || dfa.next(dfa.start_in(state.before), kind).0;
     let mut actions = 0;
-    let mut runs = Vec::new();
-    let mut ends = Vec::new();
+    let (mut runs, mut ends, mut age) = (Vec::new(), Vec::new(), Age::Older);
     for (index, &run) in state.runs.iter().enumerate() {
-        let (to, matched) = dfa.next(run, kind);
+        let front = runs.is_empty();
+        let (to, matched) = if run == DEAD { (0, false) } else { dfa.next(run, kind) };
         if matched {
             // An end before this symbol: whatever began at an earlier end of this run is void.
-            let fresh = dfa.next(dfa.start_in(state.before), kind).0;
             if to == 0 {
-                let last = usize::from(kind) == dfa.edge();
-                if !runs.is_empty() || fresh == 0 && !last {
+                if !front {
                     return None;
                 }
                 actions |= HERE;
             } else {
-                if runs.is_empty() {
+                if front {
                     actions |= SET;
-                    ends.push(End::JustSet);
-                } else {
-                    ends.push(End::Just);
                 }
+                ends.push(if front { End::JustSet } else { End::Just });
                 runs.push(to);
             }
-            runs.push(fresh);
+            runs.push(begin());
+            age = Age::One;
             break;
         }
         let end = state.ends.get(index);
-        if to == 0 {
-            match end {
-                Some(end) if runs.is_empty() => actions |= if *end == End::Register { COMMIT } else { PREVIOUS },
-                // The current match itself has no end: a gap.
-                None if runs.is_empty() => return None,
-                // A later run is done while an earlier one goes on: its end would have to be kept apart.
-                Some(_) => return None,
-                None => {
-                    runs.push(0);
-                    break;
-                }
-            }
-        } else {
+        if to != 0 {
             runs.push(to);
             if dfa.is_certain(to) {
                 // The next symbol will bring a later end, so what follows from earlier ones does not matter.
@@ -227,8 +232,36 @@ fn step(dfa: &Dfa, state: &State, kind: Kind) -> Option<(State, u8)> {
             match end {
                 Some(End::JustSet | End::Register) if runs.len() == 1 => ends.push(End::Register),
                 Some(_) => return None,
-                None => break,
+                None => {
+                    if state.age == Age::Unborn {
+                        age = Age::One;
+                    }
+                    break;
+                }
             }
+            continue;
+        }
+        match end {
+            Some(End::Register) if front => actions |= COMMIT,
+            Some(_) if front => actions |= PREVIOUS,
+            // A later run is done while an earlier one goes on: its end would have to be kept apart.
+            Some(_) => return None,
+            None if !front => runs.push(DEAD),
+            None => {
+                // A match could have begun with the previous symbol, but did not: that symbol is a gap.
+                match state.age {
+                    Age::Unborn => runs.push(0),
+                    Age::One if run != DEAD => {
+                        actions |= HERE | GAP;
+                        runs.push(begin());
+                    }
+                    _ => return None,
+                }
+                age = Age::One;
+            }
+        }
+        if end.is_none() {
+            break;
         }
     }
     Some((
@@ -236,6 +269,7 @@ fn step(dfa: &Dfa, state: &State, kind: Kind) -> Option<(State, u8)> {
             runs,
             ends,
             before: dfa.before_group(kind),
+            age,
         },
         actions,
     ))

@@ -1,7 +1,8 @@
-//! Splitting: all matches of a pattern that leaves no gaps, found by one pass without branches on the text.
+//! Splitting: all matches of a pattern found by one pass without branches on the text.
 //!
 //! Tokenizer patterns match everywhere: each match begins where the one before it ends. Then nothing has to be searched
 //! for, only the ends have to be told, and a machine that has read everything up to some point can tell them as it goes.
+//! Patterns as `\w+`, which leave gaps of symbols that begin no match, are no harder.
 //!
 //! - `machine`: turns the automaton of such a pattern into a transducer that never goes back.
 //! - `classify`: symbol kinds of a block of text, 32 or 64 bytes at a time.
@@ -11,6 +12,6 @@ mod block;
 mod classify;
 mod machine;
 
-pub use block::Splitter;
+pub use block::{End, Splitter};
 pub use classify::Classifier;
 pub use machine::Machine;

@@ -1,9 +1,9 @@
 //! Hugging Face's `tokenizer.json`.
 //!
-//! - [`file`]: the shape of the file
-//! - [`model`]: its models
-//! - [`read`], [`write`]: normalisers, pre-tokenisers, templates and decoders in both directions
-//! - [`directory`]: `tokenizer.json` with `tokenizer_config.json` beside it
+//! - `file`: the shape of the file
+//! - `model`: its models
+//! - `read`, `write`: normalisers, pre-tokenisers, templates and decoders in both directions
+//! - `directory`: `tokenizer.json` with `tokenizer_config.json` beside it
 //!
 //! What the crate does not model is refused by the name that the file gives it, never ignored.
 

@@ -4,8 +4,10 @@ use crate::hash;
 
 /// Pieces of at most this many bytes are cached.
 pub(crate) const MAX_PIECE: usize = 15;
-/// Pieces of at most this many ids are cached.
-const MAX_IDS: usize = 3;
+/// Up to this many ids lie in the bucket itself.
+const INLINE: usize = 3;
+/// All others lie in a list of at most this many.
+const MAX_LIST: usize = 1 << 16;
 
 /// Two entries of 32 bytes: the key in two words (the piece, padded with zeros, its length in the last byte), then up
 /// to three ids and their number. One bucket is one cache line.
@@ -16,11 +18,21 @@ struct Bucket([[u64; 4]; 2]);
 const SMALL: usize = 1 << 10;
 const LARGE: usize = 1 << 15;
 
-/// Short pieces and their ids: two-way, the newer entry first. It begins with 64 KiB and grows once to 2 MiB when
-/// a text turns out to be long.
-#[derive(Debug)]
+/// Pieces of up to this many bytes that are one token have a table of their own.
+const MAX_WORD: usize = 7;
+const WORDS: usize = 1 << 15;
+
+/// Short pieces and their ids.
+///
+/// Most pieces are one token of a few bytes; a dense table of 16-byte entries (512 KiB, direct-mapped) holds them, so
+/// that the words of a text stay in the second-level cache. All others have buckets, two-way, the newer entry first:
+/// 64 KiB at first, 2 MiB when a text turns out to be long.
+#[derive(Debug, Default)]
 pub(crate) struct PieceCache {
+    words: Vec<[u64; 2]>,
     buckets: Vec<Bucket>,
+    /// Ids of pieces that have more than [`INLINE`]; their entries hold the place. Full means full: it never shrinks.
+    list: Vec<u32>,
     inserted: usize,
 }
 
@@ -46,10 +58,10 @@ pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
     }
 }
 
-impl Default for PieceCache {
-    fn default() -> Self {
-        Self { buckets: Vec::new(), inserted: 0 }
-    }
+/// A key of at most seven bytes and its length is one word.
+#[inline(always)]
+fn word_slot(key: u64) -> usize {
+    hash::words(key, 0) as usize & (WORDS - 1)
 }
 
 impl PieceCache {
@@ -58,24 +70,57 @@ impl PieceCache {
         hash::words(key[0], key[1]) as usize & (self.buckets.len() - 1)
     }
 
-    /// The ids of a piece.
+    /// The id of `text[start..end]`, if it is one token of at most [`MAX_WORD`] bytes that has been seen. A piece in
+    /// the last bytes of the text is not looked for.
     #[inline(always)]
-    pub(crate) fn get(&self, key: Key) -> Option<([u32; MAX_IDS], usize)> {
-        if self.buckets.is_empty() {
+    pub(crate) fn word(&self, text: &[u8], start: usize, end: usize) -> Option<u32> {
+        let len = end.wrapping_sub(start);
+        if len.wrapping_sub(1) >= MAX_WORD || start + 8 > text.len() {
             return None;
         }
-        let Bucket(entries) = &self.buckets[self.bucket(key)];
-        for entry in entries {
-            if entry[0] == key[0] && entry[1] == key[1] {
-                return Some(([entry[2] as u32, (entry[2] >> 32) as u32, entry[3] as u32], (entry[3] >> 32) as usize));
-            }
+        let key = (hash::load8(text, start) & (u64::MAX >> (64 - 8 * len))) | (len as u64) << 56;
+        let entry = self.words.get(word_slot(key))?;
+        (entry[0] == key).then_some(entry[1] as u32)
+    }
+
+    /// Calls `found` with the ids of a piece, if they are known.
+    #[inline(always)]
+    pub(crate) fn get(&self, key: Key, found: impl FnOnce(&[u32])) -> bool {
+        if self.buckets.is_empty() {
+            return false;
         }
-        None
+        let Bucket(entries) = &self.buckets[self.bucket(key)];
+        let Some(entry) = entries.iter().find(|e| e[0] == key[0] && e[1] == key[1]) else {
+            return false;
+        };
+        let n = (entry[3] >> 32) as usize;
+        if n <= INLINE {
+            found(&[entry[2] as u32, (entry[2] >> 32) as u32, entry[3] as u32][..n]);
+        } else {
+            let at = entry[2] as usize;
+            found(&self.list[at..at + n]);
+        }
+        true
+    }
+
+    /// Puts a piece into the table of words, if it is short enough.
+    #[inline]
+    pub(crate) fn promote(&mut self, key: Key, id: u32) {
+        if key[1] >> 56 <= MAX_WORD as u64 {
+            if self.words.is_empty() {
+                self.words = vec![[0; 2]; WORDS];
+            }
+            let key = key[0] | key[1];
+            self.words[word_slot(key)] = [key, u64::from(id)];
+        }
     }
 
     /// Remembers a piece; the older entry of its bucket goes.
     pub(crate) fn insert(&mut self, key: Key, ids: &[u32]) {
-        if ids.len() > MAX_IDS {
+        if let &[id] = ids {
+            self.promote(key, id);
+        }
+        if ids.len() > INLINE && self.list.len() + ids.len() > MAX_LIST {
             return;
         }
         self.inserted += 1;
@@ -90,7 +135,11 @@ impl PieceCache {
             }
         }
         let id = |i: usize| u64::from(ids.get(i).copied().unwrap_or(0));
-        let entry = [key[0], key[1], id(0) | id(1) << 32, id(2) | (ids.len() as u64) << 32];
+        let mut entry = [key[0], key[1], id(0) | id(1) << 32, id(2) | (ids.len() as u64) << 32];
+        if ids.len() > INLINE {
+            entry[2] = self.list.len() as u64;
+            self.list.extend_from_slice(ids);
+        }
         let at = self.bucket(key);
         let bucket = &mut self.buckets[at].0;
         bucket[1] = bucket[0];
@@ -118,19 +167,25 @@ mod tests {
     #[test]
     fn what_it_returns_is_what_was_put_in() {
         let mut cache = PieceCache::default();
+        let ids_of = |i: u32| (i..i + 1 + i % 5).collect::<Vec<u32>>();
+        let get = |cache: &PieceCache, i: u32| {
+            let mut ids = None;
+            cache.get(key(&i.to_le_bytes(), 0, 4), |found| ids = Some(found.to_vec()));
+            ids
+        };
         for i in 0..200_000u32 {
-            let piece = i.to_le_bytes();
-            let k = key(&piece, 0, 4);
-            let ids = [i, i + 1, i + 2];
-            cache.insert(k, &ids[..1 + i as usize % 3]);
-            assert_eq!(cache.get(k).map(|(ids, n)| ids[..n].to_vec()), Some(ids[..1 + i as usize % 3].to_vec()));
-        }
-        for i in 0..200_000u32 {
-            let piece = i.to_le_bytes();
-            if let Some((ids, n)) = cache.get(key(&piece, 0, 4)) {
-                assert_eq!(ids[..n], [i, i + 1, i + 2][..1 + i as usize % 3]);
+            cache.insert(key(&i.to_le_bytes(), 0, 4), &ids_of(i));
+            // Once the list is full, longer results are not kept.
+            if i % 5 < 3 || i < 30_000 {
+                assert_eq!(get(&cache, i), Some(ids_of(i)));
             }
         }
-        assert!(cache.buckets.len() * size_of::<Bucket>() <= 2 << 20);
+        for i in 0..200_000u32 {
+            assert!(get(&cache, i).is_none_or(|ids| ids == ids_of(i)));
+            let padded = [&i.to_le_bytes()[..], b"xyzw"].concat();
+            let word = cache.word(&padded, 0, 4);
+            assert!(word.is_none_or(|id| (id, i % 5) == (i, 0)));
+        }
+        assert!(cache.buckets.len() * size_of::<Bucket>() <= 2 << 20 && cache.list.len() <= MAX_LIST);
     }
 }

@@ -1,8 +1,8 @@
 //! Byte-pair encoding (Sennrich et al. 2016, <https://arxiv.org/abs/1508.07909>), over bytes or over characters.
 //!
-//! - [`rules`]: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
-//! - [`merge`]: the merge loop
-//! - [`cache`]: short pieces and their ids
+//! - `rules`: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
+//! - `merge`: the merge loop
+//! - `cache`: short pieces and their ids
 
 pub(crate) mod cache;
 pub(crate) mod merge;
@@ -117,7 +117,15 @@ impl Bpe {
     pub fn from_ranks(vocab: Vocab) -> Self {
         let bytes = single_bytes(&vocab);
         let rules = RuleSet::Concat(ConcatRules::by_id(&vocab));
-        Self::build(vocab, rules, bytes, BpeConfig { whole_first: true, ..BpeConfig::default() })
+        Self::build(
+            vocab,
+            rules,
+            bytes,
+            BpeConfig {
+                whole_first: true,
+                ..BpeConfig::default()
+            },
+        )
     }
 
     /// A model over characters whose merges are ordered by the score of the token they make, as SentencePiece's. An
@@ -135,7 +143,12 @@ impl Bpe {
     ) -> Result<Self> {
         let bytes = single_bytes(&vocab);
         let rules = RuleSet::Concat(ConcatRules::by_score(&vocab, scores, format)?);
-        let config = BpeConfig { alphabet: Alphabet::Chars, unknown, byte_fallback, ..BpeConfig::default() };
+        let config = BpeConfig {
+            alphabet: Alphabet::Chars,
+            unknown,
+            byte_fallback,
+            ..BpeConfig::default()
+        };
         let mut model = Self::build(vocab, rules, bytes, config);
         for &id in unused {
             let parts = model.parts(id);
@@ -145,7 +158,14 @@ impl Bpe {
     }
 
     fn build(vocab: Vocab, rules: RuleSet, bytes: Box<[u32; 256]>, config: BpeConfig) -> Self {
-        let BpeConfig { alphabet, unknown, byte_fallback, whole_first, prefix, suffix } = config;
+        let BpeConfig {
+            alphabet,
+            unknown,
+            byte_fallback,
+            whole_first,
+            prefix,
+            suffix,
+        } = config;
         let bytes = if byte_fallback { fallback_bytes(&vocab) } else { bytes };
         let mark = MARKER.as_bytes();
         // A token with the marker after something else would join two words.
@@ -159,7 +179,20 @@ impl Bpe {
             && vocab.id(mark).is_some()
             && !vocab.iter().any(|(_, token)| crosses(token));
         let (unused, frozen) = (crate::hash::FastMap::default(), None);
-        Self { frozen, vocab, rules, alphabet, unknown, bytes, byte_fallback, whole_first, prefix, suffix, cut_at_marker, unused }
+        Self {
+            frozen,
+            vocab,
+            rules,
+            alphabet,
+            unknown,
+            bytes,
+            byte_fallback,
+            whole_first,
+            prefix,
+            suffix,
+            cut_at_marker,
+            unused,
+        }
     }
 
     /// These tokens are found wherever they stand, the longest first, and merge with nothing.
@@ -217,17 +250,71 @@ impl Bpe {
 
     /// The tokens that the merges below a token's own rank make of its bytes.
     fn parts(&self, id: u32) -> Vec<u32> {
-        let Some(token) = self.vocab.bytes(id) else { return Vec::new() };
+        let Some(token) = self.vocab.bytes(id) else {
+            return Vec::new();
+        };
         let mut scratch = Scratch::default();
         self.fill_symbols(token, &mut scratch.merge.symbols);
         match &self.rules {
             RuleSet::Pairs(rules) => merge::run(rules, token, &mut scratch.merge),
             RuleSet::Concat(rules) => {
-                let below = Below { rules: &Concat { rules, vocab: &self.vocab }, rank: rules.rank(id) };
+                let below = Below {
+                    rules: &Concat {
+                        rules,
+                        vocab: &self.vocab,
+                    },
+                    rank: rules.rank(id),
+                };
                 merge::run(&below, token, &mut scratch.merge);
             }
         }
         scratch.merge.symbols.iter().map(|s| s.id).collect()
+    }
+
+    /// Encodes pieces of the text, in order, until the sink is full.
+    #[inline]
+    pub(crate) fn encode_pieces<S: Sink>(
+        &self,
+        text: &[u8],
+        pieces: &[(u32, u32)],
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        if S::RANGES || self.frozen.is_some() || self.cut_at_marker || scratch.dropout.is_some() {
+            for &(start, end) in pieces {
+                self.encode_piece(text, start as usize, end as usize, scratch, sink)?;
+                if sink.full() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
+        // The loop that decides the speed on ordinary text: one look-up for most pieces, nothing else.
+        for &(start, end) in pieces {
+            let (start, end) = (start as usize, end as usize);
+            match scratch.cache.word(text, start, end) {
+                Some(id) => sink.token(id, start, end),
+                None => self.encode_long(text, start, end, scratch, sink)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece that is not in the table of words.
+    #[inline(never)]
+    fn encode_long<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        match end - start {
+            0 => Ok(()),
+            1..=MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
+            _ => self.encode_uncached(text, start, end, scratch, sink),
+        }
     }
 
     /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
@@ -240,7 +327,9 @@ impl Bpe {
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
-        let Some(frozen) = &self.frozen else { return self.encode_words(text, start, end, scratch, sink) };
+        let Some(frozen) = &self.frozen else {
+            return self.encode_words(text, start, end, scratch, sink);
+        };
         let mut from = start;
         let mut at = start;
         while at < end {
@@ -286,7 +375,7 @@ impl Bpe {
         self.encode_word(text, from, end, scratch, sink)
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode_word<S: Sink>(
         &self,
         text: &[u8],
@@ -303,9 +392,35 @@ impl Bpe {
         if !cached {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
+        if let Some(id) = scratch.cache.word(text, start, end) {
+            sink.token(id, start, end);
+            return Ok(());
+        }
+        self.encode_second(text, start, end, scratch, sink)
+    }
+
+    /// What the table of words does not have.
+    #[inline(never)]
+    fn encode_second<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
         let key = cache::key(text, start, end);
-        if let Some((ids, n)) = scratch.cache.get(key) {
-            sink.ids(&ids[..n]);
+        let mut word = None;
+        let found = scratch.cache.get(key, |ids| {
+            sink.ids(ids);
+            if let &[id] = ids {
+                word = Some(id);
+            }
+        });
+        if found {
+            if let Some(id) = word {
+                scratch.cache.promote(key, id);
+            }
             return Ok(());
         }
         let mut ids = std::mem::take(&mut scratch.ids);
@@ -339,7 +454,14 @@ impl Bpe {
         self.fill_symbols(piece, &mut scratch.merge.symbols);
         match &self.rules {
             RuleSet::Pairs(rules) => Self::merge(rules, piece, scratch),
-            RuleSet::Concat(rules) => Self::merge(&Concat { rules, vocab: &self.vocab }, piece, scratch),
+            RuleSet::Concat(rules) => Self::merge(
+                &Concat {
+                    rules,
+                    vocab: &self.vocab,
+                },
+                piece,
+                scratch,
+            ),
         }
         self.emit(piece, start, &scratch.merge.symbols, sink)
     }
@@ -352,7 +474,11 @@ impl Bpe {
     }
 
     fn whole(&self, piece: &[u8]) -> Option<u32> {
-        if self.suffix.is_empty() { self.vocab.id(piece) } else { self.vocab.id(&[piece, self.suffix.as_bytes()].concat()) }
+        if self.suffix.is_empty() {
+            self.vocab.id(piece)
+        } else {
+            self.vocab.id(&[piece, self.suffix.as_bytes()].concat())
+        }
     }
 
     fn fill_symbols(&self, piece: &[u8], symbols: &mut Vec<Symbol>) {
@@ -368,7 +494,12 @@ impl Bpe {
         let affixes = !self.prefix.is_empty() || !self.suffix.is_empty();
         match self.alphabet {
             Alphabet::Bytes if !affixes => {
-                symbols.extend(piece.iter().enumerate().map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])));
+                symbols.extend(
+                    piece
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])),
+                );
             }
             _ => {
                 let mut at = 0;
@@ -380,7 +511,11 @@ impl Bpe {
                     let unit = &piece[at..at + len];
                     let id = if affixes {
                         let before = if at > 0 { self.prefix.as_bytes() } else { b"" };
-                        let after = if at + len == piece.len() { self.suffix.as_bytes() } else { b"" };
+                        let after = if at + len == piece.len() {
+                            self.suffix.as_bytes()
+                        } else {
+                            b""
+                        };
                         self.vocab.id(&[before, unit, after].concat())
                     } else {
                         self.vocab.id(unit)
@@ -398,8 +533,8 @@ impl Bpe {
             let from = symbol.start as usize;
             let to = symbols.get(i + 1).map_or(piece.len(), |s| s.start as usize);
             let fallback = |b: &u8| self.bytes[usize::from(*b)];
-            let known = symbol.id != NONE
-                || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
+            let known =
+                symbol.id != NONE || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
             if known && let Some(start) = run_of_unknown.take() {
                 self.unknown(piece, start, from, offset, sink)?;
             }
@@ -442,7 +577,10 @@ impl Bpe {
             Unknown::Drop => {}
             Unknown::Refuse => {
                 let text = excerpt(&String::from_utf8_lossy(&piece[from..to]));
-                return Err(Error::NoToken { text, offset: offset + from });
+                return Err(Error::NoToken {
+                    text,
+                    offset: offset + from,
+                });
             }
         }
         Ok(())

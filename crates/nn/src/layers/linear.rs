@@ -1,0 +1,76 @@
+//! Affine maps.
+
+use cupola_tensor::Tensor;
+use cupola_tensor::ops::linear::{Activation, linear};
+
+use crate::init::Init;
+use crate::{Layer, Module, Param};
+
+/// `y = x W^T + b`, `torch.nn.Linear`.
+///
+/// ```
+/// use cupola_nn::{Layer, Module, layers::Linear};
+/// use cupola_tensor::Tensor;
+/// let layer = Linear::new(3, 2).init(0);
+/// assert_eq!(layer.forward(&Tensor::ones([5, 3])).shape().dims(), [5, 2]);
+/// ```
+#[derive(Module, Clone, Debug)]
+pub struct Linear {
+    /// `W [out, in]`, uniform within `1 / sqrt(in)` at first.
+    pub weight: Param,
+    /// `b [out]`, likewise.
+    pub bias: Option<Param>,
+}
+
+impl Linear {
+    /// A map from `inputs` to `outputs` values, with a bias.
+    #[track_caller]
+    pub fn new(inputs: usize, outputs: usize) -> Self {
+        let bound = 1.0 / (inputs.max(1) as f64).sqrt();
+        Self {
+            weight: Param::new([outputs, inputs], Init::uniform_within(bound)),
+            bias: Some(Param::new([outputs], Init::uniform_within(bound))),
+        }
+    }
+
+    /// The same map without a bias.
+    #[must_use]
+    pub fn without_bias(self) -> Self {
+        Self { bias: None, ..self }
+    }
+
+    /// Several maps of one input as a single product: the outputs of each stand beside each other, and files and optimisers see
+    /// `NAME.weight` and `NAME.bias` for every name (see [`Param::with_parts`]). Belongs into a field that is
+    /// `#[module(flatten)]`.
+    #[track_caller]
+    pub fn fused(inputs: usize, outputs: &[(&str, usize)]) -> Self {
+        let Self { weight, bias } = Self::new(inputs, outputs.iter().map(|(_, size)| size).sum());
+        let parts = |what: &str| {
+            outputs
+                .iter()
+                .map(|(name, size)| (format!("{name}.{what}"), *size))
+                .collect::<Vec<_>>()
+        };
+        Self {
+            weight: weight.with_parts(parts("weight")),
+            bias: bias.map(|bias| bias.with_parts(parts("bias"))),
+        }
+    }
+
+    /// `activation(x W^T + b)` in one pass; see [`Layer::forward`].
+    ///
+    /// # Shapes
+    /// `[.., in]` -> `[.., out]`.
+    #[track_caller]
+    pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Tensor {
+        linear(x, &self.weight, self.bias.as_deref(), activation)
+    }
+}
+
+impl Layer for Linear {
+    /// # Shapes
+    /// `[.., in]` -> `[.., out]`; sums are kept in f32 (f64 for f64).
+    fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_activated(x, Activation::None)
+    }
+}

@@ -1,0 +1,175 @@
+//! Encoder, decoder, and the sequence-to-sequence Transformer.
+
+use cupola_tensor::{Segments, Tensor};
+
+use super::{LayerNorm, TransformerDecoderLayer, TransformerEncoderLayer, TransformerLayerConfig};
+use crate::init::Init;
+use crate::{Layer, Module};
+
+/// Encoder layers one after the other, `torch.nn.TransformerEncoder`.
+///
+/// ```
+/// use cupola_nn::{Module, layers::{TransformerEncoder, TransformerLayerConfig}};
+/// use cupola_tensor::{Rng, Segments, Tensor};
+/// let config = TransformerLayerConfig { dim_feedforward: 16, dropout: 0.0, ..TransformerLayerConfig::default() };
+/// let encoder = TransformerEncoder::new(2, 8, 2, config).init(0);
+/// let y = encoder.forward(&Tensor::randn([5, 8], Rng::seed(1)), &Segments::from_lengths(&[3, 2]), false);
+/// assert_eq!(y.shape().dims(), [5, 8]);
+/// ```
+#[derive(Module, Clone, Debug)]
+pub struct TransformerEncoder {
+    /// The layers.
+    pub layers: Vec<TransformerEncoderLayer>,
+    /// A norm behind the last.
+    pub norm: Option<LayerNorm>,
+}
+
+impl TransformerEncoder {
+    /// `depth` layers and a norm.
+    ///
+    /// # Panics
+    /// When the heads do not divide the width or the dropout is not in 0..1.
+    #[track_caller]
+    pub fn new(depth: usize, width: usize, heads: usize, config: TransformerLayerConfig) -> Self {
+        let layers = (0..depth)
+            .map(|_| TransformerEncoderLayer::new(width, heads, config))
+            .collect();
+        Self {
+            layers,
+            norm: Some(config.norm(width)),
+        }
+    }
+
+    /// The same without the last norm.
+    #[must_use]
+    pub fn without_norm(self) -> Self {
+        Self { norm: None, ..self }
+    }
+
+    /// The result of the last layer, causal or not.
+    ///
+    /// # Shapes
+    /// `[N, D]` or `[B, T, D]` -> the same.
+    ///
+    /// # Panics
+    /// As [`TransformerEncoderLayer::forward`].
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor, segments: &Segments, causal: bool) -> Tensor {
+        let x = self
+            .layers
+            .iter()
+            .fold(x.clone(), |x, layer| layer.forward(&x, segments, causal));
+        self.norm.as_ref().map_or(x.clone(), |norm| norm.forward(&x))
+    }
+}
+
+/// Decoder layers one after the other, `torch.nn.TransformerDecoder`.
+///
+/// ```
+/// use cupola_nn::{Module, layers::{TransformerDecoder, TransformerLayerConfig}};
+/// use cupola_tensor::{Rng, Segments, Tensor};
+/// let config = TransformerLayerConfig { dim_feedforward: 16, dropout: 0.0, ..TransformerLayerConfig::default() };
+/// let decoder = TransformerDecoder::new(2, 8, 2, config).init(0);
+/// let (x, memory) = (Tensor::randn([4, 8], Rng::seed(1)), Tensor::randn([3, 8], Rng::seed(2)));
+/// let y = decoder.forward(&x, &Segments::one(4), &memory, &Segments::one(3));
+/// assert_eq!(y.shape().dims(), [4, 8]);
+/// ```
+#[derive(Module, Clone, Debug)]
+pub struct TransformerDecoder {
+    /// The layers.
+    pub layers: Vec<TransformerDecoderLayer>,
+    /// A norm behind the last.
+    pub norm: Option<LayerNorm>,
+}
+
+impl TransformerDecoder {
+    /// `depth` layers and a norm.
+    ///
+    /// # Panics
+    /// When the heads do not divide the width or the dropout is not in 0..1.
+    #[track_caller]
+    pub fn new(depth: usize, width: usize, heads: usize, config: TransformerLayerConfig) -> Self {
+        let layers = (0..depth)
+            .map(|_| TransformerDecoderLayer::new(width, heads, config))
+            .collect();
+        Self {
+            layers,
+            norm: Some(config.norm(width)),
+        }
+    }
+
+    /// The same without the last norm.
+    #[must_use]
+    pub fn without_norm(self) -> Self {
+        Self { norm: None, ..self }
+    }
+
+    /// The result of the last layer.
+    ///
+    /// # Shapes
+    /// `x [N, D]` or `[B, T, D]`, `memory [M, D]` or `[B, S, D]` -> the shape of `x`.
+    ///
+    /// # Panics
+    /// As [`TransformerDecoderLayer::forward`].
+    #[track_caller]
+    pub fn forward(&self, x: &Tensor, segments: &Segments, memory: &Tensor, memories: &Segments) -> Tensor {
+        let x = self
+            .layers
+            .iter()
+            .fold(x.clone(), |x, layer| layer.forward(&x, segments, memory, memories));
+        self.norm.as_ref().map_or(x.clone(), |norm| norm.forward(&x))
+    }
+}
+
+/// The sequence-to-sequence Transformer, `torch.nn.Transformer` (Vaswani et al. 2017): an encoder reads the source, a causal decoder
+/// writes the target. Embeddings, positions and the head are the user's. Every matrix is Xavier uniform at first.
+///
+/// ```
+/// use cupola_nn::{Module, layers::{Transformer, TransformerLayerConfig}};
+/// use cupola_tensor::{Rng, Segments, Tensor};
+/// let config = TransformerLayerConfig { dim_feedforward: 16, dropout: 0.0, ..TransformerLayerConfig::default() };
+/// let model = Transformer::new(8, 2, [2, 2], config).init(0);
+/// let (source, target) = (Tensor::randn([2, 6, 8], Rng::seed(1)), Tensor::randn([2, 4, 8], Rng::seed(2)));
+/// let y = model.forward(&source, &Segments::uniform(2, 6), &target, &Segments::uniform(2, 4));
+/// assert_eq!(y.shape().dims(), [2, 4, 8]);
+/// ```
+#[derive(Module, Clone, Debug)]
+pub struct Transformer {
+    /// Reads the source.
+    pub encoder: TransformerEncoder,
+    /// Writes the target.
+    pub decoder: TransformerDecoder,
+}
+
+impl Transformer {
+    /// A Transformer of width `width` with `heads` heads and the given numbers of encoder and decoder layers.
+    ///
+    /// # Panics
+    /// When the heads do not divide the width or the dropout is not in 0..1.
+    #[track_caller]
+    pub fn new(width: usize, heads: usize, [encoder, decoder]: [usize; 2], config: TransformerLayerConfig) -> Self {
+        let mut model = Self {
+            encoder: TransformerEncoder::new(encoder, width, heads, config),
+            decoder: TransformerDecoder::new(decoder, width, heads, config),
+        };
+        for (_, param) in model.named_parameters_mut() {
+            if param.shape().rank() > 1 {
+                param.set_initializer(Init::XavierUniform { gain: 1.0 });
+            }
+        }
+        model
+    }
+
+    /// What the decoder makes of the target so far and all of the source.
+    ///
+    /// # Shapes
+    /// `source [M, D]` or `[B, S, D]`, `target [N, D]` or `[B, T, D]` -> the shape of `target`.
+    ///
+    /// # Panics
+    /// As [`TransformerDecoderLayer::forward`].
+    #[track_caller]
+    pub fn forward(&self, source: &Tensor, sources: &Segments, target: &Tensor, targets: &Segments) -> Tensor {
+        let memory = self.encoder.forward(source, sources, false);
+        self.decoder.forward(target, targets, &memory, sources)
+    }
+}

@@ -1,0 +1,6 @@
+//! Optimisers: trajectories of PyTorch, and what they promise beyond.
+
+mod promises;
+#[path = "../support/mod.rs"]
+mod support;
+mod trajectories;

@@ -1,0 +1,143 @@
+//! Other engines' opinions: the `regex` crate on what it supports, fancy-regex on the rest.
+
+use proptest::prelude::*;
+
+/// Patterns both sides understand in the same way: no nested empty loops, where engines differ by choice.
+fn pattern() -> impl Strategy<Value = String> {
+    let leaf = prop::sample::select(vec![
+        "a",
+        "b",
+        "é",
+        "中",
+        "[a-c]",
+        "[^b]",
+        r"\w",
+        r"\W",
+        r"\d",
+        r"\s",
+        r"\S",
+        r"\b",
+        r"\B",
+        "^",
+        "$",
+        "(?m:^)",
+        "(?m:$)",
+        ".",
+        "(?i:É)",
+        "(?i:s)",
+        r"\p{Lu}",
+        r"\pN",
+        r"[\w--b]",
+        r"[a-z&&[^c]]",
+        "(?s:.)",
+        r"\x{e9}",
+        "[[:upper:]]",
+        r"\A",
+        r"\z",
+        r"[^\W\d]",
+        "(?R:.)",
+        "(?Rm:$)",
+        "(?Rm:^)",
+        r"\b{start}",
+        r"\b{end}",
+        r"\b{start-half}",
+        r"\b{end-half}",
+    ])
+    .prop_map(str::to_owned);
+    leaf.prop_recursive(4, 20, 3, |inner| {
+        let quantifier = prop::sample::select(vec![
+            "*", "+", "?", "*?", "+?", "??", "{2}", "{0,2}", "{1,2}?", "{2,}", "{3}?",
+        ]);
+        prop_oneof![
+            3 => prop::collection::vec(inner.clone(), 2..4).prop_map(|v| v.concat()),
+            2 => prop::collection::vec(inner.clone(), 2..4).prop_map(|v| format!("(?:{})", v.join("|"))),
+            2 => (inner.clone(), quantifier).prop_map(|(p, q)| format!("(?:{p}){q}")),
+            1 => inner.prop_map(|p| format!("({p})")),
+        ]
+    })
+}
+
+fn haystack() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        "a", "b", "c", "é", "É", "中", "ſ", "S", " ", "\n", "\r\n", "\r", "1", "_", "-", "\u{300}", "ab", "😀",
+        "\u{a0}",
+    ]);
+    prop::collection::vec(piece, 0..10).prop_map(|v| v.concat())
+}
+
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(2000)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_the_regex_crate(p in pattern(), texts in prop::collection::vec(haystack(), 3)) {
+        let ours = cupola_regex::Regex::new(&p).unwrap();
+        let theirs = regex::Regex::new(&p).unwrap();
+        prop_assert_eq!(ours.captures_len(), theirs.captures_len());
+        for text in &texts {
+            let found: Vec<Vec<Option<_>>> =
+                ours.captures_iter(text).map(|c| c.iter().map(|m| m.map(|m| m.range())).collect()).collect();
+            let expected: Vec<Vec<Option<_>>> =
+                theirs.captures_iter(text).map(|c| c.iter().map(|m| m.map(|m| m.range())).collect()).collect();
+            prop_assert_eq!(&found, &expected, "{:?} on {:?}", p, text);
+            let spans: Vec<_> = ours.find_iter(text).map(|m| m.range()).collect();
+            let whole: Vec<_> = expected.iter().map(|c| c[0].clone().unwrap()).collect();
+            prop_assert_eq!(&spans, &whole, "{:?} on {:?}", p, text);
+            prop_assert_eq!(ours.is_match(text), theirs.is_match(text));
+            let parts: Vec<_> = ours.split(text).collect();
+            let their_parts: Vec<_> = theirs.split(text).collect();
+            prop_assert_eq!(parts, their_parts);
+            let three: Vec<_> = ours.splitn(text, 3).collect();
+            let their_three: Vec<_> = theirs.splitn(text, 3).collect();
+            prop_assert_eq!(three, their_three);
+            prop_assert_eq!(ours.replace_all(text, "<$0$1x${1}$$>"), theirs.replace_all(text, "<$0$1x${1}$$>"));
+            for at in (0..=text.len()).filter(|&at| text.is_char_boundary(at)) {
+                let found = ours.find_at(text, at).map(|m| m.range());
+                prop_assert_eq!(found, theirs.find_at(text, at).map(|m| m.range()), "{:?} on {:?} from {}", p, text, at);
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_the_regex_crate_on_bytes(
+        p in pattern(),
+        ascii in any::<bool>(),
+        texts in prop::collection::vec(prop::collection::vec(prop::sample::select(b"ab1 \n\xC3\xA9\xE4\xB8\xAD\xFF\x80S".to_vec()), 0..10), 3),
+    ) {
+        let p = if ascii { format!("(?-u){p}").replace(r"\p{Lu}", "[A-Z]").replace(r"\pN", "[0-9]").replace(r"\x{e9}", r"\xE9") } else { p };
+        // Inside characters and next to invalid bytes that crate lets no Unicode word boundary match; here such bytes
+        // are no word characters.
+        let words = !ascii && (p.contains(r"\b") || p.contains(r"\B"));
+        let Ok(theirs) = regex::bytes::Regex::new(&p) else { return Ok(()) };
+        let ours = cupola_regex::bytes::Regex::new(&p).unwrap();
+        for text in &texts {
+            let found: Vec<_> = ours.find_iter(text).map(|m| m.range()).collect();
+            if words && !text.is_ascii() {
+                continue;
+            }
+            let expected: Vec<_> = theirs.find_iter(text).map(|m| m.range()).collect();
+            prop_assert_eq!(found, expected, "{:?} on {:?}", p, text);
+        }
+    }
+
+    #[test]
+    fn agrees_with_fancy_regex_on_lookaround(
+        head in pattern(), inner in pattern(), tail in pattern(),
+        look in prop::sample::select(vec!["(?=", "(?!", "(?>"]),
+        texts in prop::collection::vec(haystack(), 3),
+    ) {
+        let p = format!("{head}{look}{inner}){tail}");
+        let Ok(theirs) = fancy_regex::Regex::new(&p) else { return Ok(()) };
+        let ours = cupola_regex::Regex::new(&p).unwrap();
+        for text in &texts {
+            let Ok(expected) = theirs.find(text) else { continue };
+            prop_assert_eq!(ours.find(text).map(|m| m.range()), expected.map(|m| m.range()), "{:?} on {:?}", p, text);
+        }
+    }
+}
