@@ -65,6 +65,11 @@ pub(super) fn serves_forward(conv: &Conv) -> bool {
     fills_vectors(conv) && conv.group_in() <= 4
 }
 
+/// Whether [`forward`] is the faster way because one panel of rows is all there is.
+pub(super) fn serves_few_rows(conv: &Conv) -> bool {
+    fills_vectors(conv) && conv.group_out() <= 14
+}
+
 /// Whether [`weight_gradient`] is the faster way.
 pub(super) fn serves_weight(conv: &Conv) -> bool {
     fills_vectors(conv) && conv.kernel[1] <= TAPS && conv.depth() * conv.group_out() <= 8192

@@ -116,6 +116,22 @@ impl Conv {
         (0..self.kernel[0]).flat_map(across).collect()
     }
 
+    /// The convolution from output to input whose kernel is this one's, flipped, with the two channels exchanged: it gives the
+    /// gradient of the input. There is one without padding in between where the stride is one.
+    #[cfg(target_arch = "x86_64")]
+    fn turned(&self) -> Option<Self> {
+        let padding = |axis: usize| (self.dilation[axis] * (self.kernel[axis] - 1)).checked_sub(self.padding[axis]);
+        let padding = [padding(0)?, padding(1)?];
+        (self.stride == [1, 1]).then_some(Self {
+            in_channels: self.out_channels,
+            out_channels: self.in_channels,
+            input: self.output,
+            output: self.input,
+            padding,
+            ..*self
+        })
+    }
+
     #[track_caller]
     fn check(&self, x: usize, w: usize, y: usize) {
         assert!(
@@ -186,6 +202,17 @@ pub fn input_gradient<T: Convolve>(conv: &Conv, dy: &[T], w: &[T], bias: Option<
     conv.check(dx.len(), w.len(), dy.len());
     if dx.is_empty() {
         return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if let (Some(dy), Some(w), Some(dx)) = (direct::single(dy), direct::single(w), direct::single_mut(dx))
+        && crate::isa() == crate::Isa::Avx512
+        && let Some(back) = conv.turned()
+        && direct::serves_few_rows(&back)
+    {
+        let flipped: Vec<usize> = (0..conv.taps()).rev().collect();
+        let panels = RowPanels::of_columns(conv, &flipped, w);
+        // SAFETY: the tier is that of AVX-512; sizes were checked.
+        return unsafe { direct::forward(&back, dy, &panels, bias.and_then(direct::single), dx) };
     }
     for down in 0..conv.stride[0].min(conv.input[0]) {
         for across in 0..conv.stride[1].min(conv.input[1]) {

@@ -143,6 +143,14 @@ mod avx512 {
         if count >= 32 { u32::MAX } else { (1 << count) - 1 }
     }
 
+    /// Bit 2 i for bit i of the lower 16.
+    fn spread(bits: u32) -> u32 {
+        let bits = (bits | bits << 8) & 0x00ff_00ff;
+        let bits = (bits | bits << 4) & 0x0f0f_0f0f;
+        let bits = (bits | bits << 2) & 0x3333_3333;
+        (bits | bits << 1) & 0x5555_5555
+    }
+
     /// Lanes `low..high` of the 16 that start at `start`, each as `step` bits of which the first counts.
     fn mask(start: usize, low: usize, high: usize) -> u32 {
         let (low, high) = (low.saturating_sub(start), high.saturating_sub(start).min(LANES));
@@ -172,8 +180,7 @@ mod avx512 {
         for start in (0..copy.len).step_by(LANES) {
             let lanes = mask(start, copy.low, copy.high);
             let written = mask(start, 0, copy.len) as __mmask16;
-            // Only the elements that lanes stand for are read: bit 2 i for lane i.
-            let spread = |lanes: u32| (0..16).fold(0u32, |all, i| all | (lanes >> i & 1) << (2 * i));
+            // Only the elements that lanes stand for are read.
             let read = spread(lanes);
             let (mut source, mut target) = (copy.source.wrapping_add(2 * start), copy.target.wrapping_add(start));
             for _ in 0..copy.channels {
