@@ -2,7 +2,8 @@
 //!
 //! - `dfa`: for what is regular, once assertions about neighbouring symbols are lowered into it; one table look-up a
 //!   symbol, and linear over all matches of a text.
-//! - `scan`: the automaton of a *splitting* pattern turned into a transducer that runs over blocks without branches.
+//! - `scan`: the automaton turned into a transducer that runs over blocks of text without going back, for patterns that
+//!   know soon where a match ends, as those of tokenizers do.
 //! - `backtrack`: for captures, lookaround and backreferences; metered.
 //! - `sweep`: right to left over the text once; slow but linear whatever the pattern, for when the meter runs out.
 //! - `behind`: what lookbehinds say, remembered position by position, for the two above.
