@@ -1,0 +1,100 @@
+//! The public interface as its users meet it.
+
+use cupola_regex::{NoExpand, Regex, RegexBuilder, RegexSet, bytes, escape};
+
+fn spans(regex: &Regex, text: &str) -> Vec<std::ops::Range<usize>> {
+    regex.find_iter(text).map(|m| m.range()).collect()
+}
+
+#[test]
+fn every_option_of_the_builder_counts() {
+    let build = |pattern: &str, set: &dyn Fn(&mut RegexBuilder)| {
+        let mut builder = RegexBuilder::new(pattern);
+        set(&mut builder);
+        builder.build().unwrap()
+    };
+    assert!(build("é", &|b| _ = b.case_insensitive(true)).is_match("É"));
+    assert_eq!(spans(&build("^.", &|b| _ = b.multi_line(true)), "a\nb"), [0..1, 2..3]);
+    assert!(build("a.b", &|b| _ = b.dot_matches_new_line(true)).is_match("a\nb"));
+    assert_eq!(spans(&build("(?m).$", &|b| _ = b.crlf(true)), "a\r\nb"), [0..1, 3..4]);
+    assert_eq!(spans(&build("a+", &|b| _ = b.swap_greed(true)), "aa"), [0..1, 1..2]);
+    assert!(build("a b # c", &|b| _ = b.ignore_whitespace(true)).is_match("ab"));
+    assert!(!build(r"^\w$", &|b| _ = b.unicode(false)).is_match("é"));
+    assert!(RegexBuilder::new("((a))").nest_limit(2).build().is_err());
+    assert!(RegexBuilder::new("(a)").nest_limit(2).build().is_ok());
+}
+
+#[test]
+fn replacements() {
+    let regex = Regex::new(r"(?<a>\w)(\d)?").unwrap();
+    assert_eq!(regex.replace("x1 y", "<$2$a>"), "<1x> y");
+    assert_eq!(regex.replace_all("x1 y", "${a}_$$"), "x_$ y_$");
+    assert_eq!(regex.replacen("x y z", 2, NoExpand("$a")), "$a $a z");
+    assert_eq!(
+        regex.replace_all("x1 y", |c: &cupola_regex::Captures<'_>| c["a"].to_uppercase()),
+        "X Y"
+    );
+    assert!(matches!(regex.replace_all("--", "x"), std::borrow::Cow::Borrowed("--")));
+    let in_bytes = bytes::Regex::new(r"(?-u)(\xFF+)").unwrap();
+    assert_eq!(&*in_bytes.replace_all(b"a\xFF\xFFb", &b"<$1>"[..]), b"a<\xFF\xFF>b");
+}
+
+#[test]
+fn sets_say_which_patterns_match() {
+    let set = RegexSet::new(["a+", "b", r"(?<=a)c"]).unwrap();
+    let matched = set.matches("xac");
+    assert_eq!(matched.iter().collect::<Vec<_>>(), [0, 2]);
+    assert!(matched.matched(2) && !matched.matched(1) && matched.matched_any());
+    assert_eq!((set.len(), matched.len()), (3, 3));
+    assert!(!set.is_match("x") && !RegexSet::empty().is_match("x"));
+    assert!(RegexSet::new(["a", "("]).is_err());
+}
+
+#[test]
+fn names_clones_and_threads() {
+    let regex = Regex::new(r"(\d+)-(?<unit>\w+)").unwrap();
+    assert_eq!(regex.capture_names().collect::<Vec<_>>(), [None, None, Some("unit")]);
+    assert_eq!(regex.captures_len(), 3);
+    let text = "12-kg ".repeat(500);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let regex = regex.clone();
+            let text = &text;
+            scope.spawn(move || assert_eq!(regex.captures_iter(text).filter(|c| &c["unit"] == "kg").count(), 500));
+        }
+    });
+    assert!("(".parse::<Regex>().is_err());
+    assert_eq!(regex.to_string(), regex.as_str());
+}
+
+#[test]
+fn escaped_text_matches_itself() {
+    let text = "a.b*c[d]{e}(f)|g^h$i\\j #k-l&&m~n<o>p\n/é";
+    for pattern in [escape(text), format!("(?x){}", escape(text))] {
+        assert_eq!(
+            Regex::new(&pattern).unwrap().find(text).map(|m| m.len()),
+            Some(text.len()),
+            "{pattern}"
+        );
+    }
+}
+
+#[test]
+fn plans_name_the_engine() {
+    for (pattern, word) in [
+        (r"\w+|\s+(?!\S)|[^\w\s]", "transducer"),
+        ("a[bc]+d", "automaton"),
+        (r"(a)\1", "backreferences"),
+        ("(?=ab)a", "sweep"),
+        ("Romeo", "SIMD"),
+    ] {
+        let plan = Regex::new(pattern).unwrap().plan();
+        assert!(plan.contains(word), "{pattern}: {plan}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "inside a character")]
+fn a_search_cannot_start_inside_a_character() {
+    Regex::new("a").unwrap().find_at("é", 1);
+}
