@@ -19,7 +19,7 @@ const DEEPSEEK: &str = concat!(
     r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 );
 
-/// Without `(?!\S)`: what engines without lookaround can run at most, for comparison.
+/// Patterns of tokenizers first, then everyday ones.
 const PATTERNS: [(&str, &str); 10] = [
     ("gpt2", GPT2),
     ("cl100k", CL100K),

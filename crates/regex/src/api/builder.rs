@@ -75,7 +75,7 @@ impl<H: Haystack + ?Sized> RegexBuilder<H> {
         self
     }
 
-    /// How deep groups and classes may be nested: 250 by default.
+    /// How deep groups and classes may be nested: 250 by default, 500 at most.
     pub fn nest_limit(&mut self, levels: usize) -> &mut Self {
         self.config.nest_limit = levels.min(500);
         self
