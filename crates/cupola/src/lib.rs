@@ -33,10 +33,6 @@ pub use cupola_tokenizer as tokenizer;
 
 /// What a model and its training loop need, under one `use`.
 pub mod prelude {
-    pub use cupola_nn::layers::*;
-    pub use cupola_nn::losses::*;
-    pub use cupola_nn::optim::*;
-    pub use cupola_nn::schedule::*;
-    pub use cupola_nn::*;
+    pub use cupola_nn::prelude::*;
     pub use cupola_tensor::{DType, Gradients, Rng, Shape, Tensor, autocast, checkpoint, gradcheck, no_grad};
 }

@@ -235,6 +235,8 @@ impl Tensor {
     }
 
     /// The buffer, when this tensor fills it alone and nobody else holds it; else the tensor back.
+    // The other way out is the tensor itself, which the caller goes on with.
+    #[allow(clippy::result_large_err)]
     pub(crate) fn into_buffer(self) -> Result<Buffer, Self> {
         if !self.is_donatable() {
             return Err(self);

@@ -63,17 +63,20 @@ impl Pooling {
         let first = padding.saturating_sub(ahead).div_ceil(stride);
         let room = (self.input[1] + padding).saturating_sub(ahead);
         let end = room.div_ceil(stride).min(self.output[1]);
-        (
-            first,
-            end.max(first),
-            (first * stride + ahead).saturating_sub(padding),
-        )
+        (first, end.max(first), (first * stride + ahead).saturating_sub(padding))
     }
 
     /// What windows `from..from + len`, at most [`LANES`], see in a row as element `tap`, and which of them see any; the others
     /// get zero.
     #[inline(always)]
-    fn lanes<T: Convolve>(&self, row: &[T], copy: RowCopyFn<T>, from: usize, len: usize, tap: usize) -> ([T; LANES], usize, usize) {
+    fn lanes<T: Convolve>(
+        &self,
+        row: &[T],
+        copy: RowCopyFn<T>,
+        from: usize,
+        len: usize,
+        tap: usize,
+    ) -> ([T; LANES], usize, usize) {
         let offset = (tap * self.dilation[1]) as isize - self.padding[1] as isize;
         let run = Run {
             at: 0,

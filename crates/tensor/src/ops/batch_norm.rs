@@ -57,12 +57,12 @@ pub(super) fn images(op: &str, inputs: &[&Tensor]) -> Images {
 }
 
 /// The parameters after the first `fixed` inputs: weight and bias, each if there is one.
-pub(super) fn affine<'a>(
-    inputs: &'a [Tensor],
+pub(super) fn affine(
+    inputs: &[Tensor],
     fixed: usize,
     weight: bool,
     bias: bool,
-) -> (Option<&'a Tensor>, Option<&'a Tensor>) {
+) -> (Option<&Tensor>, Option<&Tensor>) {
     (
         weight.then(|| &inputs[fixed]),
         bias.then(|| &inputs[fixed + usize::from(weight)]),

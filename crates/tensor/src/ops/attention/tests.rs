@@ -193,7 +193,7 @@ fn masked_cases() -> Vec<Case> {
     };
     let with = |[q, k, v]: [Tensor; 3], mask: Tensor| [q, k, v, mask];
     // Row 1 of every head of sample 0 sees nothing.
-    let sees = |i: &[usize]| !(i[0] == 0 && i[1] == 1) && (i[0] + i[1] + i[2]) % 3 != 0;
+    let sees = |i: &[usize]| !((i[0] == 0 && i[1] == 1) || (i[0] + i[1] + i[2]).is_multiple_of(3));
     let bools = Array::from_fn(&[2, 4, 6], |i| f64::from(u8::from(sees(i))));
     let bools = Tensor::from_vec(bools.data.iter().map(|&x| x != 0.0).collect::<Vec<bool>>(), [2, 1, 4, 6]);
     let hidden = |visible: bool| if visible { 0.0 } else { f64::NEG_INFINITY };
