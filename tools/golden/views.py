@@ -10,6 +10,7 @@ its attribute `operation` names; the other attributes are its arguments:
     pieces       in.x; out.0, out.1, ...: split [axis, sizes], chunk [axis, count]
     order        in.x; out.values, out.indices: sort [axis, descending], topk [axis, k, largest]
     comparison   in.a, in.b; eq ne lt le gt ge, and in.x: argmax argmin [axis], all any [axis, null for all]; without gradients
+    choice       in.mask, in.a, in.b: where; in.x, in.mask: masked_fill [value]; in.x: clamp [low, high]
     cast         in.x; to, and back: whether the result is converted back to f64 (else it is stored as it is)
 """
 
@@ -138,6 +139,19 @@ def comparison():
                 )
 
 
+def choice():
+    with Golden(TENSOR, "choice") as golden:
+        mask = golden.uniform(3, 5) < 0.5
+        inputs = {"mask": mask, "a": golden.normal(3, 5), "b": golden.normal(1, 5)}
+        golden.case("where", lambda mask, a, b: torch.where(mask, a, b), inputs, operation="where")
+        inputs = {"x": golden.normal(2, 3, 5), "mask": mask}
+        fill = lambda x, mask: x.masked_fill(mask, -2.5)
+        golden.case("masked_fill", fill, inputs, operation="masked_fill", value=-2.5)
+        golden.case(
+            "clamp", lambda x: x.clamp(-0.5, 1.0), {"x": golden.normal(3, 7)}, operation="clamp", low=-0.5, high=1.0
+        )
+
+
 def cast():
     types = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "i64": torch.int64, "bool": torch.bool}
     with Golden(TENSOR, "cast") as golden:
@@ -154,4 +168,5 @@ if __name__ == "__main__":
     pieces()
     order()
     comparison()
+    choice()
     cast()

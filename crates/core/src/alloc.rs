@@ -109,20 +109,12 @@ pub(crate) fn acquire(bytes: usize, placement: Placement) -> Block {
     let address = {
         let mut guard = arena(placement);
         let arena = guard.get_or_insert_with(Arena::default);
-        if size > SMALL {
-            arena.take(size)
-        } else {
-            arena.take_small(size)
-        }
+        if size > SMALL { arena.take(size) } else { arena.take_small(size) }
     };
     let in_use = IN_USE.fetch_add(size, Ordering::Relaxed) + size;
     PEAK.fetch_max(in_use, Ordering::Relaxed);
     let ptr = NonNull::new(address as *mut u8).expect("a mapping never starts at address zero");
-    Block {
-        ptr,
-        bytes: size,
-        placement,
-    }
+    Block { ptr, bytes: size, placement }
 }
 
 /// Returns a block to the cache.
@@ -210,12 +202,7 @@ impl Arena {
     /// Unmaps every region that is one free block; returns the bytes given back.
     fn trim(&mut self) -> usize {
         let mut freed = 0;
-        let Self {
-            regions,
-            by_size,
-            by_address,
-            ..
-        } = self;
+        let Self { regions, by_size, by_address, .. } = self;
         regions.retain(|region| {
             let whole = by_address.get(&region.start) == Some(&region.len);
             if whole {
@@ -271,10 +258,7 @@ mod tests {
     fn neighbours_merge_until_the_region_is_whole_again() {
         let mut arena = Arena::default();
         let sizes = [1 << 20, 3 << 20, 100 << 10, 7 << 20, 5 << 20];
-        let blocks: Vec<_> = sizes
-            .iter()
-            .map(|&size| (arena.take(rounded(size)), rounded(size)))
-            .collect();
+        let blocks: Vec<_> = sizes.iter().map(|&size| (arena.take(rounded(size)), rounded(size))).collect();
         for (i, a) in blocks.iter().enumerate() {
             assert!(a.0.is_multiple_of(ALIGNMENT));
             for b in &blocks[i + 1..] {
@@ -293,10 +277,7 @@ mod tests {
     fn a_repeated_sequence_asks_the_system_once() {
         let mut arena = Arena::default();
         let step = |arena: &mut Arena| {
-            let blocks: Vec<_> = (1..40)
-                .map(|k| rounded((k * 300) << 10))
-                .map(|s| (arena.take(s), s))
-                .collect();
+            let blocks: Vec<_> = (1..40).map(|k| rounded((k * 300) << 10)).map(|s| (arena.take(s), s)).collect();
             blocks.into_iter().for_each(|(address, size)| arena.give(address, size));
         };
         step(&mut arena);

@@ -77,9 +77,7 @@ impl Buffer {
     /// # Panics
     /// When the system has no memory left.
     pub fn uninit(dtype: DType, len: usize, placement: Placement) -> Self {
-        let bytes = len
-            .checked_mul(dtype.size())
-            .expect("shapes are bounded so that sizes in bytes do not overflow");
+        let bytes = len.checked_mul(dtype.size()).expect("shapes are bounded so that sizes in bytes do not overflow");
         let block = alloc::acquire(bytes, placement);
         let mut buffer = Self::from_block(block, len, dtype);
         if dtype == DType::Bool {
@@ -112,10 +110,7 @@ impl Buffer {
         let mut buffer = Self::uninit(dtype, bytes.len() / dtype.size(), Placement::Passing);
         buffer.bytes_mut().copy_from_slice(bytes);
         if cfg!(target_endian = "big") {
-            buffer
-                .bytes_mut()
-                .chunks_exact_mut(dtype.size())
-                .for_each(<[u8]>::reverse);
+            buffer.bytes_mut().chunks_exact_mut(dtype.size()).for_each(<[u8]>::reverse);
         }
         Ok(buffer)
     }
@@ -136,30 +131,15 @@ impl Buffer {
         check_bytes(dtype, slice)?;
         let address = slice.as_ptr() as usize;
         if !address.is_multiple_of(dtype.size()) {
-            return Err(BufferError::Misaligned {
-                address: address % ALIGNMENT,
-                dtype,
-            });
+            return Err(BufferError::Misaligned { address: address % ALIGNMENT, dtype });
         }
         let ptr = NonNull::from(slice).cast();
         let len = slice.len() / dtype.size();
-        Ok(Self {
-            ptr,
-            len,
-            dtype,
-            storage: Storage::Foreign { _owner: owner },
-            packed: Mutex::default(),
-        })
+        Ok(Self { ptr, len, dtype, storage: Storage::Foreign { _owner: owner }, packed: Mutex::default() })
     }
 
     fn from_block(block: Block, len: usize, dtype: DType) -> Self {
-        Self {
-            ptr: block.ptr,
-            len,
-            dtype,
-            storage: Storage::Cached(block),
-            packed: Mutex::default(),
-        }
+        Self { ptr: block.ptr, len, dtype, storage: Storage::Cached(block), packed: Mutex::default() }
     }
 
     /// Number of elements.
@@ -187,13 +167,7 @@ impl Buffer {
     /// # Panics
     /// When `T` is not the buffer's dtype.
     pub fn as_slice<T: Element>(&self) -> &[T] {
-        assert_eq!(
-            self.dtype,
-            T::DTYPE,
-            "a buffer of {} was read as {}",
-            self.dtype,
-            T::DTYPE
-        );
+        assert_eq!(self.dtype, T::DTYPE, "a buffer of {} was read as {}", self.dtype, T::DTYPE);
         // SAFETY: `ptr` is aligned for T and addresses `len` initialised elements (cache memory comes zeroed from the system
         // and is only ever overwritten with elements; foreign memory is `u8`s); every bit pattern is a T, except for bool,
         // whose bytes are checked or cleared on entry. No `&mut` exists while `self` is borrowed.
@@ -205,13 +179,7 @@ impl Buffer {
     /// # Panics
     /// When `T` is not the buffer's dtype, or the memory is foreign.
     pub fn as_mut_slice<T: Element>(&mut self) -> &mut [T] {
-        assert_eq!(
-            self.dtype,
-            T::DTYPE,
-            "a buffer of {} was written as {}",
-            self.dtype,
-            T::DTYPE
-        );
+        assert_eq!(self.dtype, T::DTYPE, "a buffer of {} was written as {}", self.dtype, T::DTYPE);
         assert!(self.is_writable(), "foreign memory is read-only");
         self.drop_packed();
         // SAFETY: as in `as_slice`; `&mut self` makes the access unique.
@@ -240,11 +208,7 @@ impl Buffer {
             return form;
         }
         let form = Arc::new(make());
-        slots.push(Packed {
-            kind,
-            key,
-            form: form.clone(),
-        });
+        slots.push(Packed { kind, key, form: form.clone() });
         form
     }
 
@@ -256,18 +220,12 @@ impl Buffer {
 
 fn check_bytes(dtype: DType, bytes: &[u8]) -> Result<(), BufferError> {
     if !bytes.len().is_multiple_of(dtype.size()) {
-        return Err(BufferError::Length {
-            bytes: bytes.len(),
-            dtype,
-        });
+        return Err(BufferError::Length { bytes: bytes.len(), dtype });
     }
     if dtype == DType::Bool
         && let Some(index) = bytes.iter().position(|&b| b > 1)
     {
-        return Err(BufferError::NotBool {
-            index,
-            value: bytes[index],
-        });
+        return Err(BufferError::NotBool { index, value: bytes[index] });
     }
     Ok(())
 }
@@ -319,10 +277,7 @@ mod tests {
         let odd = Buffer::foreign(DType::F32, owner.clone(), |o| &bytemuck::cast_slice(o.as_slice())[1..9]);
         assert_eq!(
             odd.expect_err("odd address"),
-            BufferError::Misaligned {
-                address: (owner.as_ptr() as usize + 1) % ALIGNMENT,
-                dtype: DType::F32
-            }
+            BufferError::Misaligned { address: (owner.as_ptr() as usize + 1) % ALIGNMENT, dtype: DType::F32 }
         );
     }
 

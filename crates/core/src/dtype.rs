@@ -156,11 +156,7 @@ fn to_odd(value: f64) -> f32 {
         return single;
     }
     // The value lies between this even neighbour and an odd one, whose bits differ by one.
-    f32::from_bits(if value.abs() > f64::from(single).abs() {
-        bits + 1
-    } else {
-        bits - 1
-    })
+    f32::from_bits(if value.abs() > f64::from(single).abs() { bits + 1 } else { bits - 1 })
 }
 
 macro_rules! native {
@@ -249,24 +245,12 @@ mod tests {
     #[test]
     fn conversions_round_and_saturate() {
         assert_eq!(<bf16 as Element>::from_f64(1.0 + 1.0 / 256.0), bf16::from_f32(1.0));
-        assert_eq!(
-            <bf16 as Element>::from_f64(-0.15673832917424824).to_f64(),
-            -0.1572265625
-        );
+        assert_eq!(<bf16 as Element>::from_f64(-0.15673832917424824).to_f64(), -0.1572265625);
         // Just beyond the middle of two values, by less than an f32 can tell, and by less than half's conversion sees.
         for beyond in [1e-9, 1e-15] {
-            assert_eq!(
-                <bf16 as Element>::from_f64(1.0 + 1.0 / 256.0 + beyond).to_f64(),
-                1.0 + 1.0 / 128.0
-            );
-            assert_eq!(
-                <f16 as Element>::from_f64(-1.0 - 1.0 / 2048.0 - beyond).to_f64(),
-                -1.0 - 1.0 / 1024.0
-            );
-            assert_eq!(
-                <bf16 as Element>::from_f64(1.0 + 3.0 / 256.0 - beyond).to_f64(),
-                1.0 + 1.0 / 128.0
-            );
+            assert_eq!(<bf16 as Element>::from_f64(1.0 + 1.0 / 256.0 + beyond).to_f64(), 1.0 + 1.0 / 128.0);
+            assert_eq!(<f16 as Element>::from_f64(-1.0 - 1.0 / 2048.0 - beyond).to_f64(), -1.0 - 1.0 / 1024.0);
+            assert_eq!(<bf16 as Element>::from_f64(1.0 + 3.0 / 256.0 - beyond).to_f64(), 1.0 + 1.0 / 128.0);
         }
         assert_eq!(<bf16 as Element>::from_f64(f64::MAX), bf16::INFINITY);
         assert_eq!(<f16 as Element>::from_f64(1e-300).to_bits(), 0);

@@ -65,9 +65,6 @@ mod tests {
         let error = MappedFile::open(&std::env::temp_dir()).expect_err("a folder is no file");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let missing = std::env::temp_dir().join("cupola-map-missing");
-        assert_eq!(
-            MappedFile::open(&missing).expect_err("there is none").kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(MappedFile::open(&missing).expect_err("there is none").kind(), io::ErrorKind::NotFound);
     }
 }

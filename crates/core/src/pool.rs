@@ -79,9 +79,7 @@ pub fn threads() -> usize {
     static DEFAULT: OnceLock<usize> = OnceLock::new();
     match REQUESTED.get() {
         0 => *DEFAULT.get_or_init(|| {
-            let wanted = std::env::var("CUPOLA_THREADS")
-                .ok()
-                .and_then(|value| value.parse().ok());
+            let wanted = std::env::var("CUPOLA_THREADS").ok().and_then(|value| value.parse().ok());
             wanted.filter(|&n: &usize| n > 0).unwrap_or_else(cores).min(MAX_THREADS)
         }),
         n => n,
@@ -143,10 +141,7 @@ fn run_region<F: Fn(usize) + Sync>(mut workers: MutexGuard<'_, Vec<Thread>>, thr
         range.end.store(tasks * (index + 1) / threads, Ordering::Relaxed);
     }
     let call: unsafe fn(usize, usize) = call_body::<F>;
-    shared
-        .body
-        .0
-        .store(std::ptr::from_ref(body) as usize, Ordering::Relaxed);
+    shared.body.0.store(std::ptr::from_ref(body) as usize, Ordering::Relaxed);
     shared.body.1.store(call as usize, Ordering::Relaxed);
     shared.pending.store(threads - 1, Ordering::Relaxed);
     let region = (shared.epoch.load(Ordering::Relaxed) >> 16) + 1;
@@ -160,11 +155,7 @@ fn run_region<F: Fn(usize) + Sync>(mut workers: MutexGuard<'_, Vec<Thread>>, thr
     let mut spins = 0u32;
     while shared.pending.load(Ordering::Acquire) != 0 {
         spins += 1;
-        if spins > 2_000 || threads > cores() {
-            std::thread::yield_now()
-        } else {
-            std::hint::spin_loop()
-        }
+        if spins > 2_000 || threads > cores() { std::thread::yield_now() } else { std::hint::spin_loop() }
     }
     if shared.panicked.swap(false, Ordering::AcqRel) {
         let payload = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -288,13 +279,7 @@ impl<'a, T> Parts<'a, T> {
         let size = size.max(1);
         let parts = slice.len().div_ceil(size);
         let taken = (0..parts).map(|_| AtomicBool::new(false)).collect();
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-            size,
-            taken,
-            slice: std::marker::PhantomData,
-        }
+        Self { start: slice.as_mut_ptr(), len: slice.len(), size, taken, slice: std::marker::PhantomData }
     }
 
     /// How many parts there are.
@@ -309,16 +294,11 @@ impl<'a, T> Parts<'a, T> {
     /// When the part has been taken before.
     #[allow(clippy::mut_from_ref)]
     pub fn take(&self, index: usize) -> (usize, &mut [T]) {
-        assert!(
-            !self.taken[index].swap(true, Ordering::Relaxed),
-            "part {index} was taken twice"
-        );
+        assert!(!self.taken[index].swap(true, Ordering::Relaxed), "part {index} was taken twice");
         let start = index * self.size;
         let len = self.size.min(self.len - start);
         // SAFETY: the range lies inside the slice borrowed for 'a, and no other call has returned or will return it.
-        (start, unsafe {
-            std::slice::from_raw_parts_mut(self.start.add(start), len)
-        })
+        (start, unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) })
     }
 }
 
@@ -340,11 +320,7 @@ mod tests {
     fn every_piece_runs_exactly_once() {
         for threads in [1, 2, 3, 7] {
             for tasks in [0, 1, 2, 5, 64, 1000] {
-                assert_eq!(
-                    visits(tasks, threads),
-                    vec![1; tasks],
-                    "{tasks} pieces on {threads} threads"
-                );
+                assert_eq!(visits(tasks, threads), vec![1; tasks], "{tasks} pieces on {threads} threads");
             }
         }
     }

@@ -24,9 +24,7 @@ const WEYL: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 impl Rng {
     /// The stream of a seed.
     pub const fn seed(seed: u64) -> Self {
-        Self {
-            key: [seed as u32, (seed >> 32) as u32],
-        }
+        Self { key: [seed as u32, (seed >> 32) as u32] }
     }
 
     /// The stream with this one's key and the given address; different addresses give independent streams.
@@ -105,12 +103,7 @@ fn rounds(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
         }
         let a = u64::from(MULTIPLIERS[0]) * u64::from(counter[0]);
         let b = u64::from(MULTIPLIERS[1]) * u64::from(counter[2]);
-        counter = [
-            (b >> 32) as u32 ^ counter[1] ^ key[0],
-            b as u32,
-            (a >> 32) as u32 ^ counter[3] ^ key[1],
-            a as u32,
-        ];
+        counter = [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32];
     }
     counter
 }
@@ -123,15 +116,9 @@ mod tests {
     #[test]
     fn known_answers() {
         assert_eq!(rounds([0; 4], [0; 2]), [0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8]);
+        assert_eq!(rounds([u32::MAX; 4], [u32::MAX; 2]), [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]);
         assert_eq!(
-            rounds([u32::MAX; 4], [u32::MAX; 2]),
-            [0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd]
-        );
-        assert_eq!(
-            rounds(
-                [0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344],
-                [0xa4093822, 0x299f31d0]
-            ),
+            rounds([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]),
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
     }
@@ -152,14 +139,8 @@ mod tests {
     #[test]
     fn streams_of_different_addresses_differ() {
         let base = Rng::seed(1);
-        let keys = [
-            base,
-            base.stream(&[0]),
-            base.stream(&[0, 0]),
-            base.stream(&[1]),
-            base.named("a"),
-            base.named("a\0"),
-        ];
+        let keys =
+            [base, base.stream(&[0]), base.stream(&[0, 0]), base.stream(&[1]), base.named("a"), base.named("a\0")];
         for (i, a) in keys.iter().enumerate() {
             for b in &keys[i + 1..] {
                 assert_ne!(a.u32x4(0), b.u32x4(0));

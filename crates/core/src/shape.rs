@@ -20,23 +20,10 @@ impl Shape {
     /// With more than [`MAX_RANK`] dimensions, or when the number of elements overflows.
     #[track_caller]
     pub fn new(dims: &[usize]) -> Self {
-        assert!(
-            dims.len() <= MAX_RANK,
-            "shape {dims:?} has rank {}, the most is {MAX_RANK}",
-            dims.len()
-        );
-        let numel = dims
-            .iter()
-            .filter(|&&d| d != 0)
-            .try_fold(1usize, |n, &d| n.checked_mul(d));
-        assert!(
-            numel.is_some_and(|n| n <= isize::MAX as usize / 8),
-            "shape {dims:?} has too many elements"
-        );
-        let mut shape = Self {
-            dims: [0; MAX_RANK],
-            rank: dims.len() as u8,
-        };
+        assert!(dims.len() <= MAX_RANK, "shape {dims:?} has rank {}, the most is {MAX_RANK}", dims.len());
+        let numel = dims.iter().filter(|&&d| d != 0).try_fold(1usize, |n, &d| n.checked_mul(d));
+        assert!(numel.is_some_and(|n| n <= isize::MAX as usize / 8), "shape {dims:?} has too many elements");
+        let mut shape = Self { dims: [0; MAX_RANK], rank: dims.len() as u8 };
         shape.dims[..dims.len()].copy_from_slice(dims);
         shape
     }
@@ -87,11 +74,7 @@ impl Shape {
 
     /// The size `back` places before the last dimension; 1 beyond the first.
     fn dim_from_back(&self, back: usize) -> usize {
-        if back < self.rank() {
-            self.dims[self.rank() - 1 - back]
-        } else {
-            1
-        }
+        if back < self.rank() { self.dims[self.rank() - 1 - back] } else { 1 }
     }
 
     /// The dimension that `axis` names, where -1 is the last.
@@ -102,10 +85,7 @@ impl Shape {
     pub fn axis(&self, axis: isize, op: &str) -> usize {
         let rank = self.rank() as isize;
         let index = if axis < 0 { axis + rank } else { axis };
-        assert!(
-            (0..rank).contains(&index),
-            "{op}: dimension {axis} is out of range for shape {self}"
-        );
+        assert!((0..rank).contains(&index), "{op}: dimension {axis} is out of range for shape {self}");
         index as usize
     }
 
@@ -208,11 +188,7 @@ pub struct Layout {
 impl Layout {
     /// The row-major layout from the buffer's first element.
     pub fn contiguous(shape: Shape) -> Self {
-        Self {
-            shape,
-            strides: shape.contiguous_strides(),
-            offset: 0,
-        }
+        Self { shape, strides: shape.contiguous_strides(), offset: 0 }
     }
 
     /// A layout with given strides.
@@ -221,18 +197,10 @@ impl Layout {
     /// When the lengths differ.
     #[track_caller]
     pub fn strided(shape: Shape, strides: &[isize], offset: usize) -> Self {
-        assert_eq!(
-            shape.rank(),
-            strides.len(),
-            "a layout of shape {shape} needs as many strides as dimensions"
-        );
+        assert_eq!(shape.rank(), strides.len(), "a layout of shape {shape} needs as many strides as dimensions");
         let mut all = [0; MAX_RANK];
         all[..strides.len()].copy_from_slice(strides);
-        Self {
-            shape,
-            strides: all,
-            offset,
-        }
+        Self { shape, strides: all, offset }
     }
 
     /// The stride of each dimension, in elements.
@@ -267,29 +235,17 @@ impl Layout {
                 _ => return None,
             };
         }
-        Some(Layout {
-            shape,
-            strides,
-            offset: self.offset,
-        })
+        Some(Layout { shape, strides, offset: self.offset })
     }
 
     /// This layout read as `shape` (same number of elements) without moving data, or `None` where that takes a copy.
     pub fn reshape(&self, shape: Shape) -> Option<Layout> {
         if self.is_contiguous() {
-            return Some(Layout {
-                offset: self.offset,
-                ..Layout::contiguous(shape)
-            });
+            return Some(Layout { offset: self.offset, ..Layout::contiguous(shape) });
         }
         // Groups of old dimensions that step evenly can be cut anew; walk both shapes from the back, group by group.
-        let old: Vec<(usize, isize)> = self
-            .shape
-            .iter()
-            .copied()
-            .zip(self.strides().iter().copied())
-            .filter(|&(dim, _)| dim != 1)
-            .collect();
+        let old: Vec<(usize, isize)> =
+            self.shape.iter().copied().zip(self.strides().iter().copied()).filter(|&(dim, _)| dim != 1).collect();
         let mut strides = [0; MAX_RANK];
         let mut axis = shape.rank();
         let mut end = old.len();
@@ -312,11 +268,7 @@ impl Layout {
             }
             end = begin;
         }
-        Some(Layout {
-            shape,
-            strides,
-            offset: self.offset,
-        })
+        Some(Layout { shape, strides, offset: self.offset })
     }
 
     /// The range of buffer positions that the elements touch, as (first, one past the last); empty layouts touch none.
@@ -334,12 +286,7 @@ impl Layout {
 
     /// Buffer positions of all elements in row-major order.
     pub fn positions(&self) -> Positions {
-        Positions {
-            layout: *self,
-            index: [0; MAX_RANK],
-            next: self.offset as isize,
-            left: self.shape.numel(),
-        }
+        Positions { layout: *self, index: [0; MAX_RANK], next: self.offset as isize, left: self.shape.numel() }
     }
 }
 
@@ -416,16 +363,10 @@ mod tests {
     fn reshape_is_free_exactly_where_the_order_allows() {
         let layout = transposed(2, 3);
         assert_eq!(layout.reshape([6].into()), None);
-        assert_eq!(
-            layout.reshape([3, 1, 2].into()).map(|l| l.positions().collect()),
-            Some(vec![0, 3, 1, 4, 2, 5])
-        );
+        assert_eq!(layout.reshape([3, 1, 2].into()).map(|l| l.positions().collect()), Some(vec![0, 3, 1, 4, 2, 5]));
         let rows = Layout::strided([4, 6].into(), &[12, 1], 5);
         let cut = rows.reshape([2, 2, 3, 2].into()).expect("rows stay evenly spaced");
-        assert_eq!(
-            cut.positions().collect::<Vec<_>>(),
-            rows.positions().collect::<Vec<_>>()
-        );
+        assert_eq!(cut.positions().collect::<Vec<_>>(), rows.positions().collect::<Vec<_>>());
         assert_eq!(rows.reshape([3, 8].into()), None);
     }
 

@@ -52,13 +52,7 @@ fn fastest(mut body: impl FnMut()) -> f64 {
 }
 
 fn measure<T: Attend>(shape: &Shape, convert: impl Fn(f32) -> T, dtype: &str) {
-    let &Shape {
-        name,
-        batch,
-        tokens,
-        heads,
-        width,
-    } = shape;
+    let &Shape { name, batch, tokens, heads, width } = shape;
     let (rows, inner) = (batch * tokens, heads * width);
     // Memory as a training step has it, in huge pages.
     let random = |seed: u64, count: usize| {
@@ -72,10 +66,7 @@ fn measure<T: Attend>(shape: &Shape, convert: impl Fn(f32) -> T, dtype: &str) {
     let qkv = random(1, rows * 3 * inner);
     let dout = random(2, rows * inner);
     let spans: Vec<Span> = (0..batch)
-        .map(|b| Span {
-            queries: b * tokens..(b + 1) * tokens,
-            keys: b * tokens..(b + 1) * tokens,
-        })
+        .map(|b| Span { queries: b * tokens..(b + 1) * tokens, keys: b * tokens..(b + 1) * tokens })
         .collect();
     let attributes = Attributes {
         scale: 1.0 / (width as f64).sqrt(),
@@ -86,14 +77,7 @@ fn measure<T: Attend>(shape: &Shape, convert: impl Fn(f32) -> T, dtype: &str) {
         dropout: None,
     };
     let size = [rows, heads, width];
-    let part = |i: usize| {
-        Heads::new(
-            qkv.as_slice::<T>(),
-            i * inner,
-            size,
-            [3 * inner as isize, width as isize, 1],
-        )
-    };
+    let part = |i: usize| Heads::new(qkv.as_slice::<T>(), i * inner, size, [3 * inner as isize, width as isize, 1]);
     let mut out = random(3, rows * inner);
     let mut lse = vec![<T as Number>::Real::default(); rows * heads];
     let mut run_forward = || {
@@ -107,19 +91,7 @@ fn measure<T: Attend>(shape: &Shape, convert: impl Fn(f32) -> T, dtype: &str) {
         let (dk, dv) = rest.split_at_mut(rows * inner);
         let [dq, dk, dv] = [dq, dk, dv].map(|grad| Some(HeadsMut::contiguous(grad, size)));
         let heads = |x| Heads::contiguous(Buffer::as_slice::<T>(x), size);
-        backward(
-            heads(&dout),
-            part(0),
-            part(1),
-            part(2),
-            heads(&out),
-            &lse,
-            &spans,
-            attributes,
-            dq,
-            dk,
-            dv,
-        );
+        backward(heads(&dout), part(0), part(1), part(2), heads(&out), &lse, &spans, attributes, dq, dk, dv);
     };
     let seconds_backward = fastest(&mut run_backward);
     black_box(&grads);
@@ -162,13 +134,7 @@ fn peak() -> f64 {
 }
 
 fn main() {
-    let shape = |name, batch, tokens, heads, width| Shape {
-        name,
-        batch,
-        tokens,
-        heads,
-        width,
-    };
+    let shape = |name, batch, tokens, heads, width| Shape { name, batch, tokens, heads, width };
     let shapes = [
         shape("nano", 12, 64, 4, 32),
         shape("baby", 16, 256, 6, 64),

@@ -53,19 +53,12 @@ impl Bench {
         if name == "copy" {
             self.copy = speed;
         }
-        println!(
-            "{name:28} {:8.2} ms {speed:7.1} GB/s {:5.0} %",
-            best * 1e3,
-            100.0 * speed / self.copy
-        );
+        println!("{name:28} {:8.2} ms {speed:7.1} GB/s {:5.0} %", best * 1e3, 100.0 * speed / self.copy);
     }
 }
 
 fn main() {
-    let filter = std::env::args()
-        .skip(1)
-        .find(|arg| !arg.starts_with('-'))
-        .unwrap_or_default();
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let mut bench = Bench { filter, copy: f64::NAN };
     println!("{} threads, {}, {ROWS} x {WIDTH} f32", pool::threads(), isa().name());
     let (x, dy) = (buffer(1), buffer(2));
@@ -92,14 +85,10 @@ fn element_wise(bench: &mut Bench, x: &[f32], dy: &[f32], out: &mut [f32]) {
     let half = ALL / 2;
     let (a, b) = x.split_at(half);
     // Three tensors of half the size.
-    bench.line("swiglu", 6, || {
-        glu::forward(glu::Gate::Silu, (a, WIDTH), (b, WIDTH), WIDTH, &mut out[..half])
-    });
+    bench.line("swiglu", 6, || glu::forward(glu::Gate::Silu, (a, WIDTH), (b, WIDTH), WIDTH, &mut out[..half]));
     let layout = cupola_core::Layout::contiguous([ALL].into());
     let add = cupola_cpu::binary::Binary::Add;
-    bench.line("add", 12, || {
-        cupola_cpu::binary::forward(add, layout.shape, (x, &layout), (dy, &layout), out)
-    });
+    bench.line("add", 12, || cupola_cpu::binary::forward(add, layout.shape, (x, &layout), (dy, &layout), out));
     let turned = cupola_core::Layout::strided([WIDTH, ROWS].into(), &[1, WIDTH as isize], 0);
     bench.line("transpose", 8, || copy::contiguous(turned.shape, (x, &turned), out));
     let heads = cupola_core::Layout::strided([38, 16, 256, 64].into(), &[256 * 1024, 64, 1024, 1], 0);
@@ -114,98 +103,37 @@ fn rows(bench: &mut Bench, x: &[f32], dy: &[f32], out: &mut [f32]) {
     bench.line("softmax backward", 12, || softmax::softmax_backward(x, dy, WIDTH, out));
     let (weight, bias) = (vec![1.0; WIDTH], vec![0.5; WIDTH]);
     let (mut mean, mut rstd) = (vec![0.0; ROWS], vec![0.0; ROWS]);
-    let input = norm::Input {
-        x,
-        residual: None,
-        weight: Some(&weight[..]),
-        bias: Some(&bias[..]),
-        eps: 1e-5,
-        width: WIDTH,
-    };
+    let input =
+        norm::Input { x, residual: None, weight: Some(&weight[..]), bias: Some(&bias[..]), eps: 1e-5, width: WIDTH };
     bench.line("layer_norm", 8, || {
-        norm::layer_norm(
-            input,
-            norm::Output {
-                y: out,
-                sum: None,
-                mean: &mut mean,
-                rstd: &mut rstd,
-            },
-        );
+        norm::layer_norm(input, norm::Output { y: out, sum: None, mean: &mut mean, rstd: &mut rstd });
     });
     let (mut dw, mut db) = (vec![0.0; WIDTH], vec![0.0; WIDTH]);
     bench.line("layer_norm backward", 12, || {
-        let saved = norm::Saved {
-            h: x,
-            weight: Some(&weight),
-            mean: &mean,
-            rstd: &rstd,
-            dh: None,
-            width: WIDTH,
-        };
-        let gradient = norm::Gradient {
-            dx: out,
-            dweight: Some(&mut dw),
-            dbias: Some(&mut db),
-        };
+        let saved = norm::Saved { h: x, weight: Some(&weight), mean: &mean, rstd: &rstd, dh: None, width: WIDTH };
+        let gradient = norm::Gradient { dx: out, dweight: Some(&mut dw), dbias: Some(&mut db) };
         norm::layer_norm_backward(saved, dy, gradient);
     });
-    let input = norm::Input {
-        x,
-        residual: None,
-        weight: Some(&weight[..]),
-        bias: None,
-        eps: 1e-5,
-        width: WIDTH,
-    };
+    let input = norm::Input { x, residual: None, weight: Some(&weight[..]), bias: None, eps: 1e-5, width: WIDTH };
     bench.line("rms_norm", 8, || {
-        norm::rms_norm(
-            input,
-            norm::Output {
-                y: out,
-                sum: None,
-                mean: &mut [],
-                rstd: &mut rstd,
-            },
-        );
+        norm::rms_norm(input, norm::Output { y: out, sum: None, mean: &mut [], rstd: &mut rstd });
     });
     bench.line("rms_norm backward", 12, || {
-        let saved = norm::Saved {
-            h: x,
-            weight: Some(&weight),
-            mean: &[],
-            rstd: &rstd,
-            dh: None,
-            width: WIDTH,
-        };
-        let gradient = norm::Gradient {
-            dx: out,
-            dweight: Some(&mut dw),
-            dbias: None,
-        };
+        let saved = norm::Saved { h: x, weight: Some(&weight), mean: &[], rstd: &rstd, dh: None, width: WIDTH };
+        let gradient = norm::Gradient { dx: out, dweight: Some(&mut dw), dbias: None };
         norm::rms_norm_backward(saved, dy, gradient);
     });
     let mut sum = [0.0];
-    bench.line("sum", 4, || {
-        reduce::reduce(reduce::Reduction::Sum, x, reduce::Dims::rows(1, ALL), &mut sum)
-    });
-    let columns = reduce::Dims {
-        outer: 1,
-        n: ROWS,
-        inner: WIDTH,
-    };
-    bench.line("sum of columns", 4, || {
-        reduce::reduce(reduce::Reduction::Sum, x, columns, &mut dw)
-    });
+    bench.line("sum", 4, || reduce::reduce(reduce::Reduction::Sum, x, reduce::Dims::rows(1, ALL), &mut sum));
+    let columns = reduce::Dims { outer: 1, n: ROWS, inner: WIDTH };
+    bench.line("sum of columns", 4, || reduce::reduce(reduce::Reduction::Sum, x, columns, &mut dw));
 }
 
 fn training(bench: &mut Bench, x: &[f32], dy: &[f32], out: &mut [f32]) {
     let targets: Vec<i64> = (0..ROWS as i64).map(|k| k * 37 % WIDTH as i64).collect();
     let (mut loss, mut logs) = (vec![0.0; ROWS], vec![0.0; ROWS]);
     let options = cross_entropy::Options::default();
-    bench.line("cross_entropy", 4, || {
-        cross_entropy::forward(x, &targets, WIDTH, &options, &mut loss, &mut logs)
-    });
+    bench.line("cross_entropy", 4, || cross_entropy::forward(x, &targets, WIDTH, &options, &mut loss, &mut logs));
     let scale = [1.0 / ROWS as f32];
     bench.line("cross_entropy backward", 8, || {
         cross_entropy::backward(x, &targets, WIDTH, &options, &logs, &scale, out);
@@ -228,14 +156,7 @@ fn training(bench: &mut Bench, x: &[f32], dy: &[f32], out: &mut [f32]) {
             step,
             grad_scale: clip,
         };
-        optim::adam(vec![(
-            settings,
-            Slices {
-                param: out,
-                grad: dy,
-                state: [m, v, &mut []],
-            },
-        )]);
+        optim::adam(vec![(settings, Slices { param: out, grad: dy, state: [m, v, &mut []] })]);
     });
 }
 

@@ -45,11 +45,7 @@ fn seconds(threads: usize, mut body: impl FnMut()) -> [f64; 2] {
     let mut sample = |repeats: u32| {
         let start = (thread_time(), Instant::now());
         (0..repeats).for_each(|_| body());
-        let time = if threads == 1 {
-            thread_time() - start.0
-        } else {
-            start.1.elapsed()
-        };
+        let time = if threads == 1 { thread_time() - start.0 } else { start.1.elapsed() };
         time.as_secs_f64() / f64::from(repeats)
     };
     sample(1);
@@ -85,16 +81,8 @@ mod peak {
             }
         };
     }
-    chains!(f32_512, "avx512f", _mm512_setzero_ps(), |s| _mm512_fmadd_ps(
-        *s,
-        _mm512_set1_ps(0.9),
-        _mm512_set1_ps(0.1)
-    ));
-    chains!(f64_512, "avx512f", _mm512_setzero_pd(), |s| _mm512_fmadd_pd(
-        *s,
-        _mm512_set1_pd(0.9),
-        _mm512_set1_pd(0.1)
-    ));
+    chains!(f32_512, "avx512f", _mm512_setzero_ps(), |s| _mm512_fmadd_ps(*s, _mm512_set1_ps(0.9), _mm512_set1_ps(0.1)));
+    chains!(f64_512, "avx512f", _mm512_setzero_pd(), |s| _mm512_fmadd_pd(*s, _mm512_set1_pd(0.9), _mm512_set1_pd(0.1)));
     chains!(f32_256, "avx2,fma", _mm256_setzero_ps(), |s| _mm256_fmadd_ps(
         *s,
         _mm256_set1_ps(0.9),
@@ -163,11 +151,7 @@ impl Bench {
 
     /// Whether a line that begins like this is wanted.
     fn may_want(&self, start: &str) -> bool {
-        self.words.is_empty()
-            || self
-                .words
-                .iter()
-                .any(|word| word.starts_with(start) || start.contains(word.as_str()))
+        self.words.is_empty() || self.words.iter().any(|word| word.starts_with(start) || start.contains(word.as_str()))
     }
 
     /// One line: `body` does `operations` and reads `bytes` of weights (0 where arithmetic is the limit).
@@ -183,11 +167,7 @@ impl Bench {
                 print!(" {:7.1} G/s", operations / seconds[0] / 1e9);
             }
             if bytes > 0.0 {
-                print!(
-                    " {:6.1} GB/s (best {:.1})",
-                    bytes / seconds[0] / 1e9,
-                    bytes / seconds[1] / 1e9
-                );
+                print!(" {:6.1} GB/s (best {:.1})", bytes / seconds[0] / 1e9, bytes / seconds[1] / 1e9);
             } else if let Some(peak) = (threads == 1).then(|| peak::measure(kind)).flatten() {
                 let share = |i: usize| 100.0 * operations / seconds[i] / peak[i];
                 print!(" {:5.1} % (best of best {:.1} %)", share(0), share(1));
@@ -212,29 +192,15 @@ impl Bench {
                 P::matmul(rows(a), MatRef::new(b, k, n), MatMut::new(c, m, n), Epilogue::default());
             });
             self.line(&format!("{name} A^T B"), kind, operations, 0.0, || {
-                P::matmul(
-                    MatRef::new(a, k, m).t(),
-                    MatRef::new(b, k, n),
-                    MatMut::new(c, m, n),
-                    Epilogue::default(),
-                );
+                P::matmul(MatRef::new(a, k, m).t(), MatRef::new(b, k, n), MatMut::new(c, m, n), Epilogue::default());
             });
             self.line(&format!("{name} A B^T"), kind, operations, 0.0, || {
-                P::matmul(
-                    rows(a),
-                    MatRef::new(b, n, k).t(),
-                    MatMut::new(c, m, n),
-                    Epilogue::default(),
-                );
+                P::matmul(rows(a), MatRef::new(b, n, k).t(), MatMut::new(c, m, n), Epilogue::default());
             });
             let mut packed = Packed::<P>::new(MatRef::new(b, k, n));
             let bytes = (size_of_val(b) + packed.bytes()) as f64;
-            self.line(&format!("{name} pack B"), kind, 0.0, bytes, || {
-                packed.refill(MatRef::new(b, k, n))
-            });
-            self.line(&format!("{name} pack B^T"), kind, 0.0, bytes, || {
-                packed.refill(MatRef::new(b, n, k).t())
-            });
+            self.line(&format!("{name} pack B"), kind, 0.0, bytes, || packed.refill(MatRef::new(b, k, n)));
+            self.line(&format!("{name} pack B^T"), kind, 0.0, bytes, || packed.refill(MatRef::new(b, n, k).t()));
             self.line(&format!("{name} packed"), kind, operations, 0.0, || {
                 P::matmul_packed(rows(a), &packed, MatMut::new(c, m, n), Epilogue::default());
             });
@@ -262,20 +228,9 @@ impl Bench {
         let mut c = Buffer::zeroed(C::DTYPE, n, Placement::Lasting);
         let (a, b, c) = (a.as_slice::<A>(), b.as_slice::<B>(), c.as_mut_slice::<C>());
         let bytes = size_of_val(b) as f64;
-        self.line(
-            &format!("{kind} decode 1 x {k} x {n} unpacked"),
-            kind,
-            2.0 * (k * n) as f64,
-            bytes,
-            || {
-                P::matmul(
-                    MatRef::new(a, 1, k),
-                    MatRef::new(b, k, n),
-                    MatMut::new(c, 1, n),
-                    Epilogue::default(),
-                );
-            },
-        );
+        self.line(&format!("{kind} decode 1 x {k} x {n} unpacked"), kind, 2.0 * (k * n) as f64, bytes, || {
+            P::matmul(MatRef::new(a, 1, k), MatRef::new(b, k, n), MatMut::new(c, 1, n), Epilogue::default());
+        });
     }
 
     /// What reading memory in order gives at best.
@@ -299,10 +254,7 @@ impl Bench {
 }
 
 fn main() {
-    let words: Vec<_> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with("--"))
-        .collect();
+    let words: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // On a crowded machine only the figures of one thread mean anything: `taskset -c 0` leaves out the others.
     let threads = if cores > 1 { vec![1, cores] } else { vec![1] };

@@ -46,10 +46,7 @@ fn seconds(mut body: impl FnMut()) -> f64 {
 }
 
 fn wanted(name: &str) -> bool {
-    let words: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| !word.starts_with("--"))
-        .collect();
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
 }
 
@@ -73,10 +70,7 @@ fn convolution(
     stride: usize,
     padding: usize,
 ) {
-    let name = format!(
-        "{name} {}->{} {size}x{size} k{kernel} s{stride}",
-        channels[0], channels[1]
-    );
+    let name = format!("{name} {}->{} {size}x{size} k{kernel} s{stride}", channels[0], channels[1]);
     if !wanted(&name) {
         return;
     }
@@ -93,22 +87,12 @@ fn convolution(
         padding: [padding; 2],
         dilation: [1; 2],
     };
-    let (x, w, dy) = (
-        random(conv.input_len(), 1),
-        random(conv.weight_len(), 2),
-        random(conv.output_len(), 3),
-    );
+    let (x, w, dy) = (random(conv.input_len(), 1), random(conv.weight_len(), 2), random(conv.output_len(), 3));
     let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
     let operations = 2.0 * (conv.output_len() * channels[0] * kernel * kernel) as f64;
-    line(&format!("{name} forward"), operations, || {
-        forward(&conv, &x, &w, None, black_box(&mut y))
-    });
-    line(&format!("{name} dx"), operations, || {
-        input_gradient(&conv, &dy, &w, None, black_box(&mut dx))
-    });
-    line(&format!("{name} dw"), operations, || {
-        weight_gradient(&conv, &x, &dy, false, black_box(&mut dw))
-    });
+    line(&format!("{name} forward"), operations, || forward(&conv, &x, &w, None, black_box(&mut y)));
+    line(&format!("{name} dx"), operations, || input_gradient(&conv, &dy, &w, None, black_box(&mut dx)));
+    line(&format!("{name} dw"), operations, || weight_gradient(&conv, &x, &dy, false, black_box(&mut dw)));
 }
 
 fn pooling() {
@@ -127,21 +111,13 @@ fn pooling() {
             let mut dx = x.clone();
             let (mut y, mut index) = (vec![0.0; x.len() / 4], vec![0; x.len() / 4]);
             let name = format!("lenet max_pool2d {planes} planes {size}x{size}");
-            line(&format!("{name} forward"), 0.0, || {
-                max::forward(&pooling, &x, black_box(&mut y), &mut index)
-            });
-            line(&format!("{name} backward"), 0.0, || {
-                max::backward(&pooling, &y, &index, black_box(&mut dx))
-            });
+            line(&format!("{name} forward"), 0.0, || max::forward(&pooling, &x, black_box(&mut y), &mut index));
+            line(&format!("{name} backward"), 0.0, || max::backward(&pooling, &y, &index, black_box(&mut dx)));
         }
     }
     if wanted("batch_norm") {
         for (channels, inner) in [(64, 1024), (512, 16)] {
-            let images = Images {
-                batch: 32,
-                channels,
-                inner,
-            };
+            let images = Images { batch: 32, channels, inner };
             let (x, dy) = (random(images.numel(), 1), random(images.numel(), 2));
             let (mut mean, mut var, mut y) = (vec![0.0; channels], vec![0.0; channels], x.clone());
             let name = format!("resnet batch_norm 32x{channels}x{inner}");
@@ -154,15 +130,7 @@ fn pooling() {
             line(&format!("{name} backward"), 0.0, || {
                 let (plain, weighted) = batch::moments(&images, &dy, &x, &mean);
                 let sums = (&plain[..], &weighted[..]);
-                batch::backward(
-                    &images,
-                    (&dy, &x),
-                    (&mean, &rstd),
-                    None,
-                    sums,
-                    (None, None),
-                    black_box(&mut y),
-                );
+                batch::backward(&images, (&dy, &x), (&mean, &rstd), None, sums, (None, None), black_box(&mut y));
             });
         }
     }
@@ -173,66 +141,35 @@ fn recurrent<C: Cell>(name: &str, cell: C) {
         return;
     }
     let (batch, steps, inputs, hidden) = (16, 64, 128, 128);
-    let sequences = Sequences {
-        batch,
-        steps,
-        inputs,
-        hidden,
-        lengths: None,
-        reverse: false,
-    };
+    let sequences = Sequences { batch, steps, inputs, hidden, lengths: None, reverse: false };
     let rows = C::GATES * hidden;
-    let (x, w_ih, w_hh) = (
-        random(batch * steps * inputs, 1),
-        random(rows * inputs, 2),
-        random(rows * hidden, 3),
-    );
-    let weights = Weights {
-        input: &w_ih,
-        hidden: &w_hh,
-        input_bias: None,
-        hidden_bias: None,
-    };
+    let (x, w_ih, w_hh) = (random(batch * steps * inputs, 1), random(rows * inputs, 2), random(rows * hidden, 3));
+    let weights = Weights { input: &w_ih, hidden: &w_hh, input_bias: None, hidden_bias: None };
     let none = States { h: None, c: None };
     let memory = if C::MEMORY { batch * hidden } else { 0 };
-    let (mut y, mut saved) = (
-        vec![0.0; batch * steps * hidden],
-        vec![0.0; batch * steps * C::SAVED * hidden],
-    );
+    let (mut y, mut saved) = (vec![0.0; batch * steps * hidden], vec![0.0; batch * steps * C::SAVED * hidden]);
     let (mut h, mut c) = (vec![0.0; batch * hidden], vec![0.0; memory]);
     let product = 2.0 * (batch * steps * rows) as f64;
     line(&format!("{name} forward"), product * (inputs + hidden) as f64, || {
-        let results = Results {
-            y: &mut y,
-            saved: Some(&mut saved),
-            h: &mut h,
-            c: &mut c,
-        };
+        let results = Results { y: &mut y, saved: Some(&mut saved), h: &mut h, c: &mut c };
         rnn::forward(cell, &sequences, &weights, &x, none, results);
     });
     let dy = random(y.len(), 4);
     let (mut dx, mut dw_ih, mut dw_hh) = (x.clone(), w_ih.clone(), w_hh.clone());
     let (mut db_ih, mut db_hh) = (vec![0.0; rows], vec![0.0; rows]);
-    line(
-        &format!("{name} backward"),
-        product * 2.0 * (inputs + hidden) as f64,
-        || {
-            let gradients = Gradients {
-                dx: Some(&mut dx),
-                dinput: Some((&mut dw_ih, false)),
-                dhidden: Some((&mut dw_hh, false)),
-                dinput_bias: &mut db_ih,
-                dhidden_bias: &mut db_hh,
-                dh: &mut h,
-                dc: &mut c,
-            };
-            let upstream = Upstream {
-                dy: Some(&dy),
-                last: none,
-            };
-            rnn::backward(cell, &sequences, &weights, &x, none, (&y, &saved), upstream, gradients);
-        },
-    );
+    line(&format!("{name} backward"), product * 2.0 * (inputs + hidden) as f64, || {
+        let gradients = Gradients {
+            dx: Some(&mut dx),
+            dinput: Some((&mut dw_ih, false)),
+            dhidden: Some((&mut dw_hh, false)),
+            dinput_bias: &mut db_ih,
+            dhidden_bias: &mut db_hh,
+            dh: &mut h,
+            dc: &mut c,
+        };
+        let upstream = Upstream { dy: Some(&dy), last: none };
+        rnn::backward(cell, &sequences, &weights, &x, none, (&y, &saved), upstream, gradients);
+    });
 }
 
 fn main() {

@@ -27,9 +27,7 @@ fn to_odd(x: f64) -> f32 {
 }
 
 fn to_half<T: Element, U: Number<Real = f32>>(from: &[T], to: &mut [U]) {
-    from.iter()
-        .zip(to)
-        .for_each(|(&x, y)| *y = U::store(to_odd(x.to_f64())));
+    from.iter().zip(to).for_each(|(&x, y)| *y = U::store(to_odd(x.to_f64())));
 }
 
 fn through_f64<T: Element, U: Element>(from: &[T], to: &mut [U]) {
@@ -115,9 +113,7 @@ mod tests {
         fn among<U: Element>(x: f64, bits: u16, value: fn(u16) -> U) -> U {
             let error = |bits: u16| ((value(bits).to_f64() - x).abs(), bits % 2);
             let finite = |bits: &u16| value(*bits).to_f64().is_finite();
-            let around = [bits.wrapping_sub(1), bits, bits.wrapping_add(1)]
-                .into_iter()
-                .filter(finite);
+            let around = [bits.wrapping_sub(1), bits, bits.wrapping_add(1)].into_iter().filter(finite);
             let best = around.min_by(|&a, &b| error(a).partial_cmp(&error(b)).expect("finite"));
             best.map_or(value(bits), value)
         }
@@ -126,41 +122,22 @@ mod tests {
             return guess;
         }
         match U::DTYPE {
-            cupola_core::DType::BF16 => among(x, bf16::from_f64(x).to_bits(), |bits| {
-                U::from_f64(bf16::from_bits(bits).to_f64())
-            }),
-            cupola_core::DType::F16 => among(x, f16::from_f64(x).to_bits(), |bits| {
-                U::from_f64(f16::from_bits(bits).to_f64())
-            }),
+            cupola_core::DType::BF16 => {
+                among(x, bf16::from_f64(x).to_bits(), |bits| U::from_f64(bf16::from_bits(bits).to_f64()))
+            }
+            cupola_core::DType::F16 => {
+                among(x, f16::from_f64(x).to_bits(), |bits| U::from_f64(f16::from_bits(bits).to_f64()))
+            }
             _ => guess,
         }
     }
 
     fn check<T: CastTo<U>, U: Element>() {
         let mut x: Vec<T> = uniform(70_001, -300.0, 300.0, 1);
-        x.extend(
-            [
-                0.0,
-                1.0,
-                -1.0,
-                0.5,
-                1e9,
-                -1e9,
-                1e300,
-                f64::INFINITY,
-                f64::NEG_INFINITY,
-                5e-8,
-                0.1,
-            ]
-            .map(T::from_f64),
-        );
+        x.extend([0.0, 1.0, -1.0, 0.5, 1e9, -1e9, 1e300, f64::INFINITY, f64::NEG_INFINITY, 5e-8, 0.1].map(T::from_f64));
         let by_integer = !T::DTYPE.is_float() && !U::DTYPE.is_float() && U::DTYPE != cupola_core::DType::Bool;
         let convert = |x: &T| {
-            if by_integer {
-                U::from_i64(x.to_i64())
-            } else {
-                nearest(x.to_f64())
-            }
+            if by_integer { U::from_i64(x.to_i64()) } else { nearest(x.to_f64()) }
         };
         let expected: Vec<U> = x.iter().map(convert).collect();
         for y in each_tier_same_on_threads(|| {

@@ -14,12 +14,8 @@ const TILE: usize = 16;
 
 /// Whether every element of the layout has a place of its own: sorted by stride, each dimension steps over all smaller ones.
 fn is_injective(dims: &[usize], strides: &[isize]) -> bool {
-    let mut order: Vec<(usize, usize)> = dims
-        .iter()
-        .zip(strides)
-        .filter(|&(&dim, _)| dim > 1)
-        .map(|(&dim, &s)| (s.unsigned_abs(), dim))
-        .collect();
+    let mut order: Vec<(usize, usize)> =
+        dims.iter().zip(strides).filter(|&(&dim, _)| dim > 1).map(|(&dim, &s)| (s.unsigned_abs(), dim)).collect();
     order.sort_unstable();
     let mut reach = 0;
     order.iter().all(|&(stride, dim)| {
@@ -54,21 +50,9 @@ fn strided_of<T: Element>(shape: Shape, from: (&[T], &Layout), to: (&mut [T], &L
     );
     // Checked once here: every position that the plan gives lies inside.
     let inside = |layout: &Layout, len: usize| layout.broadcast_to(shape).is_some_and(|l| l.extent().1 <= len);
-    assert!(
-        inside(from_layout, source.len()),
-        "copy: the source of {} elements is too short",
-        source.len()
-    );
-    assert!(
-        inside(to_layout, target.len()),
-        "copy: the target of {} elements is too short",
-        target.len()
-    );
-    let target = Target {
-        start: target.as_mut_ptr(),
-        len: target.len(),
-        slice: std::marker::PhantomData,
-    };
+    assert!(inside(from_layout, source.len()), "copy: the source of {} elements is too short", source.len());
+    assert!(inside(to_layout, target.len()), "copy: the target of {} elements is too short", target.len());
+    let target = Target { start: target.as_mut_ptr(), len: target.len(), slice: std::marker::PhantomData };
     match tiled_axes(&plan) {
         Some((row, column)) => tiles(&plan, row, column, source, &target),
         None => runs(&plan, shape.numel(), source, &target),
@@ -109,11 +93,7 @@ fn runs<T: Element>(plan: &Plan<2>, numel: usize, source: &[T], target: &Target<
             }
         });
     };
-    if pieces <= 2 {
-        (0..pieces).for_each(piece)
-    } else {
-        parallel_for(pieces, &piece)
-    }
+    if pieces <= 2 { (0..pieces).for_each(piece) } else { parallel_for(pieces, &piece) }
 }
 
 /// Copies with dimension `row` contiguous in the source and `column` in the target.
@@ -134,9 +114,7 @@ fn tiles<T: Element>(plan: &Plan<2>, row: usize, column: usize, source: &[T], ta
     };
     let (from_step, to_step) = (plan.strides(0)[column], plan.strides(1)[row]);
     // A band is a strip of columns of a matrix, or several matrices where these are small.
-    let band = (PIECE / rows)
-        .next_multiple_of(TILE)
-        .min(columns.next_multiple_of(TILE));
+    let band = (PIECE / rows).next_multiple_of(TILE).min(columns.next_multiple_of(TILE));
     let bands = columns.div_ceil(band);
     let group = (PIECE / (rows * columns)).max(1);
     let groups = matrices.div_ceil(group);
@@ -169,11 +147,7 @@ fn tiles<T: Element>(plan: &Plan<2>, row: usize, column: usize, source: &[T], ta
         }
     };
     let pieces = groups * bands;
-    if pieces <= 2 {
-        (0..pieces).for_each(piece)
-    } else {
-        parallel_for(pieces, &piece)
-    }
+    if pieces <= 2 { (0..pieces).for_each(piece) } else { parallel_for(pieces, &piece) }
 }
 
 #[track_caller]
@@ -239,11 +213,7 @@ mod tests {
             // And back: the target is strided.
             let mut back = vec![T::default(); x.len()];
             with_threads(threads, || {
-                strided(
-                    turned.shape,
-                    (&y, &Layout::contiguous(turned.shape)),
-                    (&mut back, &turned),
-                );
+                strided(turned.shape, (&y, &Layout::contiguous(turned.shape)), (&mut back, &turned));
             });
             assert!(back == x, "{shape} {order:?} {} back", T::DTYPE);
         }
@@ -297,21 +267,13 @@ mod tests {
     #[should_panic(expected = "the same place")]
     fn a_target_that_overlaps_itself_is_refused() {
         let overlapping = Layout::strided([3, 3].into(), &[1, 1], 0);
-        strided(
-            [3, 3].into(),
-            (&[0.0f32; 9], &Layout::contiguous([3, 3].into())),
-            (&mut [0.0; 9], &overlapping),
-        );
+        strided([3, 3].into(), (&[0.0f32; 9], &Layout::contiguous([3, 3].into())), (&mut [0.0; 9], &overlapping));
     }
 
     #[test]
     #[should_panic(expected = "the source of 5 elements is too short")]
     fn a_source_that_is_too_short_is_refused() {
-        contiguous(
-            [2, 3].into(),
-            (&[0.0f32; 5], &Layout::contiguous([2, 3].into())),
-            &mut [0.0; 6],
-        );
+        contiguous([2, 3].into(), (&[0.0f32; 5], &Layout::contiguous([2, 3].into())), &mut [0.0; 6]);
     }
 
     #[test]

@@ -35,12 +35,7 @@ pub struct Options<'a, R> {
 
 impl<R> Default for Options<'_, R> {
     fn default() -> Self {
-        Self {
-            ignore_index: None,
-            label_smoothing: 0.0,
-            class_weights: None,
-            z_loss: 0.0,
-        }
+        Self { ignore_index: None, label_smoothing: 0.0, class_weights: None, z_loss: 0.0 }
     }
 }
 
@@ -51,10 +46,7 @@ impl<R: Real> Options<'_, R> {
     /// When a target is no class.
     #[track_caller]
     pub fn total_weight(&self, targets: &[i64], classes: usize) -> f64 {
-        let weights = targets
-            .iter()
-            .enumerate()
-            .filter_map(|(row, &t)| self.class(t, row, classes));
+        let weights = targets.iter().enumerate().filter_map(|(row, &t)| self.class(t, row, classes));
         weights.map(|t| self.class_weights.map_or(1.0, |c| c[t].to_f64())).sum()
     }
 
@@ -137,11 +129,7 @@ impl<R: Real> Options<'_, R> {
     #[track_caller]
     fn check(&self, logits: usize, targets: &[i64], classes: usize) {
         let rows = targets.len();
-        assert_eq!(
-            logits,
-            rows * classes,
-            "cross_entropy: length of the logits of {rows} rows and {classes} classes"
-        );
+        assert_eq!(logits, rows * classes, "cross_entropy: length of the logits of {rows} rows and {classes} classes");
         assert!(
             self.class_weights.is_none_or(|c| c.len() == classes),
             "cross_entropy: one weight for each of {classes} classes"
@@ -184,11 +172,7 @@ fn forward_of<T: Number>(
             *log = log_value;
         }
     };
-    if loss.len() <= 2 {
-        (0..loss.len()).for_each(run)
-    } else {
-        parallel_for(loss.len(), &run)
-    }
+    if loss.len() <= 2 { (0..loss.len()).for_each(run) } else { parallel_for(loss.len(), &run) }
 }
 
 #[track_caller]
@@ -202,19 +186,9 @@ fn gradient_rows<T: Number>(
     scales: &[T::Real],
 ) {
     options.check(rows.len(), targets, classes);
-    assert_eq!(
-        log_sum_exp.len(),
-        targets.len(),
-        "cross_entropy: one log-sum-exp for each row"
-    );
-    assert!(
-        scales.len() == 1 || scales.len() == targets.len(),
-        "cross_entropy: one scale, or one for each row"
-    );
-    assert!(
-        source.is_none_or(|source| source.len() == rows.len()),
-        "cross_entropy: lengths of logits and gradient"
-    );
+    assert_eq!(log_sum_exp.len(), targets.len(), "cross_entropy: one log-sum-exp for each row");
+    assert!(scales.len() == 1 || scales.len() == targets.len(), "cross_entropy: one scale, or one for each row");
+    assert!(source.is_none_or(|source| source.len() == rows.len()), "cross_entropy: lengths of logits and gradient");
     let isa = isa();
     let total = options.class_weights.map_or(T::Real::of(classes as f64), |c| {
         let [total] = sums(c, |c| [c]);
@@ -346,30 +320,18 @@ mod tests {
             targets.iter_mut().skip(1).step_by(4).for_each(|t| *t = -100);
             let weights: Vec<T::Real> = uniform(classes, 0.5, 1.5, 2);
             let scales: Vec<T::Real> = uniform(rows, 0.5, 1.5, 3);
-            for (smoothing, weighted, z) in [
-                (0.0, false, 0.0),
-                (0.1, false, 0.0),
-                (0.0, true, 1e-2),
-                (0.2, true, 1e-2),
-            ] {
+            for (smoothing, weighted, z) in [(0.0, false, 0.0), (0.1, false, 0.0), (0.0, true, 1e-2), (0.2, true, 1e-2)]
+            {
                 let class_weights = weighted.then_some(&weights[..]);
-                let options = Options {
-                    ignore_index: Some(-100),
-                    label_smoothing: smoothing,
-                    class_weights,
-                    z_loss: z,
-                };
+                let options =
+                    Options { ignore_index: Some(-100), label_smoothing: smoothing, class_weights, z_loss: z };
                 let c = if weighted { wide(&weights) } else { vec![1.0; classes] };
                 let loss_of = |row: usize, x: &[f64]| match usize::try_from(targets[row]) {
                     Ok(t) => reference(x, t, smoothing, &c, z),
                     Err(_) => 0.0,
                 };
                 let logits = wide(&x);
-                let expected: Vec<f64> = logits
-                    .chunks(classes)
-                    .enumerate()
-                    .map(|(row, x)| loss_of(row, x))
-                    .collect();
+                let expected: Vec<f64> = logits.chunks(classes).enumerate().map(|(row, x)| loss_of(row, x)).collect();
                 for (loss, dx) in each_tier_same_on_threads(|| {
                     let (mut loss, mut logs) = (vec![T::Real::ONE; rows], vec![T::Real::ONE; rows]);
                     forward(&x, &targets, classes, &options, &mut loss, &mut logs);
@@ -381,11 +343,7 @@ mod tests {
                     (loss, dx)
                 }) {
                     let what = format!("{} {rows}x{classes} {smoothing} {weighted}", T::DTYPE);
-                    let real = if T::DTYPE == cupola_core::DType::F64 {
-                        1e-12
-                    } else {
-                        3e-6
-                    };
+                    let real = if T::DTYPE == cupola_core::DType::F64 { 1e-12 } else { 3e-6 };
                     close(&loss, &expected, real, &what);
                     for row in 0..rows {
                         let x = &logits[row * classes..(row + 1) * classes];
@@ -420,10 +378,7 @@ mod tests {
     #[test]
     fn the_mean_divides_by_what_counts() {
         let weights = [1.0f32, 2.0, 4.0];
-        let mut options = Options {
-            ignore_index: Some(1),
-            ..Options::default()
-        };
+        let mut options = Options { ignore_index: Some(1), ..Options::default() };
         assert_eq!(options.total_weight(&[0, 1, 2, 2], 3), 3.0);
         options.class_weights = Some(&weights);
         assert_eq!(options.total_weight(&[0, 1, 2, 2], 3), 9.0);
@@ -432,22 +387,12 @@ mod tests {
     #[test]
     fn sums_of_rows_do_not_depend_on_the_cut() {
         let x: Vec<f32> = normal(2000, 1.0, 5);
-        assert_eq!(
-            sum_of_rows(0.0, &x),
-            sum_of_rows(sum_of_rows(0.0, &x[..768]), &x[768..])
-        );
+        assert_eq!(sum_of_rows(0.0, &x), sum_of_rows(sum_of_rows(0.0, &x[..768]), &x[768..]));
     }
 
     #[test]
     #[should_panic(expected = "cross_entropy: target 3 of row 1 is outside of 0..3")]
     fn a_target_that_is_no_class_is_named() {
-        forward(
-            &[0.0f32; 6],
-            &[0, 3],
-            3,
-            &Options::default(),
-            &mut [0.0; 2],
-            &mut [0.0; 2],
-        );
+        forward(&[0.0f32; 6], &[0, 3], 3, &Options::default(), &mut [0.0; 2], &mut [0.0; 2]);
     }
 }

@@ -42,10 +42,7 @@ fn words_from(isa: crate::Isa, rng: Rng, first: u64, len: usize, room: &mut [u32
 #[track_caller]
 fn dropout_of<T: Number>(x: &[T], probability: f64, rng: Rng, first: u64, y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "dropout: lengths of x and y");
-    assert!(
-        (0.0..1.0).contains(&probability),
-        "dropout: probability {probability} is outside of 0..1"
-    );
+    assert!((0.0..1.0).contains(&probability), "dropout: probability {probability} is outside of 0..1");
     let isa = isa();
     let (threshold, scale) = (threshold(probability), T::Real::of(1.0 / (1.0 - probability)));
     pieces(y, PIECE, |begin, y| {
@@ -55,10 +52,7 @@ fn dropout_of<T: Number>(x: &[T], probability: f64, rng: Rng, first: u64, y: &mu
             let at = begin + k * BLOCK;
             let len = y.len();
             let words = words_from(isa, rng, first + at as u64, len, &mut room);
-            let (wide, result) = (
-                wide.get_mut(..len).unwrap_or_default(),
-                result.get_mut(..len).unwrap_or_default(),
-            );
+            let (wide, result) = (wide.get_mut(..len).unwrap_or_default(), result.get_mut(..len).unwrap_or_default());
             let x = loaded(isa, &x[at..at + len], wide);
             stored(isa, y, result, |y| keep(isa, x, words, threshold, scale, y));
         }

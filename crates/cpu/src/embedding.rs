@@ -25,17 +25,8 @@ fn check(op: &str, indices: &[i64], n: usize) {
 #[track_caller]
 pub fn gather<T: Element>(table: &[T], dims: Dims, indices: &[i64], y: &mut [T]) {
     let Dims { outer, n, inner } = dims;
-    assert_eq!(
-        table.len(),
-        outer * n * inner,
-        "embedding: length of the table of shape [{outer}, {n}, {inner}]"
-    );
-    assert_eq!(
-        y.len(),
-        outer * indices.len() * inner,
-        "embedding: length of the result of {} indices",
-        indices.len()
-    );
+    assert_eq!(table.len(), outer * n * inner, "embedding: length of the table of shape [{outer}, {n}, {inner}]");
+    assert_eq!(y.len(), outer * indices.len() * inner, "embedding: length of the result of {} indices", indices.len());
     check("embedding", indices, n);
     if y.is_empty() {
         return;
@@ -96,16 +87,8 @@ const GROUPS: usize = 64;
 fn scatter_add_of<T: Lane<Compute: Sums>>(dy: &[T], dims: Dims, indices: &[i64], dtable: &mut [<T as Lane>::Compute]) {
     let Dims { outer, n, inner } = dims;
     let m = indices.len();
-    assert_eq!(
-        dtable.len(),
-        outer * n * inner,
-        "embedding: length of the table of shape [{outer}, {n}, {inner}]"
-    );
-    assert_eq!(
-        dy.len(),
-        outer * m * inner,
-        "embedding: length of the gradient of {m} indices"
-    );
+    assert_eq!(dtable.len(), outer * n * inner, "embedding: length of the table of shape [{outer}, {n}, {inner}]");
+    assert_eq!(dy.len(), outer * m * inner, "embedding: length of the gradient of {m} indices");
     check("embedding", indices, n);
     if dy.is_empty() {
         return;
@@ -131,11 +114,7 @@ fn scatter_add_of<T: Lane<Compute: Sums>>(dy: &[T], dims: Dims, indices: &[i64],
         }
     };
     let units = outer * strips;
-    if units == 1 || dy.len() <= 2 * PIECE {
-        (0..units).for_each(run)
-    } else {
-        parallel_for(units, &run)
-    }
+    if units == 1 || dy.len() <= 2 * PIECE { (0..units).for_each(run) } else { parallel_for(units, &run) }
 }
 
 instantiate! {
@@ -196,11 +175,7 @@ mod tests {
 
     #[test]
     fn halves_are_summed_in_f32() {
-        let dims = Dims {
-            outer: 1,
-            n: 2,
-            inner: 1,
-        };
+        let dims = Dims { outer: 1, n: 2, inner: 1 };
         let mut sum = [256.0f32, 0.0];
         scatter_add(&[bf16::from_f32(1.0); 3], dims, &[0, 0, 1], &mut sum);
         assert_eq!(sum, [258.0, 1.0]);
@@ -209,15 +184,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "embedding: index -1 at position 1 is outside of 0..2")]
     fn an_index_outside_of_the_table_is_named() {
-        gather(
-            &[0.0f32; 2],
-            Dims {
-                outer: 1,
-                n: 2,
-                inner: 1,
-            },
-            &[0, -1],
-            &mut [0.0; 2],
-        );
+        gather(&[0.0f32; 2], Dims { outer: 1, n: 2, inner: 1 }, &[0, -1], &mut [0.0; 2]);
     }
 }

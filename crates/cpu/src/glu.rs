@@ -109,11 +109,7 @@ fn check<T>(what: &str, half: (&[T], usize), rows: usize, width: usize) {
 
 #[track_caller]
 fn forward_of<T: Number>(gate: Gate, a: (&[T], usize), b: (&[T], usize), width: usize, y: &mut [T]) {
-    assert!(
-        y.len().is_multiple_of(width.max(1)),
-        "glu: {} elements are no rows of {width}",
-        y.len()
-    );
+    assert!(y.len().is_multiple_of(width.max(1)), "glu: {} elements are no rows of {width}", y.len());
     let rows = y.len() / width.max(1);
     check("a", a, rows, width);
     check("b", b, rows, width);
@@ -143,16 +139,8 @@ fn backward_of<T: Number>(
     da: &mut [T],
     db: &mut [T],
 ) {
-    assert!(
-        dy.len().is_multiple_of(width.max(1)),
-        "glu: {} elements are no rows of {width}",
-        dy.len()
-    );
-    assert_eq!(
-        (da.len(), db.len()),
-        (dy.len(), dy.len()),
-        "glu: lengths of the gradients"
-    );
+    assert!(dy.len().is_multiple_of(width.max(1)), "glu: {} elements are no rows of {width}", dy.len());
+    assert_eq!((da.len(), db.len()), (dy.len(), dy.len()), "glu: lengths of the gradients");
     let rows = dy.len() / width.max(1);
     check("a", a, rows, width);
     check("b", b, rows, width);
@@ -169,25 +157,15 @@ fn backward_of<T: Number>(
             let a = loaded(isa, row_of(a, row, width), &mut wide_a);
             let b = loaded(isa, row_of(b, row, width), &mut wide_b);
             let dy = loaded(isa, &dy[row * width..(row + 1) * width], &mut wide_dy);
-            stored(isa, da, &mut out_a, |da| {
-                stored(isa, db, &mut out_b, |db| run(isa, a, b, dy, da, db))
-            });
+            stored(isa, da, &mut out_a, |da| stored(isa, db, &mut out_b, |db| run(isa, a, b, dy, da, db)));
         }
     });
 }
 
 #[track_caller]
 fn backward_packed_of<T: Number>(gate: Gate, x: &[T], width: usize, dy: &[T], dx: &mut [T]) {
-    assert!(
-        dy.len().is_multiple_of(width.max(1)),
-        "glu: {} elements are no rows of {width}",
-        dy.len()
-    );
-    assert_eq!(
-        (x.len(), dx.len()),
-        (2 * dy.len(), 2 * dy.len()),
-        "glu: lengths of x and dx"
-    );
+    assert!(dy.len().is_multiple_of(width.max(1)), "glu: {} elements are no rows of {width}", dy.len());
+    assert_eq!((x.len(), dx.len()), (2 * dy.len(), 2 * dy.len()), "glu: lengths of x and dx");
     if dy.is_empty() {
         return;
     }
@@ -203,16 +181,10 @@ fn backward_packed_of<T: Number>(gate: Gate, x: &[T], width: usize, dy: &[T], dx
             let (da, db) = dx.split_at_mut(width);
             let (a, b) = (loaded(isa, a, &mut wide_a), loaded(isa, b, &mut wide_b));
             let dy = loaded(isa, &dy[row * width..(row + 1) * width], &mut wide_dy);
-            stored(isa, da, &mut out_a, |da| {
-                stored(isa, db, &mut out_b, |db| run(isa, a, b, dy, da, db))
-            });
+            stored(isa, da, &mut out_a, |da| stored(isa, db, &mut out_b, |db| run(isa, a, b, dy, da, db)));
         }
     };
-    if parts.len() <= 2 {
-        (0..parts.len()).for_each(piece)
-    } else {
-        parallel_for(parts.len(), &piece)
-    }
+    if parts.len() <= 2 { (0..parts.len()).for_each(piece) } else { parallel_for(parts.len(), &piece) }
 }
 
 instantiate! {

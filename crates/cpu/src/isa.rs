@@ -43,17 +43,12 @@ impl Isa {
     }
 
     fn from_name(name: &str) -> Option<Isa> {
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512]
-            .into_iter()
-            .find(|isa| isa.name() == name)
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().find(|isa| isa.name() == name)
     }
 
     /// Every tier this machine can run, lowest first.
     pub fn available() -> Vec<Isa> {
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512]
-            .into_iter()
-            .filter(|&isa| isa <= highest())
-            .collect()
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(|&isa| isa <= highest()).collect()
     }
 }
 
@@ -109,20 +104,13 @@ pub fn with_isa<R>(isa: Isa, body: impl FnOnce() -> R) -> R {
 
 /// The extensions that kernels of the current tier may use; none below [`Isa::Avx512`].
 pub fn extensions() -> Extensions {
-    if isa() < Isa::Avx512 {
-        Extensions::default()
-    } else {
-        detected()
-    }
+    if isa() < Isa::Avx512 { Extensions::default() } else { detected() }
 }
 
 #[cfg(target_arch = "x86_64")]
 fn detected() -> Extensions {
     use std::arch::is_x86_feature_detected as has;
-    Extensions {
-        bf16: has!("avx512bf16"),
-        vnni: has!("avx512vnni"),
-    }
+    Extensions { bf16: has!("avx512bf16"), vnni: has!("avx512vnni") }
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -376,9 +376,7 @@ mod halves {
             let odd = magnitude >> 13 & 1;
             let normal = magnitude.wrapping_sub(112 << 23).wrapping_add(0xfff).wrapping_add(odd) >> 13;
             // Below 2^-14: adding 1/2 leaves multiples of 2^-24 in the low bits, rounded to even.
-            let denormal = (f32::from_bits(magnitude) + 0.5)
-                .to_bits()
-                .wrapping_sub(0.5f32.to_bits());
+            let denormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
             let result = if magnitude < 113 << 23 { denormal } else { normal };
             // 65520 and above are nearer to 2^16 than to the largest number.
             let result = if magnitude >= 0x477f_f000 { 0x7c00 } else { result };
@@ -400,28 +398,15 @@ mod tests {
         let h: Vec<f16> = bits.iter().map(|&b| f16::from_bits(b)).collect();
         let floats: Vec<f32> = (0..u32::MAX / 1021).map(|k| f32::from_bits(k * 1021)).collect();
         // Ties and their neighbours.
-        let ties = h.iter().flat_map(|x| {
-            [
-                x.to_f32(),
-                x.to_f32() * (1.0 + 1.0 / 2048.0),
-                x.to_f32() * (1.0 + 3.0 / 2048.0),
-            ]
-        });
+        let ties =
+            h.iter().flat_map(|x| [x.to_f32(), x.to_f32() * (1.0 + 1.0 / 2048.0), x.to_f32() * (1.0 + 3.0 / 2048.0)]);
         let floats: Vec<f32> = floats.into_iter().chain(ties).collect();
         each_tier(|isa| {
             let mut wide = vec![0.0; bits.len()];
             bf16::widen(isa, &b, &mut wide);
-            assert!(
-                wide.iter()
-                    .zip(&b)
-                    .all(|(x, b)| x.to_bits() == b.to_f32().to_bits() || x.is_nan() && b.is_nan())
-            );
+            assert!(wide.iter().zip(&b).all(|(x, b)| x.to_bits() == b.to_f32().to_bits() || x.is_nan() && b.is_nan()));
             f16::widen(isa, &h, &mut wide);
-            assert!(
-                wide.iter()
-                    .zip(&h)
-                    .all(|(x, h)| *x == h.to_f32() || x.is_nan() && h.is_nan())
-            );
+            assert!(wide.iter().zip(&h).all(|(x, h)| *x == h.to_f32() || x.is_nan() && h.is_nan()));
             let mut narrow = vec![bf16::ZERO; floats.len()];
             bf16::narrow(isa, &floats, &mut narrow);
             for (x, n) in floats.iter().zip(&narrow) {
@@ -431,10 +416,7 @@ mod tests {
             f16::narrow(isa, &floats, &mut narrow);
             for (x, n) in floats.iter().zip(&narrow) {
                 let expected = f16::from_f32(*x);
-                assert!(
-                    n.to_bits() == expected.to_bits() || n.is_nan() && expected.is_nan(),
-                    "{x:e}: {n} {expected}"
-                );
+                assert!(n.to_bits() == expected.to_bits() || n.is_nan() && expected.is_nan(), "{x:e}: {n} {expected}");
             }
         });
     }

@@ -73,13 +73,7 @@ fn rotate_of<T: Number>(
     rotation: &Rotation<'_, <T as Number>::Real>,
     y: &mut [T],
 ) {
-    let Rotation {
-        cos,
-        sin,
-        pairs,
-        pairing,
-        inverse,
-    } = *rotation;
+    let Rotation { cos, sin, pairs, pairing, inverse } = *rotation;
     let tokens = positions.len();
     assert_eq!(x.len(), y.len(), "rotary: lengths of x and y");
     if x.is_empty() {
@@ -98,10 +92,7 @@ fn rotate_of<T: Number>(
     );
     let longest = cos.len() / pairs;
     for &position in positions {
-        assert!(
-            (position as usize) < longest,
-            "rotary: position {position} is outside of tables for {longest}"
-        );
+        assert!((position as usize) < longest, "rotary: position {position} is outside of tables for {longest}");
     }
     let width = x.len() / tokens;
     type Kernel<R> = fn(Isa, &[R], &[R], &[R], R, usize, &mut [R]);
@@ -152,13 +143,9 @@ mod tests {
     }
 
     fn check<T: Rotary<T>>() {
-        for (tokens, heads, head, pairs) in [
-            (0, 1, 2, 1),
-            (3, 2, 2, 1),
-            (5, 3, 62, 31),
-            (400, 2, 70, 33),
-            (9, 4, 64, 16),
-        ] {
+        for (tokens, heads, head, pairs) in
+            [(0, 1, 2, 1), (3, 2, 2, 1), (5, 3, 62, 31), (400, 2, 70, 33), (9, 4, 64, 16)]
+        {
             let (cos, sin) = tables::<T::Real>(50, pairs);
             let positions: Vec<u32> = (0..tokens as u32).map(|t| t * 7 % 50).collect();
             let x: Vec<T> = normal(tokens * heads * head, 1.0, 1);
@@ -175,17 +162,8 @@ mod tests {
                         (out[i], out[j]) = (out[i] * c - out[j] * s, out[i] * s + out[j] * c);
                     }
                 }
-                let rotation = Rotation {
-                    cos: &cos,
-                    sin: &sin,
-                    pairs,
-                    pairing,
-                    inverse: false,
-                };
-                let back = Rotation {
-                    inverse: true,
-                    ..rotation
-                };
+                let rotation = Rotation { cos: &cos, sin: &sin, pairs, pairing, inverse: false };
+                let back = Rotation { inverse: true, ..rotation };
                 for (y, same) in each_tier_same_on_threads(|| {
                     let mut y = vec![T::default(); x.len()];
                     rotate(&x, &positions, head, &rotation, &mut y);
@@ -195,12 +173,7 @@ mod tests {
                 }) {
                     close(&y, &expected, tolerance::<T>(), &format!("{pairing:?} {}", T::DTYPE));
                     // The inverse is the transpose of the rotation, hence its gradient.
-                    close(
-                        &same,
-                        &wide(&x),
-                        2.0 * tolerance::<T>(),
-                        &format!("{pairing:?} back {}", T::DTYPE),
-                    );
+                    close(&same, &wide(&x), 2.0 * tolerance::<T>(), &format!("{pairing:?} back {}", T::DTYPE));
                 }
             }
         }
@@ -218,13 +191,7 @@ mod tests {
     #[should_panic(expected = "rotary: position 4 is outside of tables for 4")]
     fn a_position_beyond_the_tables_is_named() {
         let (cos, sin) = tables::<f32>(4, 1);
-        let rotation = Rotation {
-            cos: &cos,
-            sin: &sin,
-            pairs: 1,
-            pairing: Pairing::HalfSplit,
-            inverse: false,
-        };
+        let rotation = Rotation { cos: &cos, sin: &sin, pairs: 1, pairing: Pairing::HalfSplit, inverse: false };
         rotate(&[0.0f32; 2], &[4], 2, &rotation, &mut [0.0; 2]);
     }
 }

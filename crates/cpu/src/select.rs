@@ -18,21 +18,15 @@ fn select_of<T: Element>(shape: Shape, mask: (&[bool], &Layout), a: (&[T], &Layo
             match strides {
                 [1, 1, 1] => {
                     let rows = mask[m..m + count].iter().zip(&a[p..p + count]).zip(&b[q..q + count]);
-                    y.iter_mut()
-                        .zip(rows)
-                        .for_each(|(y, ((&m, &a), &b))| *y = if m { a } else { b });
+                    y.iter_mut().zip(rows).for_each(|(y, ((&m, &a), &b))| *y = if m { a } else { b });
                 }
                 [1, 1, 0] => {
                     let (rows, b) = (mask[m..m + count].iter().zip(&a[p..p + count]), b[q]);
-                    y.iter_mut()
-                        .zip(rows)
-                        .for_each(|(y, (&m, &a))| *y = if m { a } else { b });
+                    y.iter_mut().zip(rows).for_each(|(y, (&m, &a))| *y = if m { a } else { b });
                 }
                 [1, 0, 1] => {
                     let (rows, a) = (mask[m..m + count].iter().zip(&b[q..q + count]), a[p]);
-                    y.iter_mut()
-                        .zip(rows)
-                        .for_each(|(y, (&m, &b))| *y = if m { a } else { b });
+                    y.iter_mut().zip(rows).for_each(|(y, (&m, &b))| *y = if m { a } else { b });
                 }
                 _ => {
                     let at = |position: usize, k: usize, step: isize| (position as isize + k as isize * step) as usize;
@@ -110,12 +104,6 @@ mod tests {
     #[should_panic(expected = "where: shape [3] does not broadcast to [2]")]
     fn shapes_that_do_not_fit_are_named() {
         let (two, three) = (Layout::contiguous([2].into()), Layout::contiguous([3].into()));
-        select(
-            [2].into(),
-            (&[true; 2], &two),
-            (&[0.0f32; 3], &three),
-            (&[0.0; 2], &two),
-            &mut [0.0; 2],
-        );
+        select([2].into(), (&[true; 2], &two), (&[0.0f32; 3], &three), (&[0.0; 2], &two), &mut [0.0; 2]);
     }
 }

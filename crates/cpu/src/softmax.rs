@@ -51,11 +51,7 @@ type BackwardRow<R> = fn(Isa, &[R], &[R], &mut [R]);
 fn forward<T: Number>(op: &str, x: &[T], width: usize, y: &mut [T], row: ForwardRow<T::Real>) {
     assert_eq!(x.len(), y.len(), "{op}: lengths of x and y");
     assert!(width > 0 || x.is_empty(), "{op}: rows of width 0 hold nothing");
-    assert!(
-        x.is_empty() || x.len().is_multiple_of(width),
-        "{op}: {} elements are no rows of {width}",
-        x.len()
-    );
+    assert!(x.is_empty() || x.len().is_multiple_of(width), "{op}: {} elements are no rows of {width}", x.len());
     let isa = isa();
     pieces(y, rows_per_piece(width) * width, |first, y| {
         let (mut wide, mut result) = (scratch::<T>(width), scratch::<T>(width));
@@ -72,11 +68,7 @@ fn backward<T: Number>(op: &str, y: &[T], dy: &[T], width: usize, dx: &mut [T], 
     assert_eq!(y.len(), dx.len(), "{op}: lengths of y and dx");
     assert_eq!(dy.len(), dx.len(), "{op}: lengths of dy and dx");
     assert!(width > 0 || y.is_empty(), "{op}: rows of width 0 hold nothing");
-    assert!(
-        y.is_empty() || y.len().is_multiple_of(width),
-        "{op}: {} elements are no rows of {width}",
-        y.len()
-    );
+    assert!(y.is_empty() || y.len().is_multiple_of(width), "{op}: {} elements are no rows of {width}", y.len());
     let isa = isa();
     pieces(dx, rows_per_piece(width) * width, |first, dx| {
         let [mut wide_y, mut wide_dy, mut result] = [(); 3].map(|()| scratch::<T>(width));

@@ -66,11 +66,7 @@ impl<const N: usize> Plan<N> {
 
     /// Strides of the innermost dimension; 1 for a plan without dimensions.
     pub fn inner(&self) -> [isize; N] {
-        if self.rank == 0 {
-            [1; N]
-        } else {
-            std::array::from_fn(|k| self.strides[k][self.rank - 1])
-        }
+        if self.rank == 0 { [1; N] } else { std::array::from_fn(|k| self.strides[k][self.rank - 1]) }
     }
 
     /// Calls `run(positions, at, len)` for consecutive runs along the innermost dimension that cover the elements `first` to
@@ -139,13 +135,7 @@ mod tests {
         let plan = Plan::new(shape, [&plain, &row, &column, &turned], "test");
         let expected: Vec<[usize; 4]> = (0..60)
             .map(|i| {
-                let at = |l: &Layout| {
-                    l.broadcast_to(shape)
-                        .expect("fits")
-                        .positions()
-                        .nth(i)
-                        .expect("60 elements")
-                };
+                let at = |l: &Layout| l.broadcast_to(shape).expect("fits").positions().nth(i).expect("60 elements");
                 [at(&plain), at(&row), at(&column), at(&turned)]
             })
             .collect();
@@ -156,9 +146,7 @@ mod tests {
                 plan.runs(first, len, |positions, at, count| {
                     assert_eq!(seen.len(), at);
                     for k in 0..count {
-                        seen.push(std::array::from_fn(|o| {
-                            (positions[o] as isize + k as isize * strides[o]) as usize
-                        }));
+                        seen.push(std::array::from_fn(|o| (positions[o] as isize + k as isize * strides[o]) as usize));
                     }
                 });
                 assert_eq!(seen, expected[first..first + len]);
@@ -173,11 +161,7 @@ mod tests {
         assert_eq!(Plan::new(shape, [&plain, &plain], "test").dims(), [120]);
         let row = Layout::contiguous([4, 5].into());
         assert_eq!(Plan::new(shape, [&plain, &row], "test").dims(), [6, 20]);
-        assert!(
-            Plan::new([1, 1].into(), [&Layout::contiguous([1].into())], "test")
-                .dims()
-                .is_empty()
-        );
+        assert!(Plan::new([1, 1].into(), [&Layout::contiguous([1].into())], "test").dims().is_empty());
     }
 
     #[test]

@@ -24,11 +24,7 @@ pub fn each_tier_same_on_threads<R: PartialEq + std::fmt::Debug>(body: impl Fn()
     each_tier(|isa| {
         let one = with_threads(1, &body);
         for threads in [2, 4, 7] {
-            assert!(
-                with_threads(threads, &body) == one,
-                "{threads} threads change bits in {}",
-                isa.name()
-            );
+            assert!(with_threads(threads, &body) == one, "{threads} threads change bits in {}", isa.name());
         }
         results.push(one);
     });
@@ -44,9 +40,7 @@ pub fn normal<T: Element>(len: usize, scale: f64, seed: u64) -> Vec<T> {
 /// `len` numbers uniform in `low..high`, rounded to `T`.
 pub fn uniform<T: Element>(len: usize, low: f64, high: f64, seed: u64) -> Vec<T> {
     let rng = Rng::seed(seed);
-    (0..len as u64)
-        .map(|i| T::from_f64(low + (high - low) * rng.uniform(i)))
-        .collect()
+    (0..len as u64).map(|i| T::from_f64(low + (high - low) * rng.uniform(i))).collect()
 }
 
 /// The slice as f64.
@@ -68,16 +62,10 @@ pub fn tolerance<T: Float>() -> f64 {
 #[track_caller]
 pub fn close<T: Element>(actual: &[T], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}: lengths");
-    let largest = expected
-        .iter()
-        .filter(|x| x.is_finite())
-        .fold(1e-30f64, |m, x| m.max(x.abs()));
+    let largest = expected.iter().filter(|x| x.is_finite()).fold(1e-30f64, |m, x| m.max(x.abs()));
     for (i, (a, &e)) in actual.iter().zip(expected).enumerate() {
         let a = a.to_f64();
         let same = a == e || (a.is_nan() && e.is_nan());
-        assert!(
-            same || (a - e).abs() <= tolerance * largest,
-            "{what}: element {i} is {a:e}, expected {e:e}"
-        );
+        assert!(same || (a - e).abs() <= tolerance * largest, "{what}: element {i} is {a:e}, expected {e:e}");
     }
 }

@@ -50,9 +50,5 @@ pub fn pieces2<T: Send, U: Send>(
         let ((first, a), (_, b)) = (a.take(index), b.take(index));
         body(first, a, b);
     };
-    if a.len() <= 2 {
-        (0..a.len()).for_each(run)
-    } else {
-        parallel_for(a.len(), &run)
-    }
+    if a.len() <= 2 { (0..a.len()).for_each(run) } else { parallel_for(a.len(), &run) }
 }

@@ -76,21 +76,12 @@ impl Block {
     /// `x: [N, D]` -> `[N, D]`.
     fn forward(&self, x: &Tensor, segments: &Segments) -> Tensor {
         let Sizes { heads, width, bias, .. } = self.sizes;
-        let qkv = self
-            .qkv
-            .forward(&self.norm1.forward(x))
-            .reshape([x.dim(0), 3 * heads, width / heads])
-            .chunk(1, 3);
-        let config = AttentionConfig {
-            causal: true,
-            ..AttentionConfig::of(segments)
-        };
+        let qkv = self.qkv.forward(&self.norm1.forward(x)).reshape([x.dim(0), 3 * heads, width / heads]).chunk(1, 3);
+        let config = AttentionConfig { causal: true, ..AttentionConfig::of(segments) };
         let y = attention(&qkv[0], &qkv[1], &qkv[2], &config).reshape([x.dim(0), width]);
         let x = x + self.proj.forward(&y);
         let activation = if bias { Activation::GeluTanh } else { Activation::Gelu };
-        &x + self
-            .down
-            .forward(&self.up.forward_activated(&self.norm2.forward(&x), activation))
+        &x + self.down.forward(&self.up.forward_activated(&self.norm2.forward(&x), activation))
     }
 }
 
@@ -130,26 +121,15 @@ fn main() {
     let threads: usize = text(1, "2").parse().expect("THREADS is a number");
     let dtype = text(2, "f32");
     let seconds: f64 = text(3, "5").parse().expect("SECONDS is a number");
-    for sizes in WORKS
-        .iter()
-        .filter(|sizes| wanted.is_none_or(|name| name == sizes.name))
-    {
+    for sizes in WORKS.iter().filter(|sizes| wanted.is_none_or(|name| name == sizes.name)) {
         pool::with_threads(threads, || run(sizes, threads, &dtype, seconds));
     }
 }
 
 fn run(sizes: &Sizes, threads: usize, dtype: &str, seconds: f64) {
     let mut model = Gpt::new(sizes).init(0);
-    let config = AdamWConfig {
-        lr: 1e-3,
-        betas: [0.9, 0.99],
-        weight_decay: 0.1,
-        ..AdamWConfig::default()
-    };
-    let plain = AdamWConfig {
-        weight_decay: 0.0,
-        ..config.clone()
-    };
+    let config = AdamWConfig { lr: 1e-3, betas: [0.9, 0.99], weight_decay: 0.1, ..AdamWConfig::default() };
+    let plain = AdamWConfig { weight_decay: 0.0, ..config.clone() };
     let mut optimizer = AdamW::new(config).group("*norm*", plain.clone());
     if sizes.bias {
         optimizer = optimizer.group("*.bias", plain);

@@ -48,15 +48,9 @@ impl Block {
 
     /// `x: [N, D]` -> `[N, D]`.
     fn forward(&self, x: &Tensor, segments: &Segments) -> Tensor {
-        let qkv = self
-            .qkv
-            .forward(&self.norm1.forward(x))
-            .reshape([x.dim(0), 3 * HEADS, WIDTH / HEADS]);
+        let qkv = self.qkv.forward(&self.norm1.forward(x)).reshape([x.dim(0), 3 * HEADS, WIDTH / HEADS]);
         let parts = qkv.chunk(1, 3);
-        let config = AttentionConfig {
-            causal: true,
-            ..AttentionConfig::of(segments)
-        };
+        let config = AttentionConfig { causal: true, ..AttentionConfig::of(segments) };
         let heads = attention(&parts[0], &parts[1], &parts[2], &config).reshape([x.dim(0), WIDTH]);
         let x = x + self.proj.forward(&heads);
         &x + self.down.forward(&self.up.forward(&self.norm2.forward(&x)).gelu())
@@ -98,18 +92,11 @@ impl Transformer {
 /// Windows of `WINDOW` tokens that start at the given places, and the tokens that follow each: two tensors `[windows * WINDOW]`.
 fn windows(ids: &[u32], starts: &[usize]) -> (Tensor, Tensor) {
     let gather = |shift: usize| -> Vec<i64> {
-        let window = |&start: &usize| {
-            ids[start + shift..start + shift + WINDOW]
-                .iter()
-                .map(|&id| i64::from(id))
-        };
+        let window = |&start: &usize| ids[start + shift..start + shift + WINDOW].iter().map(|&id| i64::from(id));
         starts.iter().flat_map(window).collect()
     };
     let count = starts.len() * WINDOW;
-    (
-        Tensor::from_vec(gather(0), [count]),
-        Tensor::from_vec(gather(1), [count]),
-    )
+    (Tensor::from_vec(gather(0), [count]), Tensor::from_vec(gather(1), [count]))
 }
 
 /// The mean loss, in nats a character, over up to 100 windows that do not overlap.
@@ -133,11 +120,7 @@ fn sample(
     for step in 0..count {
         let seen = &ids[ids.len().saturating_sub(WINDOW)..];
         let tokens = Tensor::from_vec(seen.iter().map(|&id| i64::from(id)).collect(), [seen.len()]);
-        let logits = evaluate(|| {
-            model
-                .forward(&tokens, &Segments::one(seen.len()))
-                .select(0, seen.len() - 1)
-        });
+        let logits = evaluate(|| model.forward(&tokens, &Segments::one(seen.len())).select(0, seen.len() - 1));
         let probabilities = (logits * (1.0 / 0.8)).softmax(-1).to_f64_vec();
         let mut left = rng.uniform(step as u64);
         let chosen = probabilities.iter().position(|p| {
@@ -151,55 +134,26 @@ fn sample(
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments
-        .next()
-        .ok_or("usage: char_transformer FILE [STEPS] [FOLDER]")?;
-    let steps: u64 = arguments
-        .next()
-        .map_or(Ok(1500), |text| text.parse())
-        .map_err(|_| "STEPS is not a number")?;
-    let folder = arguments
-        .next()
-        .map_or_else(|| std::env::temp_dir().join("cupola-char-transformer"), PathBuf::from);
+    let path = arguments.next().ok_or("usage: char_transformer FILE [STEPS] [FOLDER]")?;
+    let steps: u64 = arguments.next().map_or(Ok(1500), |text| text.parse()).map_err(|_| "STEPS is not a number")?;
+    let folder = arguments.next().map_or_else(|| std::env::temp_dir().join("cupola-char-transformer"), PathBuf::from);
 
     let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     let alphabet: BTreeSet<char> = text.chars().collect();
-    let tokenizer = Tokenizer::new(TokenizerParts::new(Model::Chars(Chars::new(
-        alphabet,
-        Unknown::Refuse,
-    )?)))?;
+    let tokenizer = Tokenizer::new(TokenizerParts::new(Model::Chars(Chars::new(alphabet, Unknown::Refuse)?)))?;
     let ids = tokenizer.encode(&text)?;
     let (train_ids, test_ids) = ids.split_at(ids.len() * 9 / 10);
     if test_ids.len() <= WINDOW {
-        return Err(format!(
-            "{path}: {} characters are too few, at least {} are needed",
-            ids.len(),
-            10 * WINDOW + 10
-        )
-        .into());
+        return Err(
+            format!("{path}: {} characters are too few, at least {} are needed", ids.len(), 10 * WINDOW + 10).into()
+        );
     }
 
     let mut model = Transformer::new(tokenizer.vocab_size()).init(SEED);
-    println!(
-        "{} characters, {} distinct; {} parameters",
-        ids.len(),
-        tokenizer.vocab_size(),
-        model.parameter_count()
-    );
-    let schedule = Schedule::new(
-        LR,
-        Decay::Cosine {
-            steps,
-            min_lr: LR / 10.0,
-        },
-    )
-    .with_warmup(100.min(steps / 10));
-    let mut optimizer = AdamW::new(AdamWConfig {
-        lr: LR,
-        betas: [0.9, 0.99],
-        weight_decay: 0.1,
-        ..AdamWConfig::default()
-    });
+    println!("{} characters, {} distinct; {} parameters", ids.len(), tokenizer.vocab_size(), model.parameter_count());
+    let schedule = Schedule::new(LR, Decay::Cosine { steps, min_lr: LR / 10.0 }).with_warmup(100.min(steps / 10));
+    let mut optimizer =
+        AdamW::new(AdamWConfig { lr: LR, betas: [0.9, 0.99], weight_decay: 0.1, ..AdamWConfig::default() });
     let places = Rng::seed(SEED).named("batches");
     let segments = Segments::uniform(BATCH, WINDOW);
     let start = Instant::now();
@@ -217,10 +171,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if step % 250 == 0 || step + 1 == steps {
             let rate = ((step + 1) as usize * BATCH * WINDOW) as f64 / start.elapsed().as_secs_f64();
             let held_out = evaluate_on(&model, test_ids);
-            println!(
-                "step {step:5}   loss {:.3}   held out {held_out:.3}   {rate:.0} characters/s",
-                loss.item()
-            );
+            println!("step {step:5}   loss {:.3}   held out {held_out:.3}   {rate:.0} characters/s", loss.item());
         }
     }
 

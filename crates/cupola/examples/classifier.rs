@@ -13,11 +13,7 @@ struct Classifier {
 
 impl Classifier {
     fn new() -> Self {
-        Self {
-            first: Linear::new(2, 64),
-            second: Linear::new(64, 64),
-            out: Linear::new(64, 2),
-        }
+        Self { first: Linear::new(2, 64), second: Linear::new(64, 64), out: Linear::new(64, 2) }
     }
 
     /// `x: [B, 2]` -> logits `[B, 2]`.
@@ -37,10 +33,7 @@ fn spirals(count: usize, rng: Rng) -> (Tensor, Tensor) {
         let radius = rng.uniform(i);
         let angle = 3.0 * std::f64::consts::PI * radius + class as f64 * std::f64::consts::PI;
         let blur = |k: u64| 0.02 * noise.normal(2 * i + k);
-        points.extend([
-            (radius * angle.cos() + blur(0)) as f32,
-            (radius * angle.sin() + blur(1)) as f32,
-        ]);
+        points.extend([(radius * angle.cos() + blur(0)) as f32, (radius * angle.sin() + blur(1)) as f32]);
         classes.push(class as i64);
     }
     (Tensor::from_vec(points, [count, 2]), Tensor::from_vec(classes, [count]))
@@ -56,15 +49,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (test_points, test_classes) = spirals(1000, Rng::seed(2));
 
     let mut model = Classifier::new().init(7);
-    println!(
-        "{} parameters, {:.1} % right before training",
-        model.parameter_count(),
-        { 100.0 * accuracy(&model, &test_points, &test_classes) }
-    );
-    let mut optimizer = AdamW::new(AdamWConfig {
-        lr: 5e-3,
-        ..AdamWConfig::default()
+    println!("{} parameters, {:.1} % right before training", model.parameter_count(), {
+        100.0 * accuracy(&model, &test_points, &test_classes)
     });
+    let mut optimizer = AdamW::new(AdamWConfig { lr: 5e-3, ..AdamWConfig::default() });
     for step in 0..=600 {
         let scope = training(7, step);
         let loss = cross_entropy(&model.forward(&points), &classes);
@@ -73,11 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         optimizer.step(&mut model, &grads);
         if step % 100 == 0 {
             let right = accuracy(&model, &test_points, &test_classes);
-            println!(
-                "step {step:3}   loss {:.4}   {:.1} % of the test points right",
-                loss.item(),
-                100.0 * right
-            );
+            println!("step {step:3}   loss {:.4}   {:.1} % of the test points right", loss.item(), 100.0 * right);
         }
     }
 
@@ -85,10 +69,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     model.save(&path)?;
     let mut again = Classifier::new();
     again.load(&path)?;
-    println!(
-        "saved to {} and loaded: {:.1} %",
-        path.display(),
-        100.0 * accuracy(&again, &test_points, &test_classes)
-    );
+    println!("saved to {} and loaded: {:.1} %", path.display(), 100.0 * accuracy(&again, &test_points, &test_classes));
     Ok(())
 }

@@ -21,10 +21,7 @@ pub fn walk(field: &Field, name: Option<String>) -> Result<Walk, Error> {
             if meta.path.is_ident("rename") {
                 let name: LitStr = meta.value()?.parse()?;
                 if name.value().is_empty() {
-                    return Err(Error::new(
-                        name.span(),
-                        "a name cannot be empty; `flatten` leaves it out",
-                    ));
+                    return Err(Error::new(name.span(), "a name cannot be empty; `flatten` leaves it out"));
                 }
                 rename = Some(name.value());
             } else if meta.path.is_ident("flatten") {
@@ -38,10 +35,7 @@ pub fn walk(field: &Field, name: Option<String>) -> Result<Walk, Error> {
         })?;
     }
     if usize::from(rename.is_some()) + usize::from(flatten) + usize::from(skip) > 1 {
-        return Err(Error::new(
-            field.span(),
-            "`rename`, `flatten` and `skip` exclude each other",
-        ));
+        return Err(Error::new(field.span(), "`rename`, `flatten` and `skip` exclude each other"));
     }
     Ok(match (skip, flatten, rename.or(name)) {
         (true, ..) => Walk::Skip,

@@ -19,14 +19,7 @@ enum Kind {
 
 impl Kind {
     fn method(self) -> Ident {
-        Ident::new(
-            if matches!(self, Kind::Shared) {
-                "visit"
-            } else {
-                "visit_mut"
-            },
-            Span::call_site(),
-        )
+        Ident::new(if matches!(self, Kind::Shared) { "visit" } else { "visit_mut" }, Span::call_site())
     }
 }
 

@@ -45,8 +45,7 @@ pub fn write_file<E: From<Error>>(
     if let Ok(old) = fs::symlink_metadata(path)
         && old.is_file()
     {
-        file.set_permissions(old.permissions())
-            .map_err(Error::io(&beside.path, "set the permissions of"))?;
+        file.set_permissions(old.permissions()).map_err(Error::io(&beside.path, "set the permissions of"))?;
     }
     file.sync_all().map_err(Error::io(path, "sync"))?;
     beside.rename_to(path)?;
@@ -136,11 +135,7 @@ fn parent(path: &Path) -> &Path {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    }
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
 /// A path beside the target; what is there is removed on drop unless it was renamed.
@@ -153,10 +148,7 @@ impl Beside {
     fn new(target: &Path) -> Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Ok(Self {
-            path: hidden(target, &format!(".{}-{count}.tmp", std::process::id()))?,
-            kept: false,
-        })
+        Ok(Self { path: hidden(target, &format!(".{}-{count}.tmp", std::process::id()))?, kept: false })
     }
 
     fn rename_to(mut self, target: &Path) -> Result<()> {
@@ -177,11 +169,7 @@ impl Drop for Beside {
 
 /// Makes a folder's list of names durable. Only Unix can open a folder to sync it; elsewhere the rename itself has to do.
 fn sync_dir(path: &Path) -> io::Result<()> {
-    if cfg!(unix) {
-        File::open(path)?.sync_all()
-    } else {
-        Ok(())
-    }
+    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
 
 fn sync_tree(dir: &Path) -> Result<()> {

@@ -100,20 +100,11 @@ fn hint(nearest: Option<&str>) -> String {
 
 impl Error {
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::Io {
-            path: path.to_owned(),
-            action,
-            source,
-        }
+        move |source| Self::Io { path: path.to_owned(), action, source }
     }
 
     pub(crate) fn damaged(path: &Path, what: &'static str, found: impl ToString, expected: impl ToString) -> Self {
-        Self::Damaged {
-            path: path.to_owned(),
-            what,
-            found: found.to_string(),
-            expected: expected.to_string(),
-        }
+        Self::Damaged { path: path.to_owned(), what, found: found.to_string(), expected: expected.to_string() }
     }
 
     pub(crate) fn tensor(
@@ -162,9 +153,7 @@ impl Error {
 pub(crate) fn shortened(text: &str) -> String {
     const MOST: usize = 200;
     let clean = |part: &str| -> String {
-        part.chars()
-            .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-            .collect()
+        part.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
     };
     if text.len() <= MOST {
         return clean(text);
@@ -188,9 +177,6 @@ mod tests {
     #[test]
     fn messages_are_complete() {
         let error = Error::tensor(Path::new("m.safetensors"), "w", "the size in bytes", 7, "8 for f32 [2]");
-        assert_eq!(
-            error.to_string(),
-            "m.safetensors: tensor `w`: the size in bytes is 7, expected 8 for f32 [2]"
-        );
+        assert_eq!(error.to_string(), "m.safetensors: tensor `w`: the size in bytes is 7, expected 8 for f32 [2]");
     }
 }

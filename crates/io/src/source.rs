@@ -25,17 +25,11 @@ enum Contents {
 impl Source {
     pub fn open(path: &Path) -> Result<Self> {
         let map = MappedFile::open(path).map_err(Error::io(path, "open"))?;
-        Ok(Self {
-            path: path.to_owned(),
-            contents: Contents::Mapped(Arc::new(map)),
-        })
+        Ok(Self { path: path.to_owned(), contents: Contents::Mapped(Arc::new(map)) })
     }
 
     pub fn memory(label: &str, bytes: Vec<u8>) -> Self {
-        Self {
-            path: label.into(),
-            contents: Contents::Memory(Arc::new(bytes)),
-        }
+        Self { path: label.into(), contents: Contents::Memory(Arc::new(bytes)) }
     }
 
     pub fn bytes(&self) -> &[u8] {
@@ -72,10 +66,7 @@ pub(crate) fn checked_shape(dims: &[usize], dtype: DType) -> Result<(Shape, usiz
     if dims.len() > MAX_RANK {
         return Err(format!("at most {MAX_RANK} dimensions"));
     }
-    let numel = dims
-        .iter()
-        .filter(|&&d| d != 0)
-        .try_fold(1usize, |n, &d| n.checked_mul(d));
+    let numel = dims.iter().filter(|&&d| d != 0).try_fold(1usize, |n, &d| n.checked_mul(d));
     if numel.is_none_or(|n| n > isize::MAX as usize / 8) {
         return Err("a number of elements that fits in memory".to_owned());
     }

@@ -35,9 +35,8 @@ fn a_file_keeps_its_old_contents_until_the_new_ones_are_whole() {
         Err(Stop::Here)
     });
     assert!(matches!(error, Err(Stop::Here)), "{error:?}");
-    let panic = catch_unwind(AssertUnwindSafe(|| {
-        atomic::write_file(&path, |_| -> Result<(), Error> { panic!("halfway") })
-    }));
+    let panic =
+        catch_unwind(AssertUnwindSafe(|| atomic::write_file(&path, |_| -> Result<(), Error> { panic!("halfway") })));
     assert!(panic.is_err());
     assert_eq!(fs::read(&path).expect("still there"), b"old");
     assert_eq!(names(dir.path()), ["weights"]);

@@ -51,11 +51,7 @@ fn damage(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut file = seed.to_vec();
     for _ in 0..=dice.below(4) {
         // Most of what matters is in the first bytes.
-        let reach = if dice.below(4) > 0 {
-            file.len().min(300)
-        } else {
-            file.len()
-        };
+        let reach = if dice.below(4) > 0 { file.len().min(300) } else { file.len() };
         let at = dice.below(reach + 1).min(file.len());
         match dice.below(8) {
             0 => file.truncate(at),
@@ -91,10 +87,7 @@ fn damage(seed: &[u8], dice: &mut Dice) -> Vec<u8> {
 /// Runs `parse` over `rounds` damaged copies of the seeds. Both answers must occur: damages that are always noticed, or
 /// never, would test little.
 fn drive(name: &str, seeds: &[Vec<u8>], rounds: usize, parse: impl Fn(&[u8]) -> cupola_io::Result<usize>) {
-    let mut dice = Dice {
-        stream: Rng::seed(0x5AFE).named(name),
-        next: 0,
-    };
+    let mut dice = Dice { stream: Rng::seed(0x5AFE).named(name), next: 0 };
     for seed in seeds {
         parse(seed).expect("the seeds are valid");
     }
@@ -110,20 +103,13 @@ fn drive(name: &str, seeds: &[Vec<u8>], rounds: usize, parse: impl Fn(&[u8]) -> 
             }
         }
     }
-    assert!(
-        accepted > rounds / 100 && refused > rounds / 4,
-        "{name}: {accepted} accepted, {refused} refused"
-    );
+    assert!(accepted > rounds / 100 && refused > rounds / 4, "{name}: {accepted} accepted, {refused} refused");
 }
 
 #[test]
 fn damaged_safetensors() {
     let (floats, ints, bools) = ([0.5f32; 6], [-3i64, 9], [true, false, true]);
-    let buffers = [
-        Buffer::from_slice(&floats),
-        Buffer::from_slice(&ints),
-        Buffer::from_slice(&bools),
-    ];
+    let buffers = [Buffer::from_slice(&floats), Buffer::from_slice(&ints), Buffer::from_slice(&bools)];
     let tensors = [
         TensorBytes::new("h.0.weight", [2, 3], &buffers[0]),
         TensorBytes::new("steps", [2], &buffers[1]),
@@ -131,11 +117,7 @@ fn damaged_safetensors() {
     ];
     let metadata: Metadata = [("format".into(), "pt".into()), ("k\u{e9}".into(), String::new())].into();
     let write = |tensors: &[_], metadata: &_| safetensors::to_bytes(tensors, metadata).expect("valid tensors");
-    let seeds = [
-        write(&tensors, &metadata),
-        write(&tensors[..1], &Metadata::new()),
-        write(&[], &Metadata::new()),
-    ];
+    let seeds = [write(&tensors, &metadata), write(&tensors[..1], &Metadata::new()), write(&[], &Metadata::new())];
     drive("safetensors", &seeds, 30_000, safetensors::fuzz);
 }
 
@@ -160,12 +142,7 @@ fn damaged_indices() {
         r#"{"metadata":{"total_size":8},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}"#,
         r#"{"weight_map":{}}"#,
     ];
-    drive(
-        "index",
-        &seeds.map(|s| s.as_bytes().to_vec()),
-        10_000,
-        safetensors::fuzz_index,
-    );
+    drive("index", &seeds.map(|s| s.as_bytes().to_vec()), 10_000, safetensors::fuzz_index);
 }
 
 #[test]

@@ -51,28 +51,19 @@ fn memory_is_bounded_by_the_file() {
     }
 
     // Files of the declared size, above the format's limit, of zeros that the disk need not store.
-    for (name, start) in [
-        ("model.safetensors", 100_000_001u64),
-        ("model.safetensors.index.json", 0),
-    ] {
+    for (name, start) in [("model.safetensors", 100_000_001u64), ("model.safetensors.index.json", 0)] {
         let large = dir.path().join(name);
         fs::write(&large, start.to_le_bytes()).expect("writable");
         let file = fs::OpenOptions::new().write(true).open(&large).expect("just written");
         file.set_len(200_000_000).expect("a file with a hole");
         let (result, bytes) = peak(|| Shards::open(&large).map(|model| model.len()));
         let message = result.expect_err("too long").to_string();
-        assert!(
-            message.contains("expected at most 100000000") && bytes < small,
-            "{message}, {bytes} bytes"
-        );
+        assert!(message.contains("expected at most 100000000") && bytes < small, "{message}, {bytes} bytes");
         fs::remove_file(large).expect("just written");
     }
 
     // Lists, nesting and names without end cost no more than the text, and what is refused early costs nothing.
-    let wide = format!(
-        r#"{{"w":{{"dtype":"U8","shape":[{}1],"data_offsets":[0,1]}}}}"#,
-        "1,".repeat(500_000)
-    );
+    let wide = format!(r#"{{"w":{{"dtype":"U8","shape":[{}1],"data_offsets":[0,1]}}}}"#, "1,".repeat(500_000));
     let deep = format!(r#"{{"w":{}"#, r#"{"shape":["#.repeat(100_000));
     let name = format!(r#"{{"{}":1}}"#, "n".repeat(1_000_000));
     for (header, bound) in [(&wide, small), (&deep, small), (&name, name.len() + small)] {
@@ -89,15 +80,8 @@ fn memory_is_bounded_by_the_file() {
     let headers = [
         join((0..many).map(|i| entry(format!("{i:x}"), "0")).collect()),
         join((0..many).map(|i| entry(format!("{i:x}"), "0,1,1,1,1,1,1,1")).collect()),
-        join(
-            (0..many)
-                .map(|i| entry(format!("\\u00{:02x}{i:x}", i % 128), "0"))
-                .collect(),
-        ),
-        format!(
-            r#"{{"__metadata__":{}}}"#,
-            join((0..many).map(|i| format!(r#""{i:x}":"""#)).collect())
-        ),
+        join((0..many).map(|i| entry(format!("\\u00{:02x}{i:x}", i % 128), "0")).collect()),
+        format!(r#"{{"__metadata__":{}}}"#, join((0..many).map(|i| format!(r#""{i:x}":"""#)).collect())),
     ];
     for header in &headers {
         let length = with_header(&path, header.len() as u64, header, 0);

@@ -41,10 +41,7 @@ fn written_bytes_are_those_of_numpy() {
     let mut expected = file(1, &text, &[]);
     assert_eq!(expected.len(), 128);
     (1..=6).for_each(|i| expected.extend((i as f32).to_le_bytes()));
-    assert_eq!(
-        npy::to_bytes([2, 3], Order::RowMajor, &buffer).expect("NumPy has f32"),
-        expected
-    );
+    assert_eq!(npy::to_bytes([2, 3], Order::RowMajor, &buffer).expect("NumPy has f32"), expected);
 }
 
 #[test]
@@ -88,17 +85,11 @@ fn every_dtype_round_trips_in_both_byte_orders() {
         let array = Npy::open(&path).expect("the file just written");
         let back = array.buffer().expect("valid elements");
         assert_eq!((back.dtype(), back.bytes()), (buffer.dtype(), buffer.bytes()));
-        assert!(
-            !back.is_writable(),
-            "{}: the data are aligned, so nothing is copied",
-            buffer.dtype()
-        );
+        assert!(!back.is_writable(), "{}: the data are aligned, so nothing is copied", buffer.dtype());
 
         let mut swapped = fs::read(&path).expect("the file just written");
         let begin = swapped.len() - buffer.bytes().len();
-        swapped[begin..]
-            .chunks_exact_mut(buffer.dtype().size())
-            .for_each(<[u8]>::reverse);
+        swapped[begin..].chunks_exact_mut(buffer.dtype().size()).for_each(<[u8]>::reverse);
         if let Some(order) = swapped.iter().position(|&byte| byte == b'<') {
             swapped[order] = b'>';
         }
@@ -107,12 +98,7 @@ fn every_dtype_round_trips_in_both_byte_orders() {
     }
     let brain = Buffer::from_slice(&[bf16::from_f32(3.0)]);
     let error = npy::save(dir.path().join("bf16.npy"), 1, Order::RowMajor, &brain).expect_err("NumPy has no bf16");
-    assert!(
-        error
-            .to_string()
-            .ends_with("is bf16, expected a type that NumPy has, such as f32"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("is bf16, expected a type that NumPy has, such as f32"), "{error}");
     assert!(!dir.path().join("bf16.npy").exists());
 }
 
@@ -135,10 +121,7 @@ fn damaged_files_are_refused_with_the_file_and_the_reason() {
         (b"\x93NUMPY\x04\x00\x01\x00\x00\x00".to_vec(), "the version is 4.0"),
         (b"\x93NUMPY\x01\x01\x01\x00\x00\x00".to_vec(), "the version is 1.1"),
         (long, "the header's length is 4294967295, expected at most 62"),
-        (
-            file(1, good, &[0; 3]),
-            "the length of the data is 3, expected 4 for u8 [4]",
-        ),
+        (file(1, good, &[0; 3]), "the length of the data is 3, expected 4 for u8 [4]"),
         (file(1, good, &[0; 5]), "the length of the data is 5"),
         (file(1, "", &[]), "expected a dictionary"),
         (file(3, "{'é': 1}", &[]), "the header is not ASCII"),
@@ -148,18 +131,9 @@ fn damaged_files_are_refused_with_the_file_and_the_reason() {
         (with("(4,)", "(-4,)"), "expected a size that fits in memory"),
         (with("(4,)", "(4.0,)"), "expected a comma or the end of the tuple"),
         (with("(4,)", "4"), "expected a tuple of sizes"),
-        (
-            with("(4,)", "(99999999999999999999,)"),
-            "expected a size that fits in memory",
-        ),
-        (
-            with("(4,)", "(18446744073709551615, 2)"),
-            "the shape is [18446744073709551615, 2]",
-        ),
-        (
-            with("(4,)", "(0, 18446744073709551615)"),
-            "the shape is [0, 18446744073709551615]",
-        ),
+        (with("(4,)", "(99999999999999999999,)"), "expected a size that fits in memory"),
+        (with("(4,)", "(18446744073709551615, 2)"), "the shape is [18446744073709551615, 2]"),
+        (with("(4,)", "(0, 18446744073709551615)"), "the shape is [0, 18446744073709551615]"),
         (with("(4,)", "(1, 1, 1, 1, 1, 1, 1, 1, 4)"), "more than 8 dimensions"),
         (with("|u1", "<u2"), "the type of the elements is '<u2'"),
         (with("|u1", "|O"), "the type of the elements is '|O'"),
@@ -170,10 +144,7 @@ fn damaged_files_are_refused_with_the_file_and_the_reason() {
         (with("False", "0"), "expected True or False"),
         (with("'shape'", "'shapes'"), "the header is 'shapes'"),
         (with("'shape'", "'descr'"), "expected a plain type"),
-        (
-            with("'descr': '|u1'", "'descr': '|u1', 'descr': '|u1'"),
-            "the header is 'descr' twice",
-        ),
+        (with("'descr': '|u1'", "'descr': '|u1', 'descr': '|u1'"), "the header is 'descr' twice"),
         (with("'shape': (4,), ", ""), "the header is no 'shape'"),
         (with("}", ""), "expected a key in quotes or the end of the dictionary"),
         (with("}", "} 1"), "expected nothing behind the dictionary"),
@@ -183,24 +154,14 @@ fn damaged_files_are_refused_with_the_file_and_the_reason() {
     ];
     for (bytes, reason) in cases {
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(90)]).into_owned();
-        let Err(error) = read(bytes) else {
-            panic!("accepted: {start}")
-        };
+        let Err(error) = read(bytes) else { panic!("accepted: {start}") };
         let message = error.to_string();
-        assert!(
-            message.starts_with("a.npy: ") && message.contains(reason),
-            "{start}: {message}"
-        );
+        assert!(message.starts_with("a.npy: ") && message.contains(reason), "{start}: {message}");
         assert!(message.len() < 500, "{} bytes of message", message.len());
     }
     let mask = file(1, &good.replace("u1", "b1"), &[0, 1, 2, 0]);
     let error = read(mask).and_then(|array| array.buffer()).expect_err("2 is no bool");
-    assert!(
-        error
-            .to_string()
-            .contains("the data is 2 at element 2, expected 0 or 1 in a bool"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("the data is 2 at element 2, expected 0 or 1 in a bool"), "{error}");
 }
 
 proptest! {

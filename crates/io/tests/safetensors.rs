@@ -105,10 +105,7 @@ fn written_bytes_are_those_of_the_reference() {
     let mut reversed = tensors.to_vec();
     reversed.reverse();
     assert_eq!(safetensors::to_bytes(&reversed, &metadata).expect("as above"), expected);
-    assert_eq!(
-        read(written).expect("own file").metadata().collect::<Vec<_>>(),
-        [("format", "pt")]
-    );
+    assert_eq!(read(written).expect("own file").metadata().collect::<Vec<_>>(), [("format", "pt")]);
 }
 
 #[test]
@@ -129,62 +126,26 @@ fn damaged_files_are_refused_with_the_file_the_tensor_and_the_reason() {
     let cases: Vec<(Vec<u8>, Option<&str>, &str)> = vec![
         (vec![], None, "the file is 0 bytes long, expected at least 8"),
         (vec![1, 2, 3], None, "the file is 3 bytes long"),
-        (
-            long,
-            None,
-            "the header's length is 18446744073709551615, expected at most 57, what follows in the file",
-        ),
-        (
-            8u64.to_le_bytes().to_vec(),
-            None,
-            "the header's length is 8, expected at most 0",
-        ),
+        (long, None, "the header's length is 18446744073709551615, expected at most 57, what follows in the file"),
+        (8u64.to_le_bytes().to_vec(), None, "the header's length is 8, expected at most 0"),
         (0u64.to_le_bytes().to_vec(), None, "the header is empty"),
         (bad_text, None, "the header is not UTF-8 after byte 2"),
         (file(" {}", 0), None, "the header is begun by ' '"),
         (file("{", 0), None, "the header is EOF"),
         (file("{}x", 0), None, "trailing characters"),
-        (
-            file("{}", 3),
-            None,
-            "the data is 3 bytes long, expected 0 by the header",
-        ),
+        (file("{}", 3), None, "the data is 3 bytes long, expected 0 by the header"),
         (
             file(&two("[0,4]", "[2,6]"), 6),
             Some("b"),
             "tensor `b` begins at byte 2 of the data, inside tensor `a`, expected 4",
         ),
         (file(&two("[0,4]", "[0,4]"), 4), Some("b"), "inside tensor `a`"),
-        (
-            file(&two("[0,4]", "[5,9]"), 9),
-            Some("b"),
-            "its start is byte 5, expected byte 4",
-        ),
-        (
-            file(&two("[1,5]", "[5,9]"), 9),
-            Some("a"),
-            "its start is byte 1, expected byte 0",
-        ),
-        (
-            file(&two("[0,4]", "[4,8]"), 7),
-            Some("b"),
-            "the end of its data is 8, expected at most 7",
-        ),
-        (
-            file(&two("[0,4]", "[4,8]"), 9),
-            None,
-            "the data is 9 bytes long, expected 8",
-        ),
-        (
-            file(&two("[0,4]", "[4,8]").replace("\"b\"", "\"a\""), 8),
-            Some("a"),
-            "tensor `a` occurs twice",
-        ),
-        (
-            one(r#"{"dtype":"U8","shape":[4],"data_offsets":[4,0]}"#),
-            Some("w"),
-            "data_offsets is [4, 0]",
-        ),
+        (file(&two("[0,4]", "[5,9]"), 9), Some("b"), "its start is byte 5, expected byte 4"),
+        (file(&two("[1,5]", "[5,9]"), 9), Some("a"), "its start is byte 1, expected byte 0"),
+        (file(&two("[0,4]", "[4,8]"), 7), Some("b"), "the end of its data is 8, expected at most 7"),
+        (file(&two("[0,4]", "[4,8]"), 9), None, "the data is 9 bytes long, expected 8"),
+        (file(&two("[0,4]", "[4,8]").replace("\"b\"", "\"a\""), 8), Some("a"), "tensor `a` occurs twice"),
+        (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[4,0]}"#), Some("w"), "data_offsets is [4, 0]"),
         (
             one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,18446744073709551615]}"#),
             Some("w"),
@@ -195,26 +156,10 @@ fn damaged_files_are_refused_with_the_file_the_tensor_and_the_reason() {
             Some("w"),
             "its entry in the header",
         ),
-        (
-            one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,-4]}"#),
-            Some("w"),
-            "its entry in the header",
-        ),
-        (
-            one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4.0]}"#),
-            Some("w"),
-            "its entry in the header",
-        ),
-        (
-            one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4,8]}"#),
-            Some("w"),
-            "its entry in the header",
-        ),
-        (
-            one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0]}"#),
-            Some("w"),
-            "its entry in the header",
-        ),
+        (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,-4]}"#), Some("w"), "its entry in the header"),
+        (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4.0]}"#), Some("w"), "its entry in the header"),
+        (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4,8]}"#), Some("w"), "its entry in the header"),
+        (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0]}"#), Some("w"), "its entry in the header"),
         (
             one(r#"{"dtype":"F32","shape":[4],"data_offsets":[0,4]}"#),
             Some("w"),
@@ -225,16 +170,8 @@ fn damaged_files_are_refused_with_the_file_the_tensor_and_the_reason() {
             Some("w"),
             "its shape is [4611686018427387904, 4]",
         ),
-        (
-            one(r#"{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,4]}"#),
-            Some("w"),
-            "its shape is",
-        ),
-        (
-            one(r#"{"dtype":"U8","shape":[0,18446744073709551615],"data_offsets":[0,0]}"#),
-            Some("w"),
-            "its shape is",
-        ),
+        (one(r#"{"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,4]}"#), Some("w"), "its shape is"),
+        (one(r#"{"dtype":"U8","shape":[0,18446744073709551615],"data_offsets":[0,0]}"#), Some("w"), "its shape is"),
         (
             one(r#"{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,4],"data_offsets":[0,4]}"#),
             Some("w"),
@@ -245,57 +182,24 @@ fn damaged_files_are_refused_with_the_file_the_tensor_and_the_reason() {
             Some("w"),
             "is of type F8_E4M3, expected one of F64",
         ),
-        (
-            one(r#"{"dtype":"U64","shape":[],"data_offsets":[0,4]}"#),
-            Some("w"),
-            "is of type U64",
-        ),
-        (
-            one(r#"{"dtype":7,"shape":[4],"data_offsets":[0,4]}"#),
-            Some("w"),
-            "its entry in the header",
-        ),
+        (one(r#"{"dtype":"U64","shape":[],"data_offsets":[0,4]}"#), Some("w"), "is of type U64"),
+        (one(r#"{"dtype":7,"shape":[4],"data_offsets":[0,4]}"#), Some("w"), "its entry in the header"),
         (one(r#"{"shape":[4],"data_offsets":[0,4]}"#), Some("w"), "without dtype"),
-        (
-            one(r#"{"dtype":"U8","data_offsets":[0,4]}"#),
-            Some("w"),
-            "without shape",
-        ),
+        (one(r#"{"dtype":"U8","data_offsets":[0,4]}"#), Some("w"), "without shape"),
         (one(r#"{"dtype":"U8","shape":[4]}"#), Some("w"), "without data_offsets"),
-        (
-            one(r#"{"dtype":"U8","shape":[4],"shape":[4],"data_offsets":[0,4]}"#),
-            Some("w"),
-            "with a member twice",
-        ),
-        (
-            one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4],"extra":1}"#),
-            Some("w"),
-            "with `extra`",
-        ),
+        (one(r#"{"dtype":"U8","shape":[4],"shape":[4],"data_offsets":[0,4]}"#), Some("w"), "with a member twice"),
+        (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4],"extra":1}"#), Some("w"), "with `extra`"),
         (one("null"), Some("w"), "its entry in the header"),
         (file(&deep, 0), Some("w"), "its entry in the header"),
         (file(&deep_metadata, 0), None, "__metadata__ is"),
-        (
-            file(r#"{"__metadata__":{"k":1}}"#, 0),
-            None,
-            "__metadata__ is invalid type",
-        ),
-        (
-            file(r#"{"__metadata__":{},"__metadata__":{}}"#, 0),
-            Some("__metadata__"),
-            "occurs twice",
-        ),
+        (file(r#"{"__metadata__":{"k":1}}"#, 0), None, "__metadata__ is invalid type"),
+        (file(r#"{"__metadata__":{},"__metadata__":{}}"#, 0), Some("__metadata__"), "occurs twice"),
     ];
     for (bytes, tensor, reason) in cases {
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(90)]).into_owned();
-        let Err(error) = read(bytes) else {
-            panic!("accepted: {start}")
-        };
+        let Err(error) = read(bytes) else { panic!("accepted: {start}") };
         let message = error.to_string();
-        assert!(
-            message.starts_with("m.safetensors: ") && message.contains(reason),
-            "{start}: {message}"
-        );
+        assert!(message.starts_with("m.safetensors: ") && message.contains(reason), "{start}: {message}");
         assert_eq!(error.tensor_name(), tensor, "{start}: {message}");
         assert!(message.len() < 500, "{} bytes of message", message.len());
     }
@@ -305,9 +209,7 @@ fn damaged_files_are_refused_with_the_file_the_tensor_and_the_reason() {
 fn a_bool_that_is_neither_0_nor_1_is_refused_when_it_is_read() {
     let mut bytes = file(r#"{"mask":{"dtype":"BOOL","shape":[2],"data_offsets":[0,2]}}"#, 2);
     *bytes.last_mut().expect("it has data") = 2;
-    let error = read(bytes)
-        .and_then(|f| f.tensor("mask")?.buffer())
-        .expect_err("2 is no bool");
+    let error = read(bytes).and_then(|f| f.tensor("mask")?.buffer()).expect_err("2 is no bool");
     assert_eq!(
         error.to_string(),
         "m.safetensors: tensor `mask`: the data is 2 at element 1, expected 0 or 1 in a bool"
@@ -318,47 +220,20 @@ fn a_bool_that_is_neither_0_nor_1_is_refused_when_it_is_read() {
 fn a_missing_tensor_is_named_with_its_nearest_neighbour() {
     let tensors = one_of_each();
     let bytes = safetensors::to_bytes(&views(&tensors), &Metadata::new()).expect("valid tensors");
-    let error = read(bytes)
-        .and_then(|f| f.tensor("of_f64").map(|t| t.shape()))
-        .expect_err("another name");
-    assert_eq!(
-        error.to_string(),
-        "m.safetensors: there is no tensor `of_f64`; the nearest name is `of.f64`"
-    );
+    let error = read(bytes).and_then(|f| f.tensor("of_f64").map(|t| t.shape())).expect_err("another name");
+    assert_eq!(error.to_string(), "m.safetensors: there is no tensor `of_f64`; the nearest name is `of.f64`");
 }
 
 #[test]
 fn tensors_that_do_not_fit_their_shape_are_not_written() {
     let refuse = |tensors: &[TensorBytes<'_>]| {
-        safetensors::to_bytes(tensors, &Metadata::new())
-            .expect_err("invalid")
-            .to_string()
+        safetensors::to_bytes(tensors, &Metadata::new()).expect_err("invalid").to_string()
     };
-    let good = TensorBytes {
-        name: "w",
-        dtype: DType::F32,
-        shape: [2].into(),
-        bytes: vec![0; 8].into(),
-    };
-    let short = TensorBytes {
-        bytes: vec![0; 7].into(),
-        ..good.clone()
-    };
-    assert_eq!(
-        refuse(&[short]),
-        "<memory>: tensor `w`: its data is 7 bytes long, expected 8 bytes for f32 [2]"
-    );
-    assert_eq!(
-        refuse(&[good.clone(), good.clone()]),
-        "<memory>: tensor `w` occurs twice, expected every name once"
-    );
-    assert!(
-        refuse(&[TensorBytes {
-            name: "__metadata__",
-            ..good
-        }])
-        .contains("reserved")
-    );
+    let good = TensorBytes { name: "w", dtype: DType::F32, shape: [2].into(), bytes: vec![0; 8].into() };
+    let short = TensorBytes { bytes: vec![0; 7].into(), ..good.clone() };
+    assert_eq!(refuse(&[short]), "<memory>: tensor `w`: its data is 7 bytes long, expected 8 bytes for f32 [2]");
+    assert_eq!(refuse(&[good.clone(), good.clone()]), "<memory>: tensor `w` occurs twice, expected every name once");
+    assert!(refuse(&[TensorBytes { name: "__metadata__", ..good }]).contains("reserved"));
 }
 
 #[test]
@@ -389,62 +264,26 @@ fn a_model_in_shards_reads_like_one_file() {
 fn an_index_that_disagrees_with_its_files_is_refused() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let tensors = one_of_each();
-    safetensors::save(
-        dir.path().join("a.safetensors"),
-        &views(&tensors[..2]),
-        &Metadata::new(),
-    )
-    .expect("valid");
+    safetensors::save(dir.path().join("a.safetensors"), &views(&tensors[..2]), &Metadata::new()).expect("valid");
     let open = |pairs: &str| {
         let index = dir.path().join(safetensors::INDEX_NAME);
-        fs::write(
-            index,
-            format!(r#"{{"metadata":{{"total_size":32,"x":[{{}}]}},"weight_map":{{{pairs}}}}}"#),
-        )
-        .expect("writable");
+        fs::write(index, format!(r#"{{"metadata":{{"total_size":32,"x":[{{}}]}},"weight_map":{{{pairs}}}}}"#))
+            .expect("writable");
         Shards::open(dir.path()).map(|model| model.len())
     };
-    assert_eq!(
-        open(r#""of.f64":"a.safetensors","of.f32":"a.safetensors""#).expect("they agree"),
-        2
-    );
+    assert_eq!(open(r#""of.f64":"a.safetensors","of.f32":"a.safetensors""#).expect("they agree"), 2);
     let refused = |pairs: &str, tensor: Option<&str>, reason: &str| {
         let error = open(pairs).expect_err(pairs);
         assert!(error.to_string().contains(reason), "{error}");
         assert_eq!(error.tensor_name(), tensor, "{error}");
     };
-    refused(
-        r#""of.f64":"a.safetensors""#,
-        Some("of.f32"),
-        "its entry in the index is missing, expected for this file",
-    );
+    refused(r#""of.f64":"a.safetensors""#, Some("of.f32"), "its entry in the index is missing, expected for this file");
     let both = r#""of.f64":"a.safetensors","of.f32":"a.safetensors","#;
-    refused(
-        &format!(r#"{both}"z":"a.safetensors""#),
-        Some("z"),
-        "there is no tensor `z`",
-    );
-    refused(
-        &format!(r#"{both}"of.f64":"a.safetensors""#),
-        None,
-        "tensor `of.f64` occurs twice",
-    );
+    refused(&format!(r#"{both}"z":"a.safetensors""#), Some("z"), "there is no tensor `z`");
+    refused(&format!(r#"{both}"of.f64":"a.safetensors""#), None, "tensor `of.f64` occurs twice");
     refused(r#""w":"b.safetensors""#, None, "b.safetensors: cannot open");
-    for elsewhere in [
-        "../a.safetensors",
-        "/etc/passwd",
-        "x/../../a",
-        "..",
-        "",
-        ".",
-        "c:x",
-        "x\\\\y",
-    ] {
-        refused(
-            &format!(r#""w":"{elsewhere}""#),
-            Some("w"),
-            "expected a plain file name",
-        );
+    for elsewhere in ["../a.safetensors", "/etc/passwd", "x/../../a", "..", "", ".", "c:x", "x\\\\y"] {
+        refused(&format!(r#""w":"{elsewhere}""#), Some("w"), "expected a plain file name");
     }
     refused(r#""w":7"#, None, "the index is invalid type");
 }

@@ -37,13 +37,7 @@ impl ModuleBuffer {
     /// A buffer of a dtype that is `fill` everywhere.
     #[track_caller]
     pub fn of(shape: impl Into<Shape>, fill: f64, dtype: DType) -> Self {
-        Self {
-            id: next_id(),
-            shape: shape.into(),
-            dtype,
-            fill,
-            value: None,
-        }
+        Self { id: next_id(), shape: shape.into(), dtype, fill, value: None }
     }
 
     /// The dimensions.
@@ -59,9 +53,7 @@ impl ModuleBuffer {
     /// The values as of the end of the last step. They stay the same throughout a training scope, so that a region computed
     /// twice sees them twice.
     pub fn value(&self) -> Tensor {
-        self.value
-            .clone()
-            .unwrap_or_else(|| Tensor::full_of(self.shape, self.fill, self.dtype))
+        self.value.clone().unwrap_or_else(|| Tensor::full_of(self.shape, self.fill, self.dtype))
     }
 
     /// The values that the training scope has been asked for last, [`ModuleBuffer::value`] without any: what the next

@@ -39,11 +39,7 @@ impl Cache {
     #[track_caller]
     pub fn record(inputs: &[&Tensor], forward: impl FnOnce(&[Tensor]) -> Vec<Tensor>) -> (Vec<Tensor>, Cache) {
         let leaf = |x: &&Tensor| {
-            if x.dtype().is_float() {
-                x.detach().requires_grad()
-            } else {
-                x.detach()
-            }
+            if x.dtype().is_float() { x.detach().requires_grad() } else { x.detach() }
         };
         let inputs: Vec<Tensor> = inputs.iter().map(leaf).collect();
         let outputs = enable_grad(|| forward(&inputs));
@@ -57,18 +53,10 @@ impl Cache {
     /// When there are not as many gradients as results, or a gradient has another shape than its result.
     #[track_caller]
     pub fn backward(self, dy: &[&Tensor], grads: &mut Gradients) -> Vec<Option<Tensor>> {
-        assert_eq!(
-            dy.len(),
-            self.outputs.len(),
-            "backward_explicit: the number of gradients is not that of results"
-        );
+        assert_eq!(dy.len(), self.outputs.len(), "backward_explicit: the number of gradients is not that of results");
         let differentiable = |(y, dy): (&'_ Tensor, &&Tensor)| y.needs_grad().then(|| (*dy).clone());
-        let results: Vec<(&Tensor, Tensor)> = self
-            .outputs
-            .iter()
-            .zip(dy)
-            .filter_map(|(y, dy)| Some((y, differentiable((y, dy))?)))
-            .collect();
+        let results: Vec<(&Tensor, Tensor)> =
+            self.outputs.iter().zip(dy).filter_map(|(y, dy)| Some((y, differentiable((y, dy))?))).collect();
         backward_from(&results, grads);
         drop(results);
         let gradient = |x: &Tensor| {

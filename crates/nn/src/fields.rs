@@ -64,14 +64,7 @@ plain!(
     Shape,
 );
 
-plain!(
-    Activation,
-    Nonlinearity,
-    Window<1>,
-    Window<2>,
-    ConvConfig<1>,
-    ConvConfig<2>
-);
+plain!(Activation, Nonlinearity, Window<1>, Window<2>, ConvConfig<1>, ConvConfig<2>);
 
 impl<T: ?Sized> Field for PhantomData<T> {
     fn visit<'a>(&'a self, _path: &mut Path, _visitor: &mut dyn Visitor<'a>) {}

@@ -52,10 +52,7 @@ pub trait Files: Module {
     /// then.
     fn load(&mut self, path: impl AsRef<Path>) -> Result<(), FileError> {
         let values = load_tensors(&path)?;
-        self.load_state_dict(&values).map_err(|error| FileError::Fit {
-            path: path.as_ref().to_owned(),
-            error,
-        })
+        self.load_state_dict(&values).map_err(|error| FileError::Fit { path: path.as_ref().to_owned(), error })
     }
 }
 
@@ -70,10 +67,8 @@ pub fn save_tensors(
     tensors: &BTreeMap<String, Tensor>,
     metadata: &Metadata,
 ) -> Result<(), cupola_io::Error> {
-    let contiguous: Vec<(&str, Tensor)> = tensors
-        .iter()
-        .map(|(name, x)| (name.as_str(), x.detach().contiguous()))
-        .collect();
+    let contiguous: Vec<(&str, Tensor)> =
+        tensors.iter().map(|(name, x)| (name.as_str(), x.detach().contiguous())).collect();
     let entries: Vec<TensorBytes<'_>> = contiguous.iter().map(|(name, x)| entry(name, x)).collect();
     save(path, &entries, metadata)
 }
@@ -85,10 +80,7 @@ pub fn save_tensors(
 pub fn load_tensors(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>, cupola_io::Error> {
     let file = SafeTensors::open(path)?;
     let tensor = |view: cupola_io::safetensors::TensorView<'_>| {
-        Ok((
-            view.name().to_string(),
-            Tensor::from_buffer(view.buffer()?, view.shape()),
-        ))
+        Ok((view.name().to_string(), Tensor::from_buffer(view.buffer()?, view.shape())))
     };
     file.iter().map(tensor).collect()
 }
@@ -100,10 +92,5 @@ fn entry<'a>(name: &'a str, x: &'a Tensor) -> TensorBytes<'a> {
     if cfg!(target_endian = "big") {
         bytes.to_mut().chunks_exact_mut(size).for_each(<[u8]>::reverse);
     }
-    TensorBytes {
-        name,
-        dtype: x.dtype(),
-        shape: *x.shape(),
-        bytes,
-    }
+    TensorBytes { name, dtype: x.dtype(), shape: *x.shape(), bytes }
 }

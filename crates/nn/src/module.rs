@@ -177,10 +177,7 @@ pub trait Module: Field {
 
     /// The parameter at `path`.
     fn parameter(&self, path: &str) -> Option<&Param> {
-        self.named_parameters()
-            .into_iter()
-            .find(|(name, _)| name == path)
-            .map(|(_, param)| param)
+        self.named_parameters().into_iter().find(|(name, _)| name == path).map(|(_, param)| param)
     }
 
     /// The parameter at `path`, for changing it.
@@ -191,19 +188,13 @@ pub trait Module: Field {
 
     /// How many numbers the parameters hold together, trainable or not. Needs no memory for them.
     fn parameter_count(&self) -> usize {
-        self.named_parameters()
-            .iter()
-            .map(|(_, param)| param.shape().numel())
-            .sum()
+        self.named_parameters().iter().map(|(_, param)| param.shape().numel()).sum()
     }
 
     /// As [`Module::parameter_count`], trainable parameters alone.
     fn trainable_count(&self) -> usize {
         let all = self.named_parameters();
-        all.iter()
-            .filter(|(_, param)| param.is_trainable())
-            .map(|(_, param)| param.shape().numel())
-            .sum()
+        all.iter().filter(|(_, param)| param.is_trainable()).map(|(_, param)| param.shape().numel()).sum()
     }
 
     /// Gives every parameter the numbers that its initialiser draws from `seed` and the parameter's path. The order of the
@@ -242,12 +233,8 @@ pub trait Module: Field {
     where
         Self: Sized,
     {
-        self.named_parameters_mut()
-            .into_iter()
-            .for_each(|(_, param)| param.set_dtype(dtype));
-        self.named_buffers_mut()
-            .into_iter()
-            .for_each(|(_, buffer)| buffer.set_dtype(dtype));
+        self.named_parameters_mut().into_iter().for_each(|(_, param)| param.set_dtype(dtype));
+        self.named_buffers_mut().into_iter().for_each(|(_, buffer)| buffer.set_dtype(dtype));
         self
     }
 

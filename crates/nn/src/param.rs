@@ -72,14 +72,7 @@ impl Param {
     /// A parameter without values, in f32.
     #[track_caller]
     pub fn new(shape: impl Into<Shape>, init: Init) -> Self {
-        Self {
-            shape: shape.into(),
-            dtype: DType::F32,
-            init,
-            trainable: true,
-            parts: Vec::new(),
-            value: None,
-        }
+        Self { shape: shape.into(), dtype: DType::F32, init, trainable: true, parts: Vec::new(), value: None }
     }
 
     /// This parameter as a stack of named parts along the first dimension, of these sizes.
@@ -168,25 +161,16 @@ impl Param {
 
     /// The shape of a part with this many rows.
     pub fn part_shape(&self, rows: &Range<usize>) -> Shape {
-        if self.parts.is_empty() {
-            self.shape
-        } else {
-            self.shape.with_dim(0, rows.len())
-        }
+        if self.parts.is_empty() { self.shape } else { self.shape.with_dim(0, rows.len()) }
     }
 
     /// Draws the values that belong to this path in the stream `rng` of the seed.
     pub fn initialize(&mut self, path: &str, rng: Rng) {
         let mut buffer = Buffer::uninit(self.dtype, self.shape.numel(), Placement::Lasting);
-        let width = self
-            .shape
-            .numel()
-            .checked_div(self.shape.first().copied().unwrap_or(1))
-            .unwrap_or(0);
+        let width = self.shape.numel().checked_div(self.shape.first().copied().unwrap_or(1)).unwrap_or(0);
         for (name, rows) in self.parts(path) {
             let range = rows.start * width..rows.end * width;
-            self.init
-                .fill(&mut buffer, range, &self.part_shape(&rows), rng.named(&name));
+            self.init.fill(&mut buffer, range, &self.part_shape(&rows), rng.named(&name));
         }
         self.install(Tensor::from_buffer(buffer, self.shape));
     }
@@ -259,33 +243,20 @@ impl Param {
     #[track_caller]
     pub(crate) fn target<T: Element>(&mut self) -> Target<'_, T> {
         let mut old = None;
-        let current = self
-            .value
-            .as_mut()
-            .unwrap_or_else(|| panic!("{}", missing(&self.shape)));
+        let current = self.value.as_mut().unwrap_or_else(|| panic!("{}", missing(&self.shape)));
         if current.as_mut_slice::<T>().is_none() {
             let buffer = Buffer::uninit(self.dtype, self.shape.numel(), Placement::Lasting);
             let fresh = Tensor::from_buffer(buffer, self.shape);
-            let fresh = if current.is_leaf() {
-                fresh.as_leaf(current)
-            } else {
-                fresh
-            };
+            let fresh = if current.is_leaf() { fresh.as_leaf(current) } else { fresh };
             old = Some(std::mem::replace(current, fresh).detach());
             COPIED.set(COPIED.get() + self.shape.numel() * self.dtype.size());
         }
         let new = current.as_mut_slice::<T>();
-        Target {
-            old,
-            new: new.expect("the buffer was found unshared or has just been made"),
-        }
+        Target { old, new: new.expect("the buffer was found unshared or has just been made") }
     }
 
     fn install(&mut self, value: Tensor) {
-        let former = self
-            .value
-            .take()
-            .filter(|former| former.is_leaf() && former.dtype() == value.dtype());
+        let former = self.value.take().filter(|former| former.is_leaf() && former.dtype() == value.dtype());
         self.value = Some(match (self.trainable, former) {
             (false, _) => value,
             (true, Some(former)) => value.as_leaf(&former),

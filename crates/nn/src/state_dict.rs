@@ -42,11 +42,7 @@ impl fmt::Display for LoadError {
             }
         }
         for Unsuitable { name, found, expected } in &self.unsuitable {
-            write!(
-                f,
-                "; {name} is {} {}, expected {} {}",
-                found.1, found.0, expected.1, expected.0
-            )?;
+            write!(f, "; {name} is {} {}, expected {} {}", found.1, found.0, expected.1, expected.0)?;
         }
         Ok(())
     }
@@ -73,8 +69,7 @@ struct Places<'a>(Vec<(String, Place<'a>)>);
 impl<'a> Visitor<'a> for Places<'a> {
     fn param(&mut self, path: &Path, param: &'a Param) {
         let parts = param.parts(path.as_str());
-        self.0
-            .extend(parts.into_iter().map(|(name, rows)| (name, Place::Param(param, rows))));
+        self.0.extend(parts.into_iter().map(|(name, rows)| (name, Place::Param(param, rows))));
     }
 
     fn buffer(&mut self, path: &Path, buffer: &'a ModuleBuffer) {
@@ -101,10 +96,7 @@ pub trait StateDict: Module {
         for (name, place) in places(self) {
             let tensor = match place {
                 Place::Param(param, rows) if param.value().is_none() => {
-                    panic!(
-                        "state_dict: {name} of shape {} has no values yet",
-                        param.part_shape(&rows)
-                    )
+                    panic!("state_dict: {name} of shape {} has no values yet", param.part_shape(&rows))
                 }
                 Place::Param(param, rows) if rows.len() == param.shape().first().copied().unwrap_or(1) => {
                     param.detach()
@@ -120,10 +112,7 @@ pub trait StateDict: Module {
 
     /// Names, shapes and dtypes of what [`StateDict::state_dict`] returns; needs no values.
     fn state_shapes(&self) -> BTreeMap<String, (Shape, DType)> {
-        places(self)
-            .into_iter()
-            .map(|(name, place)| (name, place.meta()))
-            .collect()
+        places(self).into_iter().map(|(name, place)| (name, place.meta())).collect()
     }
 
     /// Gives every parameter and buffer the value of its name. Floats are converted to the module's dtype.
@@ -147,11 +136,7 @@ pub trait StateDict: Module {
                 Some(_) => {}
             }
         }
-        error.unexpected = values
-            .keys()
-            .filter(|name| !expected.contains_key(*name))
-            .cloned()
-            .collect();
+        error.unexpected = values.keys().filter(|name| !expected.contains_key(*name)).cloned().collect();
         if error != LoadError::default() {
             return Err(error);
         }

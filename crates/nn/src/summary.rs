@@ -21,11 +21,7 @@ pub struct Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        write!(
-            f,
-            "{} parameters, {} trainable, {} bytes",
-            self.parameters, self.trainable, self.bytes
-        )
+        write!(f, "{} parameters, {} trainable, {} bytes", self.parameters, self.trainable, self.bytes)
     }
 }
 
@@ -44,12 +40,7 @@ impl fmt::Display for Summary {
 pub fn summary(module: &(impl Module + ?Sized)) -> Summary {
     let mut tree = Tree::default();
     module.visit(&mut Path::new(), &mut tree);
-    Summary {
-        text: tree.text,
-        parameters: tree.parameters,
-        trainable: tree.trainable,
-        bytes: tree.bytes,
-    }
+    Summary { text: tree.text, parameters: tree.parameters, trainable: tree.trainable, bytes: tree.bytes }
 }
 
 #[derive(Default)]

@@ -46,19 +46,10 @@ thread_local! {
 #[must_use = "the scope is open as long as this value lives"]
 #[track_caller]
 pub fn training(seed: u64, step: u64) -> TrainingScope {
-    assert!(
-        mode::training().is_none(),
-        "training: a scope is open on this thread already; finish it first"
-    );
+    assert!(mode::training().is_none(), "training: a scope is open on this thread already; finish it first");
     reset();
     TrainingScope {
-        _guard: mode::set_training(Some(Training {
-            seed,
-            step,
-            first_sample: 0,
-            calls: 0,
-            recomputing: false,
-        })),
+        _guard: mode::set_training(Some(Training { seed, step, first_sample: 0, calls: 0, recomputing: false })),
         _of_this_thread: PhantomData,
     }
 }
@@ -140,10 +131,7 @@ impl TrainingScope {
     /// `model` was to change.
     #[track_caller]
     pub fn finish(self, model: &mut impl Module) {
-        let left: Vec<String> = mode::take_auxiliary_losses()
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let left: Vec<String> = mode::take_auxiliary_losses().into_iter().map(|(name, _)| name).collect();
         assert!(
             left.is_empty(),
             "finish: nobody took the auxiliary losses {left:?}; add what auxiliary_losses() returns to the loss"

@@ -30,27 +30,17 @@ fn check_explicit(name: &str, layer: impl Layer + Clone, shape: &[usize]) {
     assert!(dx.relative_error(&expected[&x]) < 1e-12, "{name}");
     assert_eq!(grads.len(), layer.named_parameters().len(), "{name}");
     for (path, param) in layer.named_parameters() {
-        assert!(
-            grads[&**param].relative_error(&expected[&**param]) < 1e-12,
-            "{name}: {path}"
-        );
+        assert!(grads[&**param].relative_error(&expected[&**param]) < 1e-12, "{name}: {path}");
     }
 }
 
 #[test]
 fn explicit_backward_equals_autograd_with_weights_used_twice() {
-    let same = ConvConfig {
-        padding: [1, 1],
-        ..ConvConfig::default()
-    };
+    let same = ConvConfig { padding: [1, 1], ..ConvConfig::default() };
     check_explicit("Linear", Linear::new(4, 4), &[3, 4]);
     check_explicit("Conv1d", Conv1d::new(3, 3, [1]), &[2, 3, 5]);
     check_explicit("Conv2d", Conv2d::with(2, 2, [3, 3], same), &[2, 2, 4, 4]);
-    check_explicit(
-        "ConvTranspose2d",
-        ConvTranspose2d::with(2, 2, [3, 3], same),
-        &[2, 2, 4, 4],
-    );
+    check_explicit("ConvTranspose2d", ConvTranspose2d::with(2, 2, [3, 3], same), &[2, 2, 4, 4]);
     check_explicit("LayerNorm", LayerNorm::new(6), &[3, 6]);
     check_explicit("RmsNorm", RmsNorm::new(6), &[3, 6]);
     check_explicit("GroupNorm", GroupNorm::new(2, 4), &[2, 4, 3]);
@@ -60,17 +50,10 @@ fn explicit_backward_equals_autograd_with_weights_used_twice() {
     check_explicit("Dropout", Dropout::new(0.3), &[4, 6]);
     check_explicit("Dropout2d", Dropout2d::new(0.3), &[4, 6, 2]);
     check_explicit("AlphaDropout", AlphaDropout::new(0.3), &[4, 6]);
-    let pool = Window {
-        stride: [1, 1],
-        padding: [1, 1],
-        ..Window::new([3, 3])
-    };
+    let pool = Window { stride: [1, 1], padding: [1, 1], ..Window::new([3, 3]) };
     check_explicit("MaxPool2d", MaxPool2d(pool), &[1, 2, 4, 4]);
     check_explicit("AvgPool2d", AvgPool2d::new(pool), &[1, 2, 4, 4]);
-    let net = Sequential::new()
-        .then(Linear::new(4, 6))
-        .then(Function(Tensor::gelu))
-        .then(Linear::new(6, 4));
+    let net = Sequential::new().then(Linear::new(4, 6)).then(Function(Tensor::gelu)).then(Linear::new(6, 4));
     check_explicit("Sequential", net.clone(), &[3, 4]);
     check_explicit("Residual", Residual { inner: net }, &[3, 4]);
 }
@@ -107,12 +90,7 @@ fn integers_have_no_gradient_in_the_explicit_mode_either() {
 }
 
 fn encoder_config() -> TransformerLayerConfig {
-    TransformerLayerConfig {
-        dim_feedforward: 12,
-        dropout: 0.0,
-        norm_first: true,
-        ..TransformerLayerConfig::default()
-    }
+    TransformerLayerConfig { dim_feedforward: 12, dropout: 0.0, norm_first: true, ..TransformerLayerConfig::default() }
 }
 
 #[test]
@@ -121,17 +99,12 @@ fn changing_a_later_token_leaves_earlier_results() {
     let memory = uniform(&[4, 8], 9);
     let memories = Segments::from_lengths(&[1, 3]);
     let attention = MultiHeadAttention::new(8, 2).init(1).to_dtype(DType::F64);
-    let encoder = TransformerEncoder::new(2, 8, 2, encoder_config())
-        .init(1)
-        .to_dtype(DType::F64);
-    let decoder = TransformerDecoder::new(2, 8, 2, encoder_config())
-        .init(1)
-        .to_dtype(DType::F64);
-    let run: [&dyn Fn(&Tensor) -> Tensor; 3] = [
-        &|x| attention.forward(x, &segments, true),
-        &|x| encoder.forward(x, &segments, true),
-        &|x| decoder.forward(x, &segments, &memory, &memories),
-    ];
+    let encoder = TransformerEncoder::new(2, 8, 2, encoder_config()).init(1).to_dtype(DType::F64);
+    let decoder = TransformerDecoder::new(2, 8, 2, encoder_config()).init(1).to_dtype(DType::F64);
+    let run: [&dyn Fn(&Tensor) -> Tensor; 3] =
+        [&|x| attention.forward(x, &segments, true), &|x| encoder.forward(x, &segments, true), &|x| {
+            decoder.forward(x, &segments, &memory, &memories)
+        }];
     let x = uniform(&[8, 8], 2);
     for (index, forward) in run.iter().enumerate() {
         let before = no_grad(|| forward(&x));
@@ -150,9 +123,7 @@ fn changing_a_later_token_leaves_earlier_results() {
 
 #[test]
 fn a_memory_is_seen_by_its_own_sequence_alone() {
-    let decoder = TransformerDecoderLayer::new(8, 2, encoder_config())
-        .init(1)
-        .to_dtype(DType::F64);
+    let decoder = TransformerDecoderLayer::new(8, 2, encoder_config()).init(1).to_dtype(DType::F64);
     let (x, memory) = (uniform(&[5, 8], 1), uniform(&[4, 8], 2));
     let (segments, memories) = (Segments::from_lengths(&[2, 3]), Segments::from_lengths(&[3, 1]));
     let run = |memory: &Tensor| no_grad(|| decoder.forward(&x, &segments, memory, &memories));
@@ -165,27 +136,13 @@ fn a_memory_is_seen_by_its_own_sequence_alone() {
 
 #[test]
 fn padding_has_no_influence_and_no_gradient() {
-    let lstm = Lstm::with(
-        3,
-        4,
-        RecurrentConfig {
-            bidirectional: true,
-            num_layers: 2,
-            ..RecurrentConfig::default()
-        },
-    );
+    let lstm = Lstm::with(3, 4, RecurrentConfig { bidirectional: true, num_layers: 2, ..RecurrentConfig::default() });
     let lstm = lstm.init(1).to_dtype(DType::F64);
     let x = uniform(&[2, 5, 3], 1).requires_grad();
     let (y, (h, _)) = lstm.forward(&x, None, Some(&[5, 2]));
     assert!(y.select(0, 1).narrow(0, 2, 3).to_f64_vec().iter().all(|&v| v == 0.0));
     let alone = lstm.forward(&x.narrow(0, 1, 1).narrow(1, 0, 2), None, None);
-    assert!(
-        alone
-            .0
-            .detach()
-            .relative_error(&y.narrow(0, 1, 1).narrow(1, 0, 2).detach())
-            < 1e-12
-    );
+    assert!(alone.0.detach().relative_error(&y.narrow(0, 1, 1).narrow(1, 0, 2).detach()) < 1e-12);
     assert!(alone.1.0.select(1, 0).detach().relative_error(&h.select(1, 1).detach()) < 1e-12);
     let dx = y.sum([]).backward().remove(&x).expect("a gradient");
     assert!(dx.select(0, 1).narrow(0, 2, 3).to_f64_vec().iter().all(|&v| v == 0.0));
@@ -207,12 +164,8 @@ impl Layer for Block {
 #[test]
 fn a_checkpointed_block_draws_the_same_masks_and_moves_statistics_once() {
     let run = |checkpoint: bool| {
-        let mut block = Block {
-            linear: Linear::new(4, 6),
-            norm: BatchNorm1d::new(6),
-            dropout: Dropout::new(0.4),
-        }
-        .init(2);
+        let mut block =
+            Block { linear: Linear::new(4, 6), norm: BatchNorm1d::new(6), dropout: Dropout::new(0.4) }.init(2);
         let scope = training(3, 1);
         let x = uniform(&[5, 4], 1).to_dtype(DType::F32);
         let y = match checkpoint {
@@ -223,16 +176,9 @@ fn a_checkpointed_block_draws_the_same_masks_and_moves_statistics_once() {
         let y = y.dropout(0.2);
         let grads = (&y * &y).sum([]).backward();
         scope.finish(&mut block);
-        let gradients: Vec<Vec<f32>> = block
-            .named_parameters()
-            .into_iter()
-            .map(|(_, p)| grads[&**p].to_vec())
-            .collect();
-        (
-            y.detach().to_vec::<f32>(),
-            gradients,
-            block.norm.running_mean().to_vec::<f32>(),
-        )
+        let gradients: Vec<Vec<f32>> =
+            block.named_parameters().into_iter().map(|(_, p)| grads[&**p].to_vec()).collect();
+        (y.detach().to_vec::<f32>(), gradients, block.norm.running_mean().to_vec::<f32>())
     };
     assert!(run(true) == run(false));
 }
@@ -260,10 +206,7 @@ fn statistics_of_micro_batches_follow_each_other_within_a_step() {
 
 #[test]
 fn a_norm_without_momentum_averages_all_batches_equally() {
-    let config = BatchNormConfig {
-        momentum: None,
-        ..BatchNormConfig::default()
-    };
+    let config = BatchNormConfig { momentum: None, ..BatchNormConfig::default() };
     let mut norm = BatchNorm1d::with(2, config).init(0);
     let batches: Vec<Tensor> = (0..3).map(|seed| uniform(&[6, 2], seed).to_dtype(DType::F32)).collect();
     for (step, x) in batches.iter().enumerate() {
@@ -273,14 +216,7 @@ fn a_norm_without_momentum_averages_all_batches_equally() {
     }
     let mean = (batches[0].mean([0]) + batches[1].mean([0]) + batches[2].mean([0])) / 3.0;
     assert!(norm.running_mean().relative_error(&mean) < 1e-6);
-    let without = BatchNorm1d::with(
-        2,
-        BatchNormConfig {
-            track_running_stats: false,
-            affine: false,
-            ..config
-        },
-    );
+    let without = BatchNorm1d::with(2, BatchNormConfig { track_running_stats: false, affine: false, ..config });
     assert!(without.state_dict().is_empty());
     assert!(no_grad(|| without.forward(&batches[0])).mean([0]).abs().max([]).item() < 1e-6);
 }
@@ -305,27 +241,19 @@ fn layers_draw_from_pytorch_s_distributions() {
     for param in [&*linear.weight, &**linear.bias.as_ref().expect("a bias")] {
         assert!(bound(param) <= limit && bound(param) > 0.98 * limit);
     }
-    let config = ConvConfig {
-        groups: 2,
-        ..ConvConfig::default()
-    };
+    let config = ConvConfig { groups: 2, ..ConvConfig::default() };
     let conv = Conv2d::with(12, 160, [3, 3], config).init(1);
     assert!(bound(&conv.weight) <= 1.0 / 54f64.sqrt() && bound(&conv.weight) > 0.99 / 54f64.sqrt());
     let conv = ConvTranspose2d::new(12, 16, [3, 3]).init(1);
     assert!(bound(&conv.weight) <= 1.0 / 144f64.sqrt() && bound(&conv.weight) > 0.98 / 144f64.sqrt());
     let lstm = Lstm::new(12, 25).init(1);
-    lstm.named_parameters()
-        .iter()
-        .for_each(|(_, p)| assert!(bound(p) <= 0.2 && bound(p) > 0.18));
+    lstm.named_parameters().iter().for_each(|(_, p)| assert!(bound(p) <= 0.2 && bound(p) > 0.18));
     let attention = MultiHeadAttention::new(32, 4).init(1);
     let limit = (6.0f64 / 128.0).sqrt();
     assert!(bound(&attention.in_proj_weight) <= limit && bound(&attention.in_proj_weight) > 0.99 * limit);
     assert_eq!(bound(attention.in_proj_bias.as_ref().expect("a bias")), 0.0);
     assert_eq!(bound(attention.out_proj.bias.as_ref().expect("a bias")), 0.0);
-    let config = TransformerLayerConfig {
-        dim_feedforward: 48,
-        ..TransformerLayerConfig::default()
-    };
+    let config = TransformerLayerConfig { dim_feedforward: 48, ..TransformerLayerConfig::default() };
     let model = Transformer::new(32, 4, [1, 1], config).init(1);
     for (name, limit) in [
         ("encoder.layers.0.linear1.weight", 6.0f64 / 80.0),
@@ -347,34 +275,13 @@ fn a_fused_projection_is_its_parts() {
         #[module(flatten)]
         qkv: Linear,
     }
-    let fused = Attention {
-        qkv: Linear::fused(4, &[("q_proj", 4), ("k_proj", 2), ("v_proj", 2)]),
-    }
-    .init(1);
+    let fused = Attention { qkv: Linear::fused(4, &[("q_proj", 4), ("k_proj", 2), ("v_proj", 2)]) }.init(1);
     let names: Vec<String> = fused.state_dict().into_keys().collect();
-    assert_eq!(
-        names,
-        [
-            "k_proj.bias",
-            "k_proj.weight",
-            "q_proj.bias",
-            "q_proj.weight",
-            "v_proj.bias",
-            "v_proj.weight"
-        ]
-    );
+    assert_eq!(names, ["k_proj.bias", "k_proj.weight", "q_proj.bias", "q_proj.weight", "v_proj.bias", "v_proj.weight"]);
     let state = fused.state_dict();
     let x = uniform(&[3, 4], 1).to_dtype(DType::F32);
     let mut q = Linear::new(4, 4);
     q.weight.set(&state["q_proj.weight"]);
     q.bias.as_mut().expect("a bias").set(&state["q_proj.bias"]);
-    assert!(
-        fused
-            .qkv
-            .forward(&x)
-            .narrow(1, 0, 4)
-            .contiguous()
-            .detach()
-            .same_bits(&q.forward(&x).detach())
-    );
+    assert!(fused.qkv.forward(&x).narrow(1, 0, 4).contiguous().detach().same_bits(&q.forward(&x).detach()));
 }

@@ -29,11 +29,7 @@ struct Block {
 impl Block {
     fn new(bias: bool) -> Self {
         let linear = |inputs, outputs| {
-            if bias {
-                Linear::new(inputs, outputs)
-            } else {
-                Linear::new(inputs, outputs).without_bias()
-            }
+            if bias { Linear::new(inputs, outputs) } else { Linear::new(inputs, outputs).without_bias() }
         };
         Self {
             ln1: norm(bias),
@@ -47,15 +43,9 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, segments: &Segments) -> Tensor {
-        let qkv = self
-            .qkv
-            .forward(&self.ln1.forward(x))
-            .reshape([x.dim(0), 3 * HEADS, D / HEADS]);
+        let qkv = self.qkv.forward(&self.ln1.forward(x)).reshape([x.dim(0), 3 * HEADS, D / HEADS]);
         let [q, k, v] = [0, 1, 2].map(|part| qkv.narrow(1, part * HEADS, HEADS));
-        let config = AttentionConfig {
-            causal: true,
-            ..AttentionConfig::of(segments)
-        };
+        let config = AttentionConfig { causal: true, ..AttentionConfig::of(segments) };
         let x = x + self.proj.forward(&attention(&q, &k, &v, &config).flatten_dims(1, 2));
         let hidden = self.fc.forward_activated(&self.ln2.forward(&x), self.activation);
         &x + self.fc2.forward(&hidden)
@@ -71,11 +61,7 @@ struct Gpt {
 }
 
 fn norm(bias: bool) -> LayerNorm {
-    if bias {
-        LayerNorm::new(D)
-    } else {
-        LayerNorm::new(D).without_bias()
-    }
+    if bias { LayerNorm::new(D) } else { LayerNorm::new(D).without_bias() }
 }
 
 impl Gpt {
@@ -111,10 +97,7 @@ struct Way {
     checkpoint: bool,
 }
 
-const PLAIN: Way = Way {
-    threads: 2,
-    checkpoint: false,
-};
+const PLAIN: Way = Way { threads: 2, checkpoint: false };
 
 struct Run {
     model: Gpt,
@@ -127,19 +110,9 @@ struct Run {
 fn train(case: &Case, bias: bool, dtype: DType, way: Way) -> Run {
     with_threads(way.threads, || {
         let mut model = Gpt::new(bias).to_dtype(dtype);
-        model
-            .load_state_dict(&case.kind("param"))
-            .expect("the golden model's names");
-        let config = AdamWConfig {
-            lr: 1e-2,
-            betas: [0.9, 0.99],
-            weight_decay: 0.1,
-            ..AdamWConfig::default()
-        };
-        let still = AdamWConfig {
-            weight_decay: 0.0,
-            ..config.clone()
-        };
+        model.load_state_dict(&case.kind("param")).expect("the golden model's names");
+        let config = AdamWConfig { lr: 1e-2, betas: [0.9, 0.99], weight_decay: 0.1, ..AdamWConfig::default() };
+        let still = AdamWConfig { weight_decay: 0.0, ..config.clone() };
         let mut optimizer = AdamW::new(config).group("*ln?.weight", still.clone());
         if bias {
             optimizer = optimizer.group("*.bias", still);
@@ -161,26 +134,14 @@ fn train(case: &Case, bias: bool, dtype: DType, way: Way) -> Run {
             norms.push(optimizer.step_clipped(&mut model, &grads, 1.0));
         }
         let logits = logits.expect("there is a first step");
-        Run {
-            model,
-            losses,
-            norms,
-            first,
-            logits,
-        }
+        Run { model, losses, norms, first, logits }
     })
 }
 
 fn follow(file: &str, bias: bool, dtype: DType, tolerance: f64) {
     let golden = Golden::open(file);
     let case = &golden.cases[0];
-    let Run {
-        model,
-        losses,
-        norms,
-        first,
-        logits,
-    } = train(case, bias, dtype, PLAIN);
+    let Run { model, losses, norms, first, logits } = train(case, bias, dtype, PLAIN);
     case.close("out.logits", &logits, tolerance);
     for (found, name) in [(&losses, "out.losses"), (&norms, "out.norms")] {
         for (step, (found, expected)) in found.iter().zip(case.tensor(name).to_f64_vec()).enumerate() {
@@ -204,10 +165,7 @@ fn follow(file: &str, bias: bool, dtype: DType, tolerance: f64) {
             vec![(0, now.dim(0))]
         };
         for (start, rows) in parts {
-            let error = now
-                .detach()
-                .narrow(0, start, rows)
-                .relative_error(&expected.narrow(0, start, rows));
+            let error = now.detach().narrow(0, start, rows).relative_error(&expected.narrow(0, start, rows));
             assert!(error <= tolerance, "{file} in {dtype}: {name} differs by {error:e}");
         }
     }
@@ -227,26 +185,14 @@ fn a_gpt_with_biases_follows_pytorch() {
 }
 
 fn bits(run: &Run) -> Vec<Vec<f32>> {
-    run.model
-        .named_parameters()
-        .into_iter()
-        .map(|(_, param)| param.to_vec())
-        .collect()
+    run.model.named_parameters().into_iter().map(|(_, param)| param.to_vec()).collect()
 }
 
 #[test]
 fn threads_and_checkpointing_leave_every_bit() {
     let golden = Golden::open("gpt_bias");
     let case = &golden.cases[0];
-    let expected = bits(&train(
-        case,
-        true,
-        DType::F32,
-        Way {
-            threads: 1,
-            checkpoint: false,
-        },
-    ));
+    let expected = bits(&train(case, true, DType::F32, Way { threads: 1, checkpoint: false }));
     for (threads, checkpoint) in [(2, false), (4, false), (7, false), (2, true)] {
         let found = bits(&train(case, true, DType::F32, Way { threads, checkpoint }));
         assert!(found == expected, "{threads} threads, checkpointing {checkpoint}");
@@ -257,12 +203,8 @@ fn threads_and_checkpointing_leave_every_bit() {
 fn a_run_that_is_saved_and_resumed_has_the_bits_of_one_that_is_not() {
     let golden = Golden::open("gpt_plain");
     let case = &golden.cases[0];
-    let batch = |step: usize| {
-        (
-            case.tensor("in.tokens").select(0, step),
-            case.tensor("in.targets").select(0, step).flatten(),
-        )
-    };
+    let batch =
+        |step: usize| (case.tensor("in.tokens").select(0, step), case.tensor("in.targets").select(0, step).flatten());
     let step = |model: &mut Gpt, optimizer: &mut AdamW, schedule: &Schedule, index: usize| {
         let scope = training(1, index as u64);
         let (tokens, targets) = batch(index);
@@ -273,9 +215,7 @@ fn a_run_that_is_saved_and_resumed_has_the_bits_of_one_that_is_not() {
     };
     let fresh = || {
         let mut model = Gpt::new(false);
-        model
-            .load_state_dict(&case.kind("param"))
-            .expect("the golden model's names");
+        model.load_state_dict(&case.kind("param")).expect("the golden model's names");
         let schedule = Schedule::new(1e-2, Decay::Cosine { steps: 8, min_lr: 1e-3 }).with_warmup(3);
         (model, AdamW::new(AdamWConfig::default()), schedule)
     };

@@ -22,60 +22,25 @@ fn reduction(case: &Case) -> Reduction {
 fn loss(name: &str, case: &Case, x: &Tensor, target: &Tensor, other: Option<&Tensor>) -> Tensor {
     let weight = case.get("in.weight").cloned();
     match name {
-        "mse" => MseLoss {
-            reduction: reduction(case),
-        }
-        .forward(x, target),
-        "l1" => L1Loss {
-            reduction: reduction(case),
-        }
-        .forward(x, target),
-        "smooth_l1" => SmoothL1Loss {
-            beta: case.number("beta"),
-            reduction: reduction(case),
-        }
-        .forward(x, target),
-        "huber" => HuberLoss {
-            delta: case.number("delta"),
-            reduction: reduction(case),
-        }
-        .forward(x, target),
+        "mse" => MseLoss { reduction: reduction(case) }.forward(x, target),
+        "l1" => L1Loss { reduction: reduction(case) }.forward(x, target),
+        "smooth_l1" => SmoothL1Loss { beta: case.number("beta"), reduction: reduction(case) }.forward(x, target),
+        "huber" => HuberLoss { delta: case.number("delta"), reduction: reduction(case) }.forward(x, target),
         "cross_entropy" => {
             let ignore_index = case.attributes["ignore_index"].as_i64().expect("an index");
             let (label_smoothing, z_loss) = (case.number("label_smoothing"), case.number("z_loss"));
             let reduction = reduction(case);
-            CrossEntropyLoss {
-                weight,
-                ignore_index,
-                label_smoothing,
-                z_loss,
-                divisor: None,
-                reduction,
-            }
-            .forward(x, target)
+            CrossEntropyLoss { weight, ignore_index, label_smoothing, z_loss, divisor: None, reduction }
+                .forward(x, target)
         }
         "nll" => {
             let ignore_index = case.attributes["ignore_index"].as_i64().expect("an index");
-            NllLoss {
-                weight,
-                ignore_index,
-                reduction: reduction(case),
-            }
-            .forward(x, target)
+            NllLoss { weight, ignore_index, reduction: reduction(case) }.forward(x, target)
         }
-        "bce" => BceLoss {
-            weight,
-            reduction: reduction(case),
-        }
-        .forward(x, target),
+        "bce" => BceLoss { weight, reduction: reduction(case) }.forward(x, target),
         "bce_with_logits" => {
             let pos_weight = case.get("in.pos_weight").cloned();
-            BceWithLogitsLoss {
-                weight,
-                pos_weight,
-                reduction: reduction(case),
-            }
-            .forward(x, target)
+            BceWithLogitsLoss { weight, pos_weight, reduction: reduction(case) }.forward(x, target)
         }
         "kl_div" => {
             let reduction = match case.text("reduction") {
@@ -84,28 +49,15 @@ fn loss(name: &str, case: &Case, x: &Tensor, target: &Tensor, other: Option<&Ten
                 "mean" => KlDivReduction::Mean,
                 _ => KlDivReduction::Sum,
             };
-            KlDivLoss {
-                log_target: case.flag("log_target"),
-                reduction,
-            }
-            .forward(x, target)
+            KlDivLoss { log_target: case.flag("log_target"), reduction }.forward(x, target)
         }
         "focal" => {
             let alpha = case.attributes["alpha"].as_f64();
-            FocalLoss {
-                alpha,
-                gamma: case.number("gamma"),
-                reduction: reduction(case),
-            }
-            .forward(x, target)
+            FocalLoss { alpha, gamma: case.number("gamma"), reduction: reduction(case) }.forward(x, target)
         }
         "cosine_embedding" => {
             let other = other.expect("two inputs");
-            CosineEmbeddingLoss {
-                margin: case.number("margin"),
-                reduction: reduction(case),
-            }
-            .forward(x, other, target)
+            CosineEmbeddingLoss { margin: case.number("margin"), reduction: reduction(case) }.forward(x, other, target)
         }
         other => panic!("{other} has no golden case"),
     }
@@ -113,11 +65,7 @@ fn loss(name: &str, case: &Case, x: &Tensor, target: &Tensor, other: Option<&Ten
 
 /// The golden file of a loss; that of the fused operation lies with the operations.
 fn golden(name: &str) -> Golden {
-    if name == "cross_entropy" {
-        Golden::of_tensor(name)
-    } else {
-        Golden::open(name)
-    }
+    if name == "cross_entropy" { Golden::of_tensor(name) } else { Golden::open(name) }
 }
 
 #[test]
@@ -133,12 +81,7 @@ fn every_loss_has_pytorch_s_values_and_gradients() {
                     leaves.push((input, if wanted { tensor.requires_grad() } else { tensor.clone() }));
                 }
             }
-            let leaf = |name: &str| {
-                leaves
-                    .iter()
-                    .find(|(input, _)| *input == name)
-                    .map(|(_, tensor)| tensor)
-            };
+            let leaf = |name: &str| leaves.iter().find(|(input, _)| *input == name).map(|(_, tensor)| tensor);
             let (x, target) = (leaf("x").expect("an input"), leaf("target").expect("a target"));
             let y = loss(name, case, x, target, leaf("other"));
             case.close("out.y", &y, 1e-10);
@@ -178,11 +121,7 @@ fn gradients_stay_finite_where_probabilities_are_certain() {
     assert!((y.item() - 50.0).abs() < 1e-3);
     assert!(y.backward()[&x].to_f64_vec().iter().all(|g| g.is_finite()));
     let x = Tensor::from_vec(vec![200.0f32, -200.0], [2]).requires_grad();
-    let loss = FocalLoss {
-        gamma: 0.5,
-        ..FocalLoss::default()
-    }
-    .forward(&x, &Tensor::from_vec(vec![1.0f32, 1.0], [2]));
+    let loss = FocalLoss { gamma: 0.5, ..FocalLoss::default() }.forward(&x, &Tensor::from_vec(vec![1.0f32, 1.0], [2]));
     assert!((loss.item() - 25.0).abs() < 1e-3);
     assert!(loss.backward()[&x].to_f64_vec().iter().all(|g| g.is_finite()));
 }
@@ -191,10 +130,7 @@ fn gradients_stay_finite_where_probabilities_are_certain() {
 fn half_precision_probabilities_are_computed_in_single() {
     let x = Tensor::rand([16], Rng::seed(1)).to_dtype(DType::F16);
     let target = Tensor::rand([16], Rng::seed(2)).to_dtype(DType::F16);
-    let (narrow, wide) = (
-        bce(&x, &target),
-        bce(&x.to_dtype(DType::F32), &target.to_dtype(DType::F32)),
-    );
+    let (narrow, wide) = (bce(&x, &target), bce(&x.to_dtype(DType::F32), &target.to_dtype(DType::F32)));
     assert!(narrow.equals(&wide));
 }
 
@@ -215,27 +151,11 @@ fn the_cross_entropy_is_the_likelihood_of_the_log_softmax_in_any_shape() {
     let x = Tensor::randn([2, 3, 7], Rng::seed(1)).to_dtype(DType::F64);
     let target = Tensor::from_vec(vec![0i64, 6, -100, 3, 3, 1], [2, 3]);
     for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
-        let fused = CrossEntropyLoss {
-            reduction,
-            ..CrossEntropyLoss::default()
-        }
-        .forward(&x, &target);
-        let composed = NllLoss {
-            reduction,
-            ..NllLoss::default()
-        }
-        .forward(&x.log_softmax(-1), &target);
+        let fused = CrossEntropyLoss { reduction, ..CrossEntropyLoss::default() }.forward(&x, &target);
+        let composed = NllLoss { reduction, ..NllLoss::default() }.forward(&x.log_softmax(-1), &target);
         assert!(fused.relative_error(&composed) < 1e-12);
     }
-    let part = CrossEntropyLoss {
-        divisor: Some(20.0),
-        ..CrossEntropyLoss::default()
-    }
-    .forward(&x, &target);
-    let sum = CrossEntropyLoss {
-        reduction: Reduction::Sum,
-        ..CrossEntropyLoss::default()
-    }
-    .forward(&x, &target);
+    let part = CrossEntropyLoss { divisor: Some(20.0), ..CrossEntropyLoss::default() }.forward(&x, &target);
+    let sum = CrossEntropyLoss { reduction: Reduction::Sum, ..CrossEntropyLoss::default() }.forward(&x, &target);
     assert!((part.item() - sum.item() / 20.0).abs() < 1e-12);
 }

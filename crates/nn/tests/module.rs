@@ -66,19 +66,13 @@ fn everything() -> Everything {
         tuple: (linear(false), Param::new([1], Init::Ones)),
         mixers: vec![
             Mixer::Dense(linear(false)),
-            Mixer::Pair {
-                left: linear(false),
-                right: linear(false),
-            },
+            Mixer::Pair { left: linear(false), right: linear(false) },
             Mixer::Wide(linear(false), linear(false)),
             Mixer::Nothing,
         ],
         output: linear(false),
         inner: Newtype(linear(false)),
-        generic: Generic {
-            many: [Newtype(linear(false)), Newtype(linear(false))],
-            marker: PhantomData,
-        },
+        generic: Generic { many: [Newtype(linear(false)), Newtype(linear(false))], marker: PhantomData },
         running: ModuleBuffer::new([4], 1.0),
         r#type: Param::new([1], Init::Zeros),
         _cache: None,
@@ -135,13 +129,7 @@ fn numbers_depend_on_seed_and_path_and_on_nothing_else() {
     struct Small {
         head: Linear,
     }
-    assert!(
-        Small { head: linear(false) }
-            .init(7)
-            .head
-            .weight
-            .same_bits(&a.output.weight)
-    );
+    assert!(Small { head: linear(false) }.init(7).head.weight.same_bits(&a.output.weight));
 }
 
 #[test]
@@ -154,11 +142,7 @@ fn two_parameters_of_one_path_are_refused() {
         #[module(flatten)]
         b: Linear,
     }
-    let _ = Clash {
-        a: linear(false),
-        b: linear(false),
-    }
-    .init(0);
+    let _ = Clash { a: linear(false), b: linear(false) }.init(0);
 }
 
 #[test]
@@ -186,10 +170,7 @@ fn a_state_dict_loads_into_another_model_and_shares_memory() {
     let mut target = everything();
     target.load_state_dict(&state).expect("the same model");
     assert!(target.output.weight.same_bits(&source.output.weight));
-    assert!(std::sync::Arc::ptr_eq(
-        target.output.weight.buffer(),
-        source.output.weight.buffer()
-    ));
+    assert!(std::sync::Arc::ptr_eq(target.output.weight.buffer(), source.output.weight.buffer()));
     assert!(target.output.weight.is_leaf());
 }
 
@@ -250,12 +231,7 @@ fn parts_are_parameters_of_their_own_in_files() {
     struct Single {
         weight: Param,
     }
-    let alone = Separate {
-        q_proj: Single {
-            weight: Param::new([2, 2], Init::LINEAR),
-        },
-    }
-    .init(3);
+    let alone = Separate { q_proj: Single { weight: Param::new([2, 2], Init::LINEAR) } }.init(3);
     assert!(alone.q_proj.weight.detach().equals(&state["q_proj.weight"]));
 }
 
@@ -292,10 +268,7 @@ fn writing_copies_exactly_when_somebody_else_holds_the_values() {
     model.weight.modify::<f32>(|w| w[0] = 2.0);
     assert_eq!(copied_parameter_bytes(), before + 6 * 4);
     assert_eq!(snapshot["weight"].to_vec::<f32>()[0], 1.0);
-    assert_eq!(
-        snapshot["weight"].to_vec::<f32>()[1..],
-        model.weight.to_vec::<f32>()[1..]
-    );
+    assert_eq!(snapshot["weight"].to_vec::<f32>()[1..], model.weight.to_vec::<f32>()[1..]);
     assert_eq!(model.weight.leaf_id(), leaf);
     model.weight.modify::<f32>(|w| w[0] = 3.0);
     assert_eq!(copied_parameter_bytes(), before + 6 * 4);
@@ -312,10 +285,7 @@ fn tied_weights_have_one_name_and_both_gradients() {
             (x * &self.embedding).exp() * &self.embedding
         }
     }
-    let model = Tied {
-        embedding: Param::new([1], Init::Constant(0.5)),
-    }
-    .init(0);
+    let model = Tied { embedding: Param::new([1], Init::Constant(0.5)) }.init(0);
     let grads = model.forward(&Tensor::ones([1])).sum([]).backward();
     // d/dw w exp(w) = (1 + w) exp(w)
     assert!((grads[&*model.embedding].item() - 1.5 * 0.5f64.exp()).abs() < 1e-6);
@@ -335,10 +305,7 @@ fn conversion_keeps_values_and_freezes_nothing() {
 #[test]
 fn the_tree_needs_no_values() {
     let text = summary(&everything()).to_string();
-    assert!(
-        text.starts_with("Everything\n  list.0: Linear\n    weight [3, 2] f32\n    bias [3] f32\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("Everything\n  list.0: Linear\n    weight [3, 2] f32\n    bias [3] f32\n"), "{text}");
     assert!(text.contains("  running [4] f32, buffer\n"), "{text}");
     assert!(text.ends_with("83 parameters, 83 trainable, 348 bytes"), "{text}");
 }
@@ -364,11 +331,6 @@ fn files_return_what_was_saved_and_equal_models_give_equal_files() {
     read.load(&path).expect("the file is as it was");
     assert!(read.output.weight.same_bits(&model.output.weight));
     let error = linear(true).load(&path).expect_err("another model");
-    assert!(
-        error
-            .to_string()
-            .starts_with(&format!("{}: the values do not fit", path.display())),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with(&format!("{}: the values do not fit", path.display())), "{error}");
     assert!(error.to_string().contains("missing: bias; unexpected: "), "{error}");
 }

@@ -14,10 +14,7 @@ struct Tracker {
 
 impl Tracker {
     fn new() -> Self {
-        Self {
-            weight: Param::new([1], Init::Constant(0.5)),
-            mean: ModuleBuffer::new([1], 0.0),
-        }
+        Self { weight: Param::new([1], Init::Constant(0.5)), mean: ModuleBuffer::new([1], 0.0) }
     }
 
     fn forward(&self, x: &Tensor) -> Tensor {
@@ -153,10 +150,7 @@ fn observations_are_made_when_somebody_watches() {
     scope.watch();
     model.forward(&Tensor::ones([1]));
     let observed = scope.observed();
-    assert_eq!(
-        (observed.len(), observed[0].0.as_str(), observed[0].1.item()),
-        (1, "activation", 0.5)
-    );
+    assert_eq!((observed.len(), observed[0].0.as_str(), observed[0].1.item()), (1, "activation", 0.5));
     scope.auxiliary_losses();
     scope.finish(&mut model);
 }

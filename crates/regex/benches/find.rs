@@ -36,10 +36,7 @@ const PATTERNS: [(&str, &str); 10] = [
 fn main() {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let wanted = |name: &str| filter.is_empty() || filter.iter().any(|f| name.contains(f.as_str()));
-    println!(
-        "{:<22} {:>10} {:>10} {:>12}   MB/s",
-        "pattern/corpus", "cupola", "regex", "fancy-regex"
-    );
+    println!("{:<22} {:>10} {:>10} {:>12}   MB/s", "pattern/corpus", "cupola", "regex", "fancy-regex");
     for (corpus, text) in corpora() {
         for (name, pattern) in PATTERNS {
             let name = format!("{name}/{corpus}");
@@ -48,32 +45,17 @@ fn main() {
             }
             let ours = cupola_regex::Regex::new(pattern).expect("benchmark patterns compile");
             let mb = text.len() as f64 / 1e6;
-            let cupola = mb
-                / seconds(|| {
-                    ours.find_iter(black_box(&text))
-                        .map(|m| m.end())
-                        .fold(0, usize::wrapping_add)
-                });
-            let regex = regex::Regex::new(pattern).map(|r| {
-                mb / seconds(|| {
-                    r.find_iter(black_box(&text))
-                        .map(|m| m.end())
-                        .fold(0, usize::wrapping_add)
-                })
-            });
+            let cupola =
+                mb / seconds(|| ours.find_iter(black_box(&text)).map(|m| m.end()).fold(0, usize::wrapping_add));
+            let regex = regex::Regex::new(pattern)
+                .map(|r| mb / seconds(|| r.find_iter(black_box(&text)).map(|m| m.end()).fold(0, usize::wrapping_add)));
             let fancy = fancy_regex::Regex::new(pattern).map(|r| {
                 mb / seconds(|| {
-                    r.find_iter(black_box(&text))
-                        .map(|m| m.map_or(0, |m| m.end()))
-                        .fold(0, usize::wrapping_add)
+                    r.find_iter(black_box(&text)).map(|m| m.map_or(0, |m| m.end())).fold(0, usize::wrapping_add)
                 })
             });
             let cell = |speed: Option<f64>| speed.map_or("-".to_owned(), |s| format!("{s:.0}"));
-            println!(
-                "{name:<22} {cupola:>10.0} {:>10} {:>12}",
-                cell(regex.ok()),
-                cell(fancy.ok())
-            );
+            println!("{name:<22} {cupola:>10.0} {:>10} {:>12}", cell(regex.ok()), cell(fancy.ok()));
         }
     }
 }
@@ -95,28 +77,15 @@ fn seconds(mut work: impl FnMut() -> usize) -> f64 {
 fn corpora() -> Vec<(&'static str, String)> {
     let mut random = 0x9E37_79B9_7F4A_7C15_u64;
     let mut next = move |below: u64| {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) % below
     };
     let prose = std::env::var("CUPOLA_TEST_DATA")
         .ok()
         .and_then(|folder| std::fs::read_to_string(Path::new(&folder).join("tinyshakespeare.txt")).ok())
         .unwrap_or_else(|| {
-            let words = [
-                "the",
-                "king",
-                "of",
-                "Romeo",
-                "isn't",
-                "wherefore",
-                "speaking",
-                "a",
-                "night",
-                "come,",
-                "thou.",
-            ];
+            let words =
+                ["the", "king", "of", "Romeo", "isn't", "wherefore", "speaking", "a", "night", "come,", "thou."];
             let mut out = String::new();
             while out.len() < 1_000_000 {
                 out.push_str(words[next(words.len() as u64) as usize]);

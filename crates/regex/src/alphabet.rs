@@ -108,20 +108,8 @@ impl Alphabet {
             let at = spans.partition_point(|s| s.1 <= byte as u32);
             *kind = spans[at].2;
         }
-        let (index, blocks) = if bytes {
-            (Box::default(), Box::default())
-        } else {
-            tables(&spans)
-        };
-        Some(Alphabet {
-            bytes,
-            len,
-            invalid,
-            single,
-            index,
-            blocks,
-            members,
-        })
+        let (index, blocks) = if bytes { (Box::default(), Box::default()) } else { tables(&spans) };
+        Some(Alphabet { bytes, len, invalid, single, index, blocks, members })
     }
 
     /// The number that stands for the beginning and the end of the text.
@@ -206,12 +194,7 @@ impl Alphabet {
 pub fn decode(text: &[u8], at: usize) -> Option<(u32, usize)> {
     let rest = &text[at..];
     let first = u32::from(*rest.first()?);
-    let tail = |i: usize| {
-        rest.get(i)
-            .map(|&b| u32::from(b))
-            .filter(|b| b & 0xC0 == 0x80)
-            .map(|b| b & 0x3F)
-    };
+    let tail = |i: usize| rest.get(i).map(|&b| u32::from(b)).filter(|b| b & 0xC0 == 0x80).map(|b| b & 0x3F);
     match first {
         0..0x80 => Some((first, 1)),
         0xC2..0xE0 => Some(((first & 0x1F) << 6 | tail(1)?, 2)),
@@ -269,23 +252,14 @@ mod tests {
 
     #[test]
     fn kinds_follow_the_sets() {
-        let sets = [
-            unicode::perl('w'),
-            unicode::perl('s'),
-            SymSet::single(0x20),
-            SymSet::new(vec![(0x61, 0x66)]),
-        ];
+        let sets = [unicode::perl('w'), unicode::perl('s'), SymSet::single(0x20), SymSet::new(vec![(0x61, 0x66)])];
         let alphabet = Alphabet::new(&sets, false).unwrap();
         // a to f, other word characters, the space, other white space, the rest, invalid bytes.
         assert_eq!(alphabet.len, 6);
         for symbol in (0..0x3000).chain(0x1F600..0x1F700).chain(0x10FF00..0x110000) {
             for (id, set) in sets.iter().enumerate() {
                 let kinds = alphabet.kinds_of(id, false, false);
-                assert_eq!(
-                    kinds.contains(alphabet.kind_of(symbol)),
-                    set.contains(symbol),
-                    "{symbol:x} in set {id}"
-                );
+                assert_eq!(kinds.contains(alphabet.kind_of(symbol)), set.contains(symbol), "{symbol:x} in set {id}");
             }
         }
     }

@@ -91,16 +91,9 @@ impl Core {
         let lowered = syntax::lower(parsed, config.flags, bytes);
         let mut hir = lowered.hir;
         if let Some(message) = misplaced_keep(&hir, false) {
-            return Err(Error::Syntax {
-                pattern: pattern.to_owned(),
-                offset: 0,
-                message,
-            });
+            return Err(Error::Syntax { pattern: pattern.to_owned(), offset: 0, message });
         }
-        let too_large = || Error::TooLarge {
-            pattern: pattern.to_owned(),
-            limit: config.size_limit,
-        };
+        let too_large = || Error::TooLarge { pattern: pattern.to_owned(), limit: config.size_limit };
         let by_bytes = bytes && (hir.any(is_high_byte) || hir.is_nullable());
         if by_bytes {
             hir = utf8::to_bytes(hir);
@@ -147,8 +140,7 @@ impl Core {
         cache.marks.clear();
         cache.sweep = None;
         let budget = if self.program.has_backrefs {
-            self.backtrack_limit
-                .saturating_add(FUEL_PER_BYTE.saturating_mul(text.len() as u64))
+            self.backtrack_limit.saturating_add(FUEL_PER_BYTE.saturating_mul(text.len() as u64))
         } else {
             FUEL + FUEL_PER_BYTE * text.len() as u64
         };
@@ -271,9 +263,7 @@ impl Drop for Search<'_, '_> {
 
 impl Search<'_, '_> {
     fn cache(&mut self) -> &mut Cache {
-        self.cache
-            .as_mut()
-            .expect("the memory is only given back when the search is dropped")
+        self.cache.as_mut().expect("the memory is only given back when the search is dropped")
     }
 
     /// The end of the match, or gap, that begins at `at`, when the machine for splitting has it ready.
@@ -295,8 +285,7 @@ impl Search<'_, '_> {
                     return None;
                 };
                 self.splitting = Splitting::Running;
-                self.splitter
-                    .begin(machine, at, dfa.before_group(alphabet.kind_before(self.text, at)));
+                self.splitter.begin(machine, at, dfa.before_group(alphabet.kind_before(self.text, at)));
             }
         }
         let end = self.splitter.next_end(machine, classifier, alphabet, self.text);
@@ -311,10 +300,7 @@ impl Search<'_, '_> {
     pub fn work(&mut self) -> Work {
         let budget = self.budget;
         let cache = self.cache();
-        Work {
-            steps: cache.marks.steps + (budget - cache.memory.fuel),
-            swept: cache.sweep.is_some(),
-        }
+        Work { steps: cache.marks.steps + (budget - cache.memory.fuel), swept: cache.sweep.is_some() }
     }
 
     /// The leftmost match that begins at `at` or later.
@@ -369,10 +355,7 @@ impl Search<'_, '_> {
     /// The end of the match that begins at exactly `at`.
     fn match_at(&mut self, at: usize) -> Result<Option<usize>, SearchError> {
         let (core, text) = (self.core, self.text);
-        let cache = self
-            .cache
-            .as_mut()
-            .expect("the memory is only given back when the search is dropped");
+        let cache = self.cache.as_mut().expect("the memory is only given back when the search is dropped");
         if let Some(sweep) = &cache.sweep {
             return Ok(sweep.end(at));
         }
@@ -381,13 +364,7 @@ impl Search<'_, '_> {
                 Engine::Complete(dfa) => match_at(&mut Run::Complete(dfa), &core.program, text, at, &mut cache.marks),
                 Engine::Lazy(start) => {
                     let dfa = cache.dfa.get_or_insert_with(|| start.clone());
-                    match_at(
-                        &mut Run::Lazy(dfa, &core.program),
-                        &core.program,
-                        text,
-                        at,
-                        &mut cache.marks,
-                    )
+                    match_at(&mut Run::Lazy(dfa, &core.program), &core.program, text, at, &mut cache.marks)
                 }
                 Engine::Backtrack => unreachable!("there is no automaton"),
             };

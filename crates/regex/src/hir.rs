@@ -26,20 +26,12 @@ pub struct Side {
 impl Side {
     /// Only members of `symbols`.
     pub fn only(symbols: SymSet) -> Self {
-        Side {
-            symbols,
-            invalid: false,
-            edge: false,
-        }
+        Side { symbols, invalid: false, edge: false }
     }
 
     /// Only the edge of the text.
     pub fn edge() -> Self {
-        Side {
-            symbols: SymSet::empty(),
-            invalid: false,
-            edge: true,
-        }
+        Side { symbols: SymSet::empty(), invalid: false, edge: true }
     }
 
     /// Whatever there is.
@@ -49,11 +41,7 @@ impl Side {
 
     /// Everything that this side does not permit.
     pub fn complement(&self) -> Self {
-        Side {
-            symbols: self.symbols.negate(MAX_CHAR),
-            invalid: !self.invalid,
-            edge: !self.edge,
-        }
+        Side { symbols: self.symbols.negate(MAX_CHAR), invalid: !self.invalid, edge: !self.edge }
     }
 
     /// What either side permits.
@@ -97,9 +85,7 @@ impl Assertion {
 
     /// What may come next where the assertion holds.
     pub fn next_side(&self) -> Side {
-        self.0
-            .iter()
-            .fold(Side::only(SymSet::empty()), |all, (_, next)| all.union(next))
+        self.0.iter().fold(Side::only(SymSet::empty()), |all, (_, next)| all.union(next))
     }
 }
 
@@ -119,22 +105,13 @@ pub enum Hir {
     /// The first alternative that leads to a match.
     Alternate(Vec<Hir>),
     /// `min` to `max` times. An iteration beyond `min` that matches the empty string ends the loop.
-    Repeat {
-        item: Box<Hir>,
-        min: u32,
-        max: Option<u32>,
-        greedy: bool,
-    },
+    Repeat { item: Box<Hir>, min: u32, max: Option<u32>, greedy: bool },
     /// A capture group.
     Capture { index: u32, item: Box<Hir> },
     /// The first match of the item, not reconsidered.
     Atomic(Box<Hir>),
     /// A test whether the item matches from here, or up to here.
-    Look {
-        ahead: bool,
-        negative: bool,
-        item: Box<Hir>,
-    },
+    Look { ahead: bool, negative: bool, item: Box<Hir> },
     /// The text that a group matched last; fails while the group is unset.
     Backref { index: u32, fold: Fold },
     /// The reported match begins here.
@@ -205,12 +182,7 @@ impl Hir {
             (_, 1, Some(1)) => item,
             (Hir::Fail, 0, _) => Hir::Empty,
             (Hir::Fail, ..) => Hir::Fail,
-            _ => Hir::Repeat {
-                item: Box::new(item),
-                min,
-                max,
-                greedy,
-            },
+            _ => Hir::Repeat { item: Box::new(item), min, max, greedy },
         }
     }
 

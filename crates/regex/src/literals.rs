@@ -23,10 +23,7 @@ pub struct Prefixes {
 
 impl Prefixes {
     fn nothing(exact: bool) -> Self {
-        Prefixes {
-            literals: vec![Vec::new()],
-            exact,
-        }
+        Prefixes { literals: vec![Vec::new()], exact }
     }
 }
 
@@ -43,12 +40,7 @@ pub fn prefixes(hir: &Hir) -> Prefixes {
                     all.exact = false;
                     break;
                 }
-                let join = |a: &Vec<u8>| {
-                    next.literals
-                        .iter()
-                        .map(|b| [&a[..], &b[..]].concat())
-                        .collect::<Vec<_>>()
-                };
+                let join = |a: &Vec<u8>| next.literals.iter().map(|b| [&a[..], &b[..]].concat()).collect::<Vec<_>>();
                 all.literals = all.literals.iter().flat_map(join).collect();
                 all.exact = next.exact && all.literals.iter().all(|l| l.len() <= MAX_LEN);
                 if !all.exact {
@@ -58,10 +50,7 @@ pub fn prefixes(hir: &Hir) -> Prefixes {
             all
         }
         Hir::Alternate(items) => {
-            let mut all = Prefixes {
-                literals: Vec::new(),
-                exact: true,
-            };
+            let mut all = Prefixes { literals: Vec::new(), exact: true };
             for item in items {
                 let next = prefixes(item);
                 all.exact &= next.exact;
@@ -89,10 +78,7 @@ fn class(unit: Unit, set: &SymSet) -> Prefixes {
         return Prefixes::nothing(false);
     }
     let members = set.ranges().iter().flat_map(|&(lo, hi)| lo..=hi);
-    Prefixes {
-        literals: members.filter_map(|symbol| encode(unit, symbol)).collect(),
-        exact: true,
-    }
+    Prefixes { literals: members.filter_map(|symbol| encode(unit, symbol)).collect(), exact: true }
 }
 
 fn encode(unit: Unit, symbol: u32) -> Option<Vec<u8>> {
@@ -104,21 +90,13 @@ fn encode(unit: Unit, symbol: u32) -> Option<Vec<u8>> {
 
 /// Whether the literals of [`prefixes`] say all there is: no test and no group beside them.
 pub fn is_plain(hir: &Hir) -> bool {
-    !hir.any(|h| {
-        matches!(
-            h,
-            Hir::Assert(_) | Hir::Look { .. } | Hir::Keep | Hir::Capture { .. } | Hir::Atomic(_)
-        )
-    })
+    !hir.any(|h| matches!(h, Hir::Assert(_) | Hir::Look { .. } | Hir::Keep | Hir::Capture { .. } | Hir::Atomic(_)))
 }
 
 /// The longest text that every match contains.
 pub fn required(hir: &Hir) -> Vec<u8> {
     match hir {
-        Hir::Class(unit, set) => set
-            .as_single()
-            .and_then(|symbol| encode(*unit, symbol))
-            .unwrap_or_default(),
+        Hir::Class(unit, set) => set.as_single().and_then(|symbol| encode(*unit, symbol)).unwrap_or_default(),
         Hir::Concat(items) => {
             let (mut best, mut run) = (Vec::new(), Vec::new());
             let keep = |best: &mut Vec<u8>, run: Vec<u8>| {
@@ -155,24 +133,12 @@ mod tests {
     use crate::syntax::{self, ast::Flags};
 
     fn hir(pattern: &str) -> Hir {
-        syntax::lower(
-            syntax::parse(pattern, Flags::default(), 100).unwrap(),
-            Flags::default(),
-            false,
-        )
-        .hir
+        syntax::lower(syntax::parse(pattern, Flags::default(), 100).unwrap(), Flags::default(), false).hir
     }
 
     fn begin(pattern: &str) -> (Vec<String>, bool) {
         let found = prefixes(&hir(pattern));
-        (
-            found
-                .literals
-                .into_iter()
-                .map(|l| String::from_utf8(l).unwrap())
-                .collect(),
-            found.exact,
-        )
+        (found.literals.into_iter().map(|l| String::from_utf8(l).unwrap()).collect(), found.exact)
     }
 
     #[test]

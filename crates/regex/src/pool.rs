@@ -14,9 +14,7 @@ pub struct Pool<T> {
 
 impl<T> Default for Pool<T> {
     fn default() -> Self {
-        Pool {
-            slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
-        }
+        Pool { slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS] }
     }
 }
 

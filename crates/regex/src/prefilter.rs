@@ -36,11 +36,7 @@ enum First {
 impl Prefilter {
     pub fn new(hir: &Hir, program: &Program) -> Self {
         if begins_at_start(hir) {
-            return Prefilter {
-                first: First::Start,
-                exact: false,
-                required: None,
-            };
+            return Prefilter { first: First::Start, exact: false, required: None };
         }
         let Prefixes { literals, exact } = literals::prefixes(hir);
         let exact = exact && literals::is_plain(hir);
@@ -49,19 +45,13 @@ impl Prefilter {
             Some(First::Literal(Box::new(Finder::new(&literals[0]).into_owned())))
         } else if shortest > 1 || exact && shortest > 0 {
             let mut builder = AhoCorasick::builder();
-            let builder = builder
-                .match_kind(MatchKind::LeftmostFirst)
-                .start_kind(StartKind::Unanchored);
+            let builder = builder.match_kind(MatchKind::LeftmostFirst).start_kind(StartKind::Unanchored);
             builder.build(&literals).ok().map(First::Literals)
         } else {
             None
         };
         if let Some(first) = first {
-            return Prefilter {
-                first,
-                exact,
-                required: None,
-            };
+            return Prefilter { first, exact, required: None };
         }
         let required = literals::required(hir);
         let required = (!required.is_empty()).then(|| Finder::new(&required).into_owned());
@@ -70,11 +60,7 @@ impl Prefilter {
         } else {
             First::Bytes(Box::new(first_bytes(program, &program.first)))
         };
-        Prefilter {
-            first,
-            exact: false,
-            required,
-        }
+        Prefilter { first, exact: false, required }
     }
 
     /// Whether places are found by searching for literal text, which is faster than anything that reads every symbol.
@@ -95,11 +81,7 @@ impl Prefilter {
                     if first[usize::from(byte)] {
                         return Some((at, None));
                     }
-                    at += if byte < 0x80 {
-                        1
-                    } else {
-                        program.alphabet.next(text, at)?.1
-                    };
+                    at += if byte < 0x80 { 1 } else { program.alphabet.next(text, at)?.1 };
                 }
             }
             First::Literal(finder) => {
@@ -133,10 +115,7 @@ impl Prefilter {
             }
             First::Literal(_) => "Places of a literal text are found by SIMD search.".to_owned(),
             First::Literals(automaton) => {
-                format!(
-                    "Places of {} literal texts are found by SIMD search.",
-                    automaton.patterns_len()
-                )
+                format!("Places of {} literal texts are found by SIMD search.", automaton.patterns_len())
             }
         };
         if self.exact {
@@ -163,10 +142,9 @@ fn first_bytes(program: &Program, kinds: &KindSet) -> [bool; 256] {
 /// Whether every match begins at the beginning of the text.
 fn begins_at_start(hir: &Hir) -> bool {
     match hir {
-        Hir::Assert(assertion) => assertion
-            .0
-            .iter()
-            .all(|(before, _)| before.edge && !before.invalid && before.symbols.is_empty()),
+        Hir::Assert(assertion) => {
+            assertion.0.iter().all(|(before, _)| before.edge && !before.invalid && before.symbols.is_empty())
+        }
         Hir::Concat(items) => items.first().is_some_and(begins_at_start),
         Hir::Alternate(items) => !items.is_empty() && items.iter().all(begins_at_start),
         Hir::Capture { item, .. } | Hir::Atomic(item) => begins_at_start(item),

@@ -40,12 +40,7 @@ pub fn property(name: &str) -> Option<SymSet> {
 /// The three Perl classes with Unicode meaning (UTS 18, annex C): `\d` is `Nd`, `\s` is `White_Space`, `\w` is
 /// `Alphabetic`, `M`, `Nd`, `Pc` and `Join_Control`.
 pub fn perl(kind: char) -> SymSet {
-    let union = |names: &[&str]| {
-        names
-            .iter()
-            .filter_map(|n| property(n))
-            .fold(SymSet::empty(), |a, b| a.union(&b))
-    };
+    let union = |names: &[&str]| names.iter().filter_map(|n| property(n)).fold(SymSet::empty(), |a, b| a.union(&b));
     match kind {
         'd' => union(&["Nd"]),
         's' => union(&["White_Space"]),
@@ -85,12 +80,7 @@ pub fn fold_ascii(set: &SymSet) -> SymSet {
 }
 
 fn from_class(class: &ClassUnicode) -> SymSet {
-    SymSet::new(
-        class
-            .iter()
-            .map(|r| (u32::from(r.start()), u32::from(r.end())))
-            .collect(),
-    )
+    SymSet::new(class.iter().map(|r| (u32::from(r.start()), u32::from(r.end()))).collect())
 }
 
 #[cfg(test)]

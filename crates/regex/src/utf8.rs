@@ -15,16 +15,9 @@ pub fn to_bytes(hir: Hir) -> Hir {
         Hir::Concat(items) => Hir::concat(all(items)),
         Hir::Alternate(items) => Hir::alternate(all(items)),
         Hir::Repeat { item, min, max, greedy } => Hir::repeat(to_bytes(*item), min, max, greedy),
-        Hir::Capture { index, item } => Hir::Capture {
-            index,
-            item: Box::new(to_bytes(*item)),
-        },
+        Hir::Capture { index, item } => Hir::Capture { index, item: Box::new(to_bytes(*item)) },
         Hir::Atomic(item) => Hir::Atomic(Box::new(to_bytes(*item))),
-        Hir::Look { ahead, negative, item } => Hir::Look {
-            ahead,
-            negative,
-            item: Box::new(to_bytes(*item)),
-        },
+        Hir::Look { ahead, negative, item } => Hir::Look { ahead, negative, item: Box::new(to_bytes(*item)) },
         other => other,
     }
 }
@@ -60,35 +53,16 @@ fn assert_bytes(assertion: Assertion) -> Hir {
     let is_plain = |side: &Side| {
         // Everything beyond ASCII alike: then the bytes of those characters are alike too.
         let high = SymSet::new(vec![(0x80, MAX_CHAR)]).intersect(&side.symbols);
-        if high.is_empty() {
-            !side.invalid
-        } else {
-            side.invalid && high.len() == (MAX_CHAR - 0x7F) as usize
-        }
+        if high.is_empty() { !side.invalid } else { side.invalid && high.len() == (MAX_CHAR - 0x7F) as usize }
     };
-    if assertion
-        .0
-        .iter()
-        .all(|(before, after)| is_plain(before) && is_plain(after))
-    {
-        let plain = |side: Side| Side {
-            symbols: side.symbols.intersect(&SymSet::new(vec![(0, 0xFF)])),
-            ..side
-        };
-        return Hir::Assert(Assertion(
-            assertion.0.into_iter().map(|(b, a)| (plain(b), plain(a))).collect(),
-        ));
+    if assertion.0.iter().all(|(before, after)| is_plain(before) && is_plain(after)) {
+        let plain = |side: Side| Side { symbols: side.symbols.intersect(&SymSet::new(vec![(0, 0xFF)])), ..side };
+        return Hir::Assert(Assertion(assertion.0.into_iter().map(|(b, a)| (plain(b), plain(a))).collect()));
     }
-    let pairs = assertion
-        .0
-        .into_iter()
-        .map(|(before, after)| Hir::concat(vec![side(before, false), side(after, true)]));
+    let pairs =
+        assertion.0.into_iter().map(|(before, after)| Hir::concat(vec![side(before, false), side(after, true)]));
     // Which pair holds makes no difference, so the alternatives are tried as a lookahead would.
-    Hir::Look {
-        ahead: true,
-        negative: false,
-        item: Box::new(Hir::alternate(pairs.collect())),
-    }
+    Hir::Look { ahead: true, negative: false, item: Box::new(Hir::alternate(pairs.collect())) }
 }
 
 fn side(side: Side, ahead: bool) -> Hir {
@@ -96,11 +70,7 @@ fn side(side: Side, ahead: bool) -> Hir {
         return Hir::Empty;
     }
     let edge = || {
-        let assertion = if ahead {
-            Assertion::ahead(Side::edge())
-        } else {
-            Assertion::behind(Side::edge())
-        };
+        let assertion = if ahead { Assertion::ahead(Side::edge()) } else { Assertion::behind(Side::edge()) };
         Hir::Assert(assertion)
     };
     // An invalid byte is what no character accounts for: it is easier to exclude the rest.
@@ -110,9 +80,5 @@ fn side(side: Side, ahead: bool) -> Hir {
     if listed.edge {
         items.push(edge());
     }
-    Hir::Look {
-        ahead,
-        negative,
-        item: Box::new(Hir::alternate(items)),
-    }
+    Hir::Look { ahead, negative, item: Box::new(Hir::alternate(items)) }
 }

@@ -30,10 +30,7 @@ fn replacements() {
     assert_eq!(regex.replace("x1 y", "<$2$a>"), "<1x> y");
     assert_eq!(regex.replace_all("x1 y", "${a}_$$"), "x_$ y_$");
     assert_eq!(regex.replacen("x y z", 2, NoExpand("$a")), "$a $a z");
-    assert_eq!(
-        regex.replace_all("x1 y", |c: &cupola_regex::Captures<'_>| c["a"].to_uppercase()),
-        "X Y"
-    );
+    assert_eq!(regex.replace_all("x1 y", |c: &cupola_regex::Captures<'_>| c["a"].to_uppercase()), "X Y");
     assert!(matches!(regex.replace_all("--", "x"), std::borrow::Cow::Borrowed("--")));
     let in_bytes = bytes::Regex::new(r"(?-u)(\xFF+)").unwrap();
     assert_eq!(&*in_bytes.replace_all(b"a\xFF\xFFb", &b"<$1>"[..]), b"a<\xFF\xFF>b");
@@ -71,11 +68,7 @@ fn names_clones_and_threads() {
 fn escaped_text_matches_itself() {
     let text = "a.b*c[d]{e}(f)|g^h$i\\j #k-l&&m~n<o>p\n/é";
     for pattern in [escape(text), format!("(?x){}", escape(text))] {
-        assert_eq!(
-            Regex::new(&pattern).unwrap().find(text).map(|m| m.len()),
-            Some(text.len()),
-            "{pattern}"
-        );
+        assert_eq!(Regex::new(&pattern).unwrap().find(text).map(|m| m.len()), Some(text.len()), "{pattern}");
     }
 }
 

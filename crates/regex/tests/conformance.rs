@@ -25,12 +25,7 @@ struct File {
 fn check(file: &str) -> usize {
     let file: File = toml::from_str(file).unwrap();
     for case in &file.case {
-        let Case {
-            name,
-            pattern,
-            haystack,
-            ..
-        } = case;
+        let Case { name, pattern, haystack, .. } = case;
         let regex = match Regex::new(pattern) {
             Ok(regex) => regex,
             Err(error) => {
@@ -40,36 +35,26 @@ fn check(file: &str) -> usize {
             }
         };
         assert!(!case.error, "{name}: compiles");
-        assert!(
-            case.matches.is_some() != case.groups.is_some(),
-            "{name}: says what to expect"
-        );
+        assert!(case.matches.is_some() != case.groups.is_some(), "{name}: says what to expect");
         if let Some(expected) = &case.matches {
             let found: Vec<_> = regex.find_iter(haystack).map(|m| (m.start(), m.end())).collect();
             assert_eq!(&found, expected, "{name}: find_iter");
-            let captured: Vec<_> = regex
-                .captures_iter(haystack)
-                .map(|c| (c.get_match().start(), c.get_match().end()))
-                .collect();
+            let captured: Vec<_> =
+                regex.captures_iter(haystack).map(|c| (c.get_match().start(), c.get_match().end())).collect();
             assert_eq!(&captured, expected, "{name}: captures_iter");
             let first = regex.find(haystack).map(|m| (m.start(), m.end()));
             assert_eq!(first.as_ref(), expected.first(), "{name}: find");
             assert_eq!(regex.is_match(haystack), !expected.is_empty(), "{name}: is_match");
             if !pattern.is_empty() && expected.iter().all(|(start, end)| start < end) {
                 let in_bytes = bytes::Regex::new(pattern).unwrap();
-                let found: Vec<_> = in_bytes
-                    .find_iter(haystack.as_bytes())
-                    .map(|m| (m.start(), m.end()))
-                    .collect();
+                let found: Vec<_> = in_bytes.find_iter(haystack.as_bytes()).map(|m| (m.start(), m.end())).collect();
                 assert_eq!(&found, expected, "{name}: in bytes");
             }
         }
         if let Some(expected) = &case.groups {
             let captures = regex.captures(haystack).unwrap_or_else(|| panic!("{name}: no match"));
-            let found: Vec<Vec<usize>> = captures
-                .iter()
-                .map(|g| g.map_or(Vec::new(), |m| vec![m.start(), m.end()]))
-                .collect();
+            let found: Vec<Vec<usize>> =
+                captures.iter().map(|g| g.map_or(Vec::new(), |m| vec![m.start(), m.end()])).collect();
             assert_eq!(&found, expected, "{name}: groups");
         }
     }

@@ -8,24 +8,13 @@ use cupola_regex::{Error, Regex, RegexBuilder, SearchError, bytes};
 fn soon<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let begun = Instant::now();
     let out = work();
-    assert!(
-        begun.elapsed() < Duration::from_secs(20),
-        "{what} took {:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(20), "{what} took {:?}", begun.elapsed());
     out
 }
 
 #[test]
 fn deep_nesting_is_an_error() {
-    for (open, close) in [
-        ("(", ")"),
-        ("(?:", ")"),
-        ("[", "]"),
-        ("(?=", ")"),
-        ("(?>", ")"),
-        ("(?i:", ")"),
-    ] {
+    for (open, close) in [("(", ")"), ("(?:", ")"), ("[", "]"), ("(?=", ")"), ("(?>", ")"), ("(?i:", ")")] {
         let pattern = open.repeat(50_000) + "a" + &close.repeat(50_000);
         let error = soon(open, || Regex::new(&pattern).unwrap_err());
         assert!(matches!(error, Error::TooDeep { limit: 250, .. }), "{open}");
@@ -38,51 +27,29 @@ fn deep_nesting_is_an_error() {
 #[test]
 fn huge_counts_are_errors() {
     assert!(matches!(Regex::new("a{65536}"), Err(Error::Syntax { .. })));
-    assert!(matches!(
-        Regex::new("a{99999999999999999999}"),
-        Err(Error::Syntax { .. })
-    ));
-    for pattern in [
-        "(?:a{1000}){1000}",
-        r"(?:\w{0,60000}){0,60000}",
-        "(((a{100}){100}){100}){100}",
-        "(?:(?=a{1000})a){1000}{900}",
-    ] {
+    assert!(matches!(Regex::new("a{99999999999999999999}"), Err(Error::Syntax { .. })));
+    for pattern in
+        ["(?:a{1000}){1000}", r"(?:\w{0,60000}){0,60000}", "(((a{100}){100}){100}){100}", "(?:(?=a{1000})a){1000}{900}"]
+    {
         let error = soon(pattern, || Regex::new(pattern).unwrap_err());
         assert!(matches!(error, Error::TooLarge { .. }), "{pattern}: {error}");
     }
-    assert!(matches!(
-        RegexBuilder::new("a{100}").size_limit(50).build(),
-        Err(Error::TooLarge { limit: 50, .. })
-    ));
+    assert!(matches!(RegexBuilder::new("a{100}").size_limit(50).build(), Err(Error::TooLarge { limit: 50, .. })));
 }
 
 #[test]
 fn large_but_honest_patterns_compile() {
-    for pattern in [
-        "^.{1,2500}",
-        r"\w{500}",
-        r"(?:\p{L}|\p{N}){1,200}x",
-        "(?:a?){200}a{200}",
-        r"\pL{1000}",
-    ] {
+    for pattern in ["^.{1,2500}", r"\w{500}", r"(?:\p{L}|\p{N}){1,200}x", "(?:a?){200}a{200}", r"\pL{1000}"] {
         let regex = soon(pattern, || Regex::new(pattern).unwrap());
         let text = "a".repeat(3000);
         soon(pattern, || regex.find_iter(&text).count());
         assert!(regex.memory() < 20 << 20, "{pattern}: {}", regex.memory());
     }
     let words: Vec<String> = (0..3000).map(|n| format!("word{n}")).collect();
-    let regex = soon("3000 words", || {
-        Regex::new(&format!(r"\b(?:{})\b", words.join("|"))).unwrap()
-    });
+    let regex = soon("3000 words", || Regex::new(&format!(r"\b(?:{})\b", words.join("|"))).unwrap());
     assert_eq!(regex.find("a word2999 b").map(|m| m.range()), Some(2..10));
-    let characters: String = (0x4E00..0x5600)
-        .filter_map(char::from_u32)
-        .map(|c| format!("{c}|"))
-        .collect();
-    let regex = soon("2048 characters", || {
-        Regex::new(&format!("(?:{characters}x)y")).unwrap()
-    });
+    let characters: String = (0x4E00..0x5600).filter_map(char::from_u32).map(|c| format!("{c}|")).collect();
+    let regex = soon("2048 characters", || Regex::new(&format!("(?:{characters}x)y")).unwrap());
     assert_eq!(regex.find("中丫y").map(|m| m.range()), Some(3..7));
 }
 
@@ -114,32 +81,19 @@ fn nothing_hangs_without_backreferences() {
 
 #[test]
 fn backreferences_end_in_time() {
-    for pattern in [
-        "(a+)\\1+b",
-        "(a*)*\\1b",
-        "(a|a)*\\1b",
-        "((a*)\\2)+b",
-        "(?=(a+))\\1*b",
-        "(.*)(.*)(.*)\\3\\2\\1x",
-    ] {
+    for pattern in ["(a+)\\1+b", "(a*)*\\1b", "(a|a)*\\1b", "((a*)\\2)+b", "(?=(a+))\\1*b", "(.*)(.*)(.*)\\3\\2\\1x"] {
         let regex = Regex::new(pattern).unwrap();
         for text in ["a".repeat(2_000), "a".repeat(131_072)] {
             let found = soon(pattern, || regex.try_find_iter(&text).last());
             if let Some(Err(error)) = found {
-                assert!(
-                    matches!(error, SearchError::BudgetExhausted { .. }),
-                    "{pattern}: {error}"
-                );
+                assert!(matches!(error, SearchError::BudgetExhausted { .. }), "{pattern}: {error}");
             }
         }
     }
     // A limit is told apart from "no match", and the budget can be set.
     let regex = RegexBuilder::new("(a|a)*\\1b").backtrack_limit(1000).build().unwrap();
     let text = "a".repeat(200) + " b";
-    assert!(matches!(
-        regex.try_find(&text),
-        Err(SearchError::BudgetExhausted { .. })
-    ));
+    assert!(matches!(regex.try_find(&text), Err(SearchError::BudgetExhausted { .. })));
     assert!(regex.try_is_match(&text).is_err() && regex.try_captures(&text).is_err());
     assert!(!regex.is_match(&text) && regex.find(&text).is_none());
     assert_eq!(regex.try_find("zz"), Ok(None));
@@ -148,11 +102,7 @@ fn backreferences_end_in_time() {
 #[test]
 fn known_killers_of_other_engines() {
     let ranges = |pattern: &str, text: &str| -> Vec<_> {
-        Regex::new(pattern)
-            .unwrap()
-            .find_iter(text)
-            .map(|m| m.range())
-            .collect()
+        Regex::new(pattern).unwrap().find_iter(text).map(|m| m.range()).collect()
     };
     assert_eq!(ranges("(a)?b\\1?", "aaa bbb"), [4..5, 5..6, 6..7]);
     assert_eq!(ranges("(?=(a+)+b)a", "aab"), [0..1, 1..2]);
@@ -174,9 +124,7 @@ fn mutated_patterns_and_texts_do_no_harm() {
     ];
     let mut random = 12345u64;
     let mut next = |below: usize| {
-        random = random
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) as usize % below
     };
     let alphabet: Vec<char> = r"ab()[]{}|*+?^$.\<>=!:'-&~,0123pPnNRXKkgsSwWdDé中x#".chars().collect();
@@ -191,9 +139,7 @@ fn mutated_patterns_and_texts_do_no_harm() {
             }
         }
         let pattern: String = pattern.into_iter().collect();
-        let text: Vec<u8> = (0..next(30))
-            .map(|_| b"aab 1\n'\xC3\xA9\xE4\xB8\xAD\xFF"[next(12)])
-            .collect();
+        let text: Vec<u8> = (0..next(30)).map(|_| b"aab 1\n'\xC3\xA9\xE4\xB8\xAD\xFF"[next(12)]).collect();
         probe(&pattern, &text);
     }
 }
@@ -212,11 +158,7 @@ fn probe(pattern: &str, text: &[u8]) {
         }
         assert!(!regex.plan().is_empty());
     }
-    if let Ok(regex) = bytes::RegexBuilder::new(pattern)
-        .size_limit(20_000)
-        .backtrack_limit(20_000)
-        .build()
-    {
+    if let Ok(regex) = bytes::RegexBuilder::new(pattern).size_limit(20_000).backtrack_limit(20_000).build() {
         let count = regex.try_find_iter(text).take_while(Result::is_ok).count();
         assert!(count <= text.len() + 1, "{pattern:?} on {text:?}");
     }

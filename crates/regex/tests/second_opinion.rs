@@ -45,9 +45,8 @@ fn pattern() -> impl Strategy<Value = String> {
     ])
     .prop_map(str::to_owned);
     leaf.prop_recursive(4, 20, 3, |inner| {
-        let quantifier = prop::sample::select(vec![
-            "*", "+", "?", "*?", "+?", "??", "{2}", "{0,2}", "{1,2}?", "{2,}", "{3}?",
-        ]);
+        let quantifier =
+            prop::sample::select(vec!["*", "+", "?", "*?", "+?", "??", "{2}", "{0,2}", "{1,2}?", "{2,}", "{3}?"]);
         prop_oneof![
             3 => prop::collection::vec(inner.clone(), 2..4).prop_map(|v| v.concat()),
             2 => prop::collection::vec(inner.clone(), 2..4).prop_map(|v| format!("(?:{})", v.join("|"))),
@@ -66,10 +65,7 @@ fn haystack() -> impl Strategy<Value = String> {
 }
 
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(1000)
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
 }
 
 proptest! {

@@ -79,10 +79,7 @@ mod tests {
         assert!(Tensor::over_ndarray(array.clone().reversed_axes()).equals(&transposed));
         assert!(Tensor::from_ndarray(&array.view()).equals(&Tensor::over_ndarray(array)));
         assert_eq!(Tensor::over_ndarray(ndarray::arr0(2.5f64)).item(), 2.5);
-        assert_eq!(
-            Tensor::over_ndarray(Array::<f32, _>::zeros((0, 3))).shape().dims(),
-            [0, 3]
-        );
+        assert_eq!(Tensor::over_ndarray(Array::<f32, _>::zeros((0, 3))).shape().dims(), [0, 3]);
     }
 
     #[test]

@@ -27,16 +27,8 @@ pub(crate) use with_real;
 /// When `x` is not floating-point, with the operation's name.
 #[track_caller]
 pub(crate) fn compute_dtype(op: &str, x: &Tensor) -> DType {
-    assert!(
-        x.dtype().is_float(),
-        "{op}: dtype is {}, expected a floating-point type",
-        x.dtype()
-    );
-    if x.dtype() == DType::F64 {
-        DType::F64
-    } else {
-        DType::F32
-    }
+    assert!(x.dtype().is_float(), "{op}: dtype is {}, expected a floating-point type", x.dtype());
+    if x.dtype() == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
 /// The tensor as kernels read it: contiguous, in the dtype they compute in.
@@ -123,13 +115,7 @@ pub struct Window<const D: usize> {
 impl<const D: usize> Window<D> {
     /// Windows side by side: the stride is their size, nothing is padded.
     pub const fn new(kernel: [usize; D]) -> Self {
-        Self {
-            kernel,
-            stride: kernel,
-            padding: [0; D],
-            dilation: [1; D],
-            ceil_mode: false,
-        }
+        Self { kernel, stride: kernel, padding: [0; D], dilation: [1; D], ceil_mode: false }
     }
 }
 
@@ -162,10 +148,7 @@ impl Window<2> {
         for axis in 0..2 {
             let (kernel, stride, padding) = (self.kernel[axis], self.stride[axis], self.padding[axis]);
             let dilation = self.dilation[axis];
-            assert!(
-                kernel > 0 && stride > 0 && dilation > 0,
-                "{op}: {self:?}; window, stride and dilation start at 1"
-            );
+            assert!(kernel > 0 && stride > 0 && dilation > 0, "{op}: {self:?}; window, stride and dilation start at 1");
             let reach = dilation * (kernel - 1) + 1;
             assert!(
                 2 * padding <= reach,
@@ -175,10 +158,7 @@ impl Window<2> {
             );
             match Pooling::output_size(input[axis], reach, stride, padding, self.ceil_mode) {
                 Some(size) if input[axis] > 0 => output[axis] = size,
-                _ => panic!(
-                    "{op}: window {:?} with padding {:?} does not fit shape {x}",
-                    self.kernel, self.padding
-                ),
+                _ => panic!("{op}: window {:?} with padding {:?} does not fit shape {x}", self.kernel, self.padding),
             }
         }
         Pooling {
@@ -195,7 +175,5 @@ impl Window<2> {
 
 /// `shape` with another height and width.
 pub(crate) fn with_plane(shape: &cupola_core::Shape, [height, width]: [usize; 2]) -> cupola_core::Shape {
-    shape
-        .with_dim(shape.rank() - 2, height)
-        .with_dim(shape.rank() - 1, width)
+    shape.with_dim(shape.rank() - 2, height).with_dim(shape.rank() - 1, width)
 }

@@ -59,14 +59,9 @@ impl Tensor {
     #[track_caller]
     pub fn arange(start: f64, end: f64, step: f64) -> Self {
         let count = ((end - start) / step).ceil();
-        assert!(
-            step != 0.0 && count >= 0.0,
-            "arange: no way from {start} to {end} in steps of {step}"
-        );
+        assert!(step != 0.0 && count >= 0.0, "arange: no way from {start} to {end} in steps of {step}");
         Self::build::<f32>([count as usize], |out| {
-            out.iter_mut()
-                .enumerate()
-                .for_each(|(i, y)| *y = (start + i as f64 * step) as f32);
+            out.iter_mut().enumerate().for_each(|(i, y)| *y = (start + i as f64 * step) as f32);
         })
     }
 
@@ -80,9 +75,7 @@ impl Tensor {
     pub fn linspace(start: f64, end: f64, count: usize) -> Self {
         let step = (end - start) / count.saturating_sub(1).max(1) as f64;
         Self::build::<f32>([count], |out| {
-            out.iter_mut()
-                .enumerate()
-                .for_each(|(i, y)| *y = (start + i as f64 * step) as f32);
+            out.iter_mut().enumerate().for_each(|(i, y)| *y = (start + i as f64 * step) as f32);
             if let [_, .., last] = out {
                 *last = end as f32;
             }
@@ -127,9 +120,7 @@ impl Tensor {
             let parts = Parts::new(out, PIECE);
             parallel_for(parts.len(), |part| {
                 let (start, out) = parts.take(part);
-                out.iter_mut()
-                    .enumerate()
-                    .for_each(|(i, y)| *y = draw((start + i) as u64));
+                out.iter_mut().enumerate().for_each(|(i, y)| *y = draw((start + i) as u64));
             });
         })
     }
@@ -140,11 +131,7 @@ impl Tensor {
     /// When the dtype is not an integer or an index is outside `0..classes`.
     #[track_caller]
     pub fn one_hot(&self, classes: usize) -> Self {
-        assert!(
-            self.dtype().is_integer(),
-            "one_hot: indices are {}, expected integers",
-            self.dtype()
-        );
+        assert!(self.dtype().is_integer(), "one_hot: indices are {}, expected integers", self.dtype());
         let indices = self.to_indices();
         if let Some(index) = indices.iter().find(|&&i| i < 0 || i as usize >= classes) {
             panic!("one_hot: index {index} is outside 0..{classes}");

@@ -17,11 +17,7 @@ impl fmt::Display for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let precision = f.precision().unwrap_or(4);
         let shorten = self.numel() > SHORTEN_ABOVE;
-        let cells = Cells {
-            tensor: self,
-            format: self.number_format(precision, shorten),
-            shorten,
-        };
+        let cells = Cells { tensor: self, format: self.number_format(precision, shorten), shorten };
         let width = cells.width();
         cells.write(f, 0, self.layout().offset as isize, width, 1)
     }
@@ -51,11 +47,7 @@ impl Tensor {
         if !self.dtype().is_float() {
             return NumberFormat::Integer;
         }
-        let sample = if shorten {
-            self.to_f64_vec()[..SHORTEN_ABOVE].to_vec()
-        } else {
-            self.to_f64_vec()
-        };
+        let sample = if shorten { self.to_f64_vec()[..SHORTEN_ABOVE].to_vec() } else { self.to_f64_vec() };
         let sizes = sample.iter().map(|x| x.abs()).filter(|x| x.is_finite() && *x > 0.0);
         let (low, high) = sizes.fold((f64::INFINITY, 0.0f64), |(low, high), x| (low.min(x), high.max(x)));
         let too_small = high > 0.0 && high < 10f64.powi(-(precision as i32));
@@ -92,11 +84,7 @@ impl Cells<'_> {
     /// The indices shown along a dimension; `None` stands for the gap.
     fn shown(&self, size: usize) -> Vec<Option<usize>> {
         if self.shorten && size > 2 * EDGE {
-            (0..EDGE)
-                .map(Some)
-                .chain([None])
-                .chain((size - EDGE..size).map(Some))
-                .collect()
+            (0..EDGE).map(Some).chain([None]).chain((size - EDGE..size).map(Some)).collect()
         } else {
             (0..size).map(Some).collect()
         }
@@ -110,12 +98,7 @@ impl Cells<'_> {
             }
             let step = layout.strides()[axis];
             let shown = cells.shown(layout.shape[axis]);
-            shown
-                .into_iter()
-                .flatten()
-                .map(|i| visit(cells, axis + 1, position + i as isize * step))
-                .max()
-                .unwrap_or(0)
+            shown.into_iter().flatten().map(|i| visit(cells, axis + 1, position + i as isize * step)).max().unwrap_or(0)
         }
         visit(self, 0, self.tensor.layout().offset as isize)
     }
@@ -136,13 +119,9 @@ impl Cells<'_> {
                 }
             }
             match index {
-                Some(index) => self.write(
-                    f,
-                    axis + 1,
-                    at + index as isize * layout.strides()[axis],
-                    width,
-                    indent + 1,
-                )?,
+                Some(index) => {
+                    self.write(f, axis + 1, at + index as isize * layout.strides()[axis], width, indent + 1)?
+                }
                 None => f.write_str("...")?,
             }
         }
@@ -169,9 +148,6 @@ mod tests {
 
     #[test]
     fn long_dimensions_are_shortened() {
-        assert_eq!(
-            Tensor::range(0, 2000).to_string(),
-            "[   0,    1,    2, ..., 1997, 1998, 1999]"
-        );
+        assert_eq!(Tensor::range(0, 2000).to_string(), "[   0,    1,    2, ..., 1997, 1998, 1999]");
     }
 }

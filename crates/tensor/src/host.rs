@@ -27,12 +27,7 @@ impl Tensor {
     #[track_caller]
     pub fn from_slice<T: Element>(data: &[T], shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        assert_eq!(
-            data.len(),
-            shape.numel(),
-            "from_slice: {} elements do not fill shape {shape}",
-            data.len()
-        );
+        assert_eq!(data.len(), shape.numel(), "from_slice: {} elements do not fill shape {shape}", data.len());
         Self::from_buffer(Buffer::from_slice(data), shape)
     }
 
@@ -57,12 +52,7 @@ impl Tensor {
     /// When there is more or less than one element.
     #[track_caller]
     pub fn item(&self) -> f64 {
-        assert_eq!(
-            self.numel(),
-            1,
-            "item: the tensor has shape {}, expected one element",
-            self.shape()
-        );
+        assert_eq!(self.numel(), 1, "item: the tensor has shape {}, expected one element", self.shape());
         with_element!(self.dtype(), T => self.buffer().as_slice::<T>()[self.layout().offset].to_f64())
     }
 
@@ -77,11 +67,7 @@ impl Tensor {
     /// When the dtype is floating-point.
     #[track_caller]
     pub fn to_indices(&self) -> Vec<i64> {
-        assert!(
-            !self.dtype().is_float(),
-            "indices are {}, expected integers",
-            self.dtype()
-        );
+        assert!(!self.dtype().is_float(), "indices are {}, expected integers", self.dtype());
         with_element!(self.dtype(), T => self.to_vec::<T>().into_iter().map(Element::to_i64).collect())
     }
 

@@ -117,9 +117,7 @@ pub fn training() -> Option<Training> {
 
 /// Opens (or replaces, or with `None` closes) the training scope; the returned guard puts the former one back.
 pub fn set_training(state: Option<Training>) -> TrainingGuard {
-    TrainingGuard {
-        _restore: Restore::set(&TRAINING, state),
-    }
+    TrainingGuard { _restore: Restore::set(&TRAINING, state) }
 }
 
 /// Changes the open training scope, if there is one, without closing it.
@@ -152,12 +150,7 @@ pub fn next_random_call() -> Option<(Rng, u64)> {
 /// When `loss` has more than one element.
 #[track_caller]
 pub fn add_auxiliary_loss(name: impl Into<String>, loss: &Tensor) {
-    assert_eq!(
-        loss.numel(),
-        1,
-        "auxiliary loss: the shape is {}, expected one element",
-        loss.shape()
-    );
+    assert_eq!(loss.numel(), 1, "auxiliary loss: the shape is {}, expected one element", loss.shape());
     if training().is_some() {
         AUXILIARY.with_borrow_mut(|losses| losses.push((name.into(), loss.clone())));
     }

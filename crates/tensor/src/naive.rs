@@ -9,9 +9,7 @@ use crate::tensor::Tensor;
 pub(crate) fn map<T: Element, U: Element>(x: &Tensor, f: impl Fn(T) -> U) -> Tensor {
     let data = x.buffer().as_slice::<T>();
     Tensor::build::<U>(*x.shape(), |out| {
-        out.iter_mut()
-            .zip(x.layout().positions())
-            .for_each(|(y, position)| *y = f(data[position]));
+        out.iter_mut().zip(x.layout().positions()).for_each(|(y, position)| *y = f(data[position]));
     })
 }
 

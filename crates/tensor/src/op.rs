@@ -73,10 +73,7 @@ pub trait Op: Send + Sync + Sized + 'static {
     const DIFFERENTIABLE: Differentiable = Differentiable::Yes;
 
     /// The entry of this operation in a registry.
-    const INFO: OpInfo = OpInfo {
-        name: Self::NAME,
-        differentiable: Self::DIFFERENTIABLE,
-    };
+    const INFO: OpInfo = OpInfo { name: Self::NAME, differentiable: Self::DIFFERENTIABLE };
 
     /// Computes the outputs, and keeps in `saved` what backward will read. Nothing that happens in here is recorded.
     ///
@@ -88,10 +85,7 @@ pub trait Op: Send + Sync + Sized + 'static {
     /// Computes the gradients of the inputs, of each one's shape and dtype; `None` for an input that needs none.
     fn backward(&self, context: &mut Backward<'_>) -> InputGrads {
         let _ = context;
-        unreachable!(
-            "{}: nothing is recorded for an operation without a backward rule",
-            Self::NAME
-        )
+        unreachable!("{}: nothing is recorded for an operation without a backward rule", Self::NAME)
     }
 
     /// Runs the operation, recording it when an input needs a gradient; the one output of an operation that has one.
@@ -101,12 +95,7 @@ pub trait Op: Send + Sync + Sized + 'static {
     #[track_caller]
     fn apply(self, inputs: &[&Tensor]) -> Tensor {
         let mut outputs = self.apply_all(inputs);
-        assert_eq!(
-            outputs.len(),
-            1,
-            "{}: apply returns one output, apply_all returns all",
-            Self::NAME
-        );
+        assert_eq!(outputs.len(), 1, "{}: apply returns one output, apply_all returns all", Self::NAME);
         outputs.swap_remove(0)
     }
 
@@ -124,10 +113,7 @@ pub trait Op: Send + Sync + Sized + 'static {
             inputs.iter().for_each(|x| mode::note_leaf(x));
         }
         let recorded = needed && Self::DIFFERENTIABLE == Differentiable::Yes;
-        let mut saved = Saved {
-            enabled: recorded,
-            ..Saved::default()
-        };
+        let mut saved = Saved { enabled: recorded, ..Saved::default() };
         let outputs = {
             let _paused = mode::pause_recording();
             self.forward(inputs, &mut saved).0
@@ -158,10 +144,7 @@ pub(crate) fn record(rule: Box<dyn Rule>, inputs: &[&Tensor], saved: Saved, outp
     let inputs = metas(&mut inputs.iter().copied());
     let node = Node::new(Some(rule), edges, saved, inputs, metas(&mut outputs.iter()));
     let on_node = |(output, tensor): (usize, Tensor)| {
-        let edge = tensor.dtype().is_float().then(|| Edge {
-            node: node.clone(),
-            output,
-        });
+        let edge = tensor.dtype().is_float().then(|| Edge { node: node.clone(), output });
         tensor.with_edge(edge)
     };
     outputs.into_iter().enumerate().map(on_node).collect()
@@ -243,10 +226,7 @@ impl Saved {
     }
 
     pub(crate) fn enabled() -> Self {
-        Self {
-            enabled: true,
-            tensors: Vec::new(),
-        }
+        Self { enabled: true, tensors: Vec::new() }
     }
 
     pub(crate) fn into_tensors(self) -> Vec<Tensor> {
@@ -278,12 +258,7 @@ impl<'a> Backward<'a> {
     /// When forward kept another number of tensors.
     #[track_caller]
     pub fn saved<const N: usize>(&self) -> [&'a Tensor; N] {
-        assert_eq!(
-            self.saved.len(),
-            N,
-            "forward saved {} tensors, backward asks for {N}",
-            self.saved.len()
-        );
+        assert_eq!(self.saved.len(), N, "forward saved {} tensors, backward asks for {N}", self.saved.len());
         std::array::from_fn(|index| &self.saved[index])
     }
 
@@ -294,15 +269,12 @@ impl<'a> Backward<'a> {
 
     /// The gradient of the only output. A cheap clone: it shares the buffer.
     pub fn dy(&self) -> Tensor {
-        self.output_grad(0)
-            .expect("a node with one output is visited only when that output has a gradient")
+        self.output_grad(0).expect("a node with one output is visited only when that output has a gradient")
     }
 
     /// The gradient of the only output, taken out, so that its memory can be reused when nobody else holds it.
     pub fn take_dy(&mut self) -> Tensor {
-        self.grads[0]
-            .take()
-            .expect("a node with one output is visited only when that output has a gradient")
+        self.grads[0].take().expect("a node with one output is visited only when that output has a gradient")
     }
 
     /// The gradient of output `index`, `None` when the result did not influence what is differentiated.
@@ -313,8 +285,7 @@ impl<'a> Backward<'a> {
     /// The gradient of output `index`, zeros where it had no influence.
     pub fn output_grad_or_zeros(&self, index: usize) -> Tensor {
         let meta = self.outputs[index];
-        self.output_grad(index)
-            .unwrap_or_else(|| Tensor::zeros_of(meta.shape, meta.dtype))
+        self.output_grad(index).unwrap_or_else(|| Tensor::zeros_of(meta.shape, meta.dtype))
     }
 
     /// Whether input `index` needs its gradient.

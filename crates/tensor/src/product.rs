@@ -25,14 +25,7 @@ impl<'a> Matrix<'a> {
     pub fn whole(tensor: &'a Tensor) -> Self {
         let (shape, strides) = (tensor.shape(), tensor.layout().strides());
         let offset = tensor.layout().offset;
-        Self {
-            tensor,
-            offset,
-            rows: shape[0],
-            cols: shape[1],
-            row_stride: strides[0],
-            col_stride: strides[1],
-        }
+        Self { tensor, offset, rows: shape[0], cols: shape[1], row_stride: strides[0], col_stride: strides[1] }
     }
 
     /// The last two dimensions of a tensor of rank 2 or more, at the start of its other dimensions.
@@ -40,44 +33,18 @@ impl<'a> Matrix<'a> {
         let (shape, strides, rank) = (tensor.shape(), tensor.layout().strides(), tensor.rank());
         let offset = tensor.layout().offset;
         let (rows, cols) = (shape[rank - 2], shape[rank - 1]);
-        Self {
-            tensor,
-            offset,
-            rows,
-            cols,
-            row_stride: strides[rank - 2],
-            col_stride: strides[rank - 1],
-        }
+        Self { tensor, offset, rows, cols, row_stride: strides[rank - 2], col_stride: strides[rank - 1] }
     }
 
     /// The transpose.
     pub fn t(self) -> Self {
-        let Self {
-            rows,
-            cols,
-            row_stride,
-            col_stride,
-            ..
-        } = self;
-        Self {
-            rows: cols,
-            cols: rows,
-            row_stride: col_stride,
-            col_stride: row_stride,
-            ..self
-        }
+        let Self { rows, cols, row_stride, col_stride, .. } = self;
+        Self { rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride, ..self }
     }
 
     fn view<T: Element>(&self) -> MatRef<'a, T> {
         let data = self.tensor.buffer().as_slice::<T>();
-        MatRef::strided(
-            data,
-            self.offset,
-            self.rows,
-            self.cols,
-            self.row_stride,
-            self.col_stride,
-        )
+        MatRef::strided(data, self.offset, self.rows, self.cols, self.row_stride, self.col_stride)
     }
 }
 
@@ -108,11 +75,7 @@ pub(crate) fn product_dtype(a: DType, b: DType) -> DType {
 
 /// `x` as an operand of a product in `compute`: converted, unless it is an f32 that a bf16 kernel rounds while it packs.
 pub(crate) fn operand(x: &Tensor, compute: DType) -> Tensor {
-    if compute == DType::BF16 && x.dtype() == DType::F32 {
-        x.clone()
-    } else {
-        x.to_dtype(compute)
-    }
+    if compute == DType::BF16 && x.dtype() == DType::F32 { x.clone() } else { x.to_dtype(compute) }
 }
 
 /// `out = finish(A B)`, row-major in `out`; `pre` receives the argument of the activation.
@@ -186,9 +149,7 @@ fn run<P, A, B, C>(
     C: Element + Output<P::Acc>,
 {
     let (rows, depth, cols) = (a.rows, a.cols, b.cols);
-    let bias = finish
-        .bias
-        .map(|bias| bias.to_dtype(<P::Acc as Element>::DTYPE).contiguous());
+    let bias = finish.bias.map(|bias| bias.to_dtype(<P::Acc as Element>::DTYPE).contiguous());
     let out = out.as_mut_slice::<C>();
     if let [_] = offsets {
         let epilogue = Epilogue {
@@ -209,20 +170,9 @@ fn run<P, A, B, C>(
     let parts = Parts::new(out, rows * cols);
     let one = |index: usize| {
         let (_, out) = parts.take(index);
-        let a = Matrix {
-            offset: offsets[index].0,
-            ..a
-        };
-        let b = Matrix {
-            offset: offsets[index].1,
-            ..b
-        };
-        P::matmul(
-            a.view::<A>(),
-            b.view::<B>(),
-            MatMut::new(out, rows, cols),
-            Epilogue::default(),
-        );
+        let a = Matrix { offset: offsets[index].0, ..a };
+        let b = Matrix { offset: offsets[index].1, ..b };
+        P::matmul(a.view::<A>(), b.view::<B>(), MatMut::new(out, rows, cols), Epilogue::default());
     };
     if rows * depth * cols >= LARGE {
         (0..parts.len()).for_each(one);

@@ -125,16 +125,10 @@ impl Recurrent {
         });
         if let Some(gates) = gates {
             saved.keep([inputs[0], inputs[1], inputs[2], &outputs[0], &gates]);
-            inputs[self.first_state()..]
-                .iter()
-                .for_each(|state| saved.keep([state]));
+            inputs[self.first_state()..].iter().for_each(|state| saved.keep([state]));
         }
         let count = if C::MEMORY { 3 } else { 2 };
-        let outputs: Vec<Tensor> = outputs
-            .into_iter()
-            .take(count)
-            .map(|y| y.to_dtype(inputs[0].dtype()))
-            .collect();
+        let outputs: Vec<Tensor> = outputs.into_iter().take(count).map(|y| y.to_dtype(inputs[0].dtype())).collect();
         outputs.into()
     }
 
@@ -147,13 +141,7 @@ impl Recurrent {
             hidden_bias: bias(4),
         };
         let state = |index: usize| wide.get(self.first_state() + index).map(Tensor::slice_of::<T>);
-        (
-            weights,
-            States {
-                h: state(0),
-                c: state(1),
-            },
-        )
+        (weights, States { h: state(0), c: state(1) })
     }
 
     pub(crate) fn backward<C: Cell>(&self, op: &str, cell: C, cx: &mut Backward<'_>) -> InputGrads {
@@ -163,18 +151,14 @@ impl Recurrent {
         let sequences = self.sequences(saved[0].shape(), saved[2].shape());
         let (h, rows) = (sequences.hidden, C::GATES * sequences.hidden);
         let memory = if C::MEMORY { h } else { 0 };
-        let arrived: Vec<Option<Tensor>> = (0..if C::MEMORY { 3 } else { 2 })
-            .map(|i| cx.output_grad(i).map(|g| prepare(&g, dtype)))
-            .collect();
+        let arrived: Vec<Option<Tensor>> =
+            (0..if C::MEMORY { 3 } else { 2 }).map(|i| cx.output_grad(i).map(|g| prepare(&g, dtype))).collect();
         let mut w_ih = cx.needs(1).then(|| Collected::take(cx, 1, dtype));
         let mut w_hh = cx.needs(2).then(|| Collected::take(cx, 2, dtype));
         let small = |shape: &[usize], dtype: DType| with_real!(dtype, T => Tensor::build::<T>(shape, |_| ()));
         let mut dx = cx.needs(0).then(|| small(saved[0].shape(), dtype));
         let [mut b_ih, mut b_hh] = [0, 1].map(|_| small(&[rows], dtype));
-        let (mut dh, mut dc) = (
-            small(&[sequences.batch, h], dtype),
-            small(&[sequences.batch, memory], dtype),
-        );
+        let (mut dh, mut dc) = (small(&[sequences.batch, h], dtype), small(&[sequences.batch, memory], dtype));
         with_real!(dtype, T => {
             let weights = Weights {
                 input: wide[1].slice_of::<T>(),
@@ -252,10 +236,7 @@ pub(crate) mod testing {
         ];
         let mut cases = Vec::new();
         for (b, t, d, h, lengths, reverse) in sizes {
-            let order = Order {
-                lengths: lengths.map(Into::into),
-                reverse,
-            };
+            let order = Order { lengths: lengths.map(Into::into), reverse };
             let name = format!("B {b}, T {t}, D {d}, H {h}, lengths {lengths:?}, reverse {reverse}");
             let rows = gates * h;
             let reference = move |x: &[Array], bias: bool, state: bool| {
@@ -299,11 +280,7 @@ pub(crate) mod testing {
             let [h0, c0] = [6, 7].map(|seed| uniform([b, h], seed));
             let (forward, plain) = (order.clone(), order.clone());
             let full = move |x: &[Tensor]| {
-                let weights = CellWeights {
-                    w_ih: &x[1],
-                    w_hh: &x[2],
-                    bias: Some((&x[3], &x[4])),
-                };
+                let weights = CellWeights { w_ih: &x[1], w_hh: &x[2], bias: Some((&x[3], &x[4])) };
                 run(&x[0], weights, Some(&x[5..]), &forward)
             };
             let inputs = [x.clone(), w_ih.clone(), w_hh.clone(), b_ih, b_hh, h0];
@@ -315,18 +292,8 @@ pub(crate) mod testing {
             };
             cases.push(case.reference(move |x| reference(x, true, true)));
             if t > 0 {
-                let bare = move |x: &[Tensor]| {
-                    run(
-                        &x[0],
-                        CellWeights {
-                            w_ih: &x[1],
-                            w_hh: &x[2],
-                            bias: None,
-                        },
-                        None,
-                        &plain,
-                    )
-                };
+                let bare =
+                    move |x: &[Tensor]| run(&x[0], CellWeights { w_ih: &x[1], w_hh: &x[2], bias: None }, None, &plain);
                 let case = Case::new(format!("{name}, plain"), [x, w_ih, w_hh], bare);
                 cases.push(case.reference(move |x| reference(x, false, false)));
             }

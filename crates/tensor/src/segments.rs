@@ -60,10 +60,7 @@ impl Segments {
     /// When the number of tokens overflows.
     #[track_caller]
     pub fn uniform(count: usize, length: usize) -> Self {
-        assert!(
-            count.checked_mul(length).is_some(),
-            "segments: {count} segments of {length} tokens are too many"
-        );
+        assert!(count.checked_mul(length).is_some(), "segments: {count} segments of {length} tokens are too many");
         Self(Kind::Uniform { count, length })
     }
 
@@ -106,11 +103,7 @@ impl Segments {
             return Err(SegmentsError::Begin { found });
         }
         if let Some(at) = offsets.windows(2).position(|pair| pair[1] < pair[0]) {
-            return Err(SegmentsError::Falling {
-                index: at + 1,
-                found: offsets[at + 1],
-                before: offsets[at],
-            });
+            return Err(SegmentsError::Falling { index: at + 1, found: offsets[at + 1], before: offsets[at] });
         }
         let lengths: Vec<usize> = offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
         Ok(Self::from_lengths(&lengths))
@@ -138,11 +131,7 @@ impl Segments {
     /// When there is no such segment.
     #[track_caller]
     pub fn range(&self, index: usize) -> Range<usize> {
-        assert!(
-            index < self.count(),
-            "segments: there is no segment {index} of {}",
-            self.count()
-        );
+        assert!(index < self.count(), "segments: there is no segment {index} of {}", self.count());
         match &self.0 {
             Kind::Uniform { length, .. } => index * length..(index + 1) * length,
             Kind::Ragged(offsets) => offsets[index]..offsets[index + 1],
@@ -225,15 +214,8 @@ mod tests {
     #[test]
     fn offsets_that_bound_nothing_are_refused() {
         assert_eq!(Segments::from_offsets(&[]), Err(SegmentsError::Begin { found: None }));
-        assert_eq!(
-            Segments::from_offsets(&[1, 2]),
-            Err(SegmentsError::Begin { found: Some(1) })
-        );
-        let falling = SegmentsError::Falling {
-            index: 2,
-            found: 1,
-            before: 4,
-        };
+        assert_eq!(Segments::from_offsets(&[1, 2]), Err(SegmentsError::Begin { found: Some(1) }));
+        let falling = SegmentsError::Falling { index: 2, found: 1, before: 4 };
         assert_eq!(Segments::from_offsets(&[0, 4, 1]), Err(falling));
     }
 

@@ -32,28 +32,15 @@ impl Tensor {
             layout.shape,
             buffer.len()
         );
-        Self {
-            buffer,
-            layout,
-            edge: None,
-        }
+        Self { buffer, layout, edge: None }
     }
 
     /// The contiguous tensor of all of `buffer`.
     #[track_caller]
     pub fn from_buffer(buffer: Buffer, shape: impl Into<Shape>) -> Self {
         let shape = shape.into();
-        assert_eq!(
-            buffer.len(),
-            shape.numel(),
-            "{} elements do not fill shape {shape}",
-            buffer.len()
-        );
-        Self {
-            buffer: Arc::new(buffer),
-            layout: Layout::contiguous(shape),
-            edge: None,
-        }
+        assert_eq!(buffer.len(), shape.numel(), "{} elements do not fill shape {shape}", buffer.len());
+        Self { buffer: Arc::new(buffer), layout: Layout::contiguous(shape), edge: None }
     }
 
     /// A contiguous tensor of arbitrary contents, which `fill` then writes in full.
@@ -117,8 +104,7 @@ impl Tensor {
     #[track_caller]
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
         let all = self.buffer.as_slice::<T>();
-        self.is_contiguous()
-            .then(|| &all[self.layout.offset..self.layout.offset + self.numel()])
+        self.is_contiguous().then(|| &all[self.layout.offset..self.layout.offset + self.numel()])
     }
 
     /// The elements of a contiguous tensor, for kernels whose caller has just made it so.
@@ -141,9 +127,7 @@ impl Tensor {
             return None;
         }
         let buffer = Arc::get_mut(&mut self.buffer)?;
-        buffer
-            .is_writable()
-            .then(|| &mut buffer.as_mut_slice::<T>()[start..start + len])
+        buffer.is_writable().then(|| &mut buffer.as_mut_slice::<T>()[start..start + len])
     }
 
     /// The same elements as a leaf of a new graph: [`Tensor::backward`] will report a gradient for this tensor and for every
@@ -154,15 +138,8 @@ impl Tensor {
     #[track_caller]
     #[must_use]
     pub fn requires_grad(&self) -> Self {
-        assert!(
-            self.dtype().is_float(),
-            "requires_grad: a tensor of {} has no gradient",
-            self.dtype()
-        );
-        Self {
-            edge: Some(Edge::leaf(self)),
-            ..self.clone()
-        }
+        assert!(self.dtype().is_float(), "requires_grad: a tensor of {} has no gradient", self.dtype());
+        Self { edge: Some(Edge::leaf(self)), ..self.clone() }
     }
 
     /// The same elements as the leaf that `other` is: one gradient is reported for both. This is how a parameter that is
@@ -182,19 +159,13 @@ impl Tensor {
             other.shape(),
             other.is_leaf()
         );
-        Self {
-            edge: other.edge.clone(),
-            ..self.clone()
-        }
+        Self { edge: other.edge.clone(), ..self.clone() }
     }
 
     /// The same elements outside any graph.
     #[must_use]
     pub fn detach(&self) -> Self {
-        Self {
-            edge: None,
-            ..self.clone()
-        }
+        Self { edge: None, ..self.clone() }
     }
 
     /// Whether a gradient flows back through this tensor.
@@ -209,10 +180,7 @@ impl Tensor {
 
     /// The identity of a leaf, under which [`crate::Gradients`] keeps its gradient; `None` for other tensors.
     pub fn leaf_id(&self) -> Option<u64> {
-        self.edge
-            .as_ref()
-            .filter(|edge| edge.node.is_leaf())
-            .map(|edge| edge.node.id())
+        self.edge.as_ref().filter(|edge| edge.node.is_leaf()).map(|edge| edge.node.id())
     }
 
     /// The node that made this tensor, for graph inspection.

@@ -21,10 +21,7 @@ pub(crate) struct Array {
 impl Array {
     pub fn new(shape: &[usize], data: Vec<f64>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), data.len());
-        Self {
-            shape: shape.to_vec(),
-            data,
-        }
+        Self { shape: shape.to_vec(), data }
     }
 
     /// The array whose element at each index is `value(index)`.
@@ -47,20 +44,13 @@ impl Array {
     }
 
     pub fn map(&self, f: impl Fn(f64) -> f64) -> Self {
-        Self {
-            shape: self.shape.clone(),
-            data: self.data.iter().map(|&x| f(x)).collect(),
-        }
+        Self { shape: self.shape.clone(), data: self.data.iter().map(|&x| f(x)).collect() }
     }
 
     /// The element at `index`, where missing leading dimensions and sizes of 1 broadcast.
     pub fn at(&self, index: &[usize]) -> f64 {
         let index = &index[index.len() - self.shape.len()..];
-        let position = self
-            .shape
-            .iter()
-            .zip(index)
-            .fold(0, |p, (&dim, &i)| p * dim + if dim == 1 { 0 } else { i });
+        let position = self.shape.iter().zip(index).fold(0, |p, (&dim, &i)| p * dim + if dim == 1 { 0 } else { i });
         self.data[position]
     }
 }
@@ -134,56 +124,32 @@ impl Case {
             let expected = reference(&arrays);
             assert_eq!(expected.len(), outputs.len(), "{label}: number of outputs");
             for (index, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
-                assert_eq!(
-                    output.shape().dims(),
-                    expected.shape,
-                    "{label}: shape of output {index}"
-                );
+                assert_eq!(output.shape().dims(), expected.shape, "{label}: shape of output {index}");
                 let expected = Tensor::from_vec(expected.data.clone(), expected.shape.clone());
                 let error = output.relative_error(&expected);
-                assert!(
-                    error <= 1e-10,
-                    "{label}: output {index} differs from the reference by {error:e}"
-                );
+                assert!(error <= 1e-10, "{label}: output {index} differs from the reference by {error:e}");
             }
         }
         if self.differentiable {
             self.check_gradient(&label);
         }
         let precisions: &[(DType, f64)] = if self.half_precision {
-            &[
-                (DType::F64, 1e-10),
-                (DType::F32, 1e-5),
-                (DType::F16, 2e-3),
-                (DType::BF16, 1e-2),
-            ]
+            &[(DType::F64, 1e-10), (DType::F32, 1e-5), (DType::F16, 2e-3), (DType::BF16, 1e-2)]
         } else {
             &[(DType::F64, 1e-10), (DType::F32, 1e-5)]
         };
         for isa in Isa::available() {
             for &(dtype, tolerance) in precisions {
                 with_isa(isa, || {
-                    self.compare(
-                        &format!("{label} ({dtype}, {})", isa.name()),
-                        dtype,
-                        tolerance,
-                        Tensor::clone,
-                    );
-                    self.compare(
-                        &format!("{label} ({dtype}, {}, strided)", isa.name()),
-                        dtype,
-                        tolerance,
-                        strided,
-                    );
+                    self.compare(&format!("{label} ({dtype}, {})", isa.name()), dtype, tolerance, Tensor::clone);
+                    self.compare(&format!("{label} ({dtype}, {}, strided)", isa.name()), dtype, tolerance, strided);
                 });
             }
         }
     }
 
     fn check_gradient(&self, label: &str) {
-        let float: Vec<usize> = (0..self.inputs.len())
-            .filter(|&i| self.inputs[i].dtype().is_float())
-            .collect();
+        let float: Vec<usize> = (0..self.inputs.len()).filter(|&i| self.inputs[i].dtype().is_float()).collect();
         let chosen: Vec<&Tensor> = float.iter().map(|&i| &self.inputs[i]).collect();
         let outputs = (self.run)(&self.inputs);
         for output in (0..outputs.len()).filter(|&o| outputs[o].dtype().is_float()) {
@@ -201,50 +167,30 @@ impl Case {
     /// Compares results and gradients in `dtype` with those in f64 on the same, rounded, inputs.
     fn compare(&self, label: &str, dtype: DType, tolerance: f64, arrange: impl Fn(&Tensor) -> Tensor) {
         let round = |x: &Tensor| {
-            if x.dtype().is_float() {
-                x.to_dtype(dtype)
-            } else {
-                x.clone()
-            }
+            if x.dtype().is_float() { x.to_dtype(dtype) } else { x.clone() }
         };
         let rounded: Vec<Tensor> = self.inputs.iter().map(round).collect();
-        let exact: Vec<Tensor> = rounded
-            .iter()
-            .map(|x| if x.dtype().is_float() { x.to_f64() } else { x.clone() })
-            .collect();
+        let exact: Vec<Tensor> =
+            rounded.iter().map(|x| if x.dtype().is_float() { x.to_f64() } else { x.clone() }).collect();
         let (outputs, grads) = self.outputs_and_grads(&rounded.iter().map(arrange).collect::<Vec<_>>());
         let (expected, expected_grads) = self.outputs_and_grads(&exact);
         for (index, (output, expected)) in outputs.iter().zip(&expected).enumerate() {
             let error = output.relative_error(expected);
-            assert!(
-                error <= tolerance,
-                "{label}: output {index} is off by {error:e}\n{output:?}\n{expected:?}"
-            );
+            assert!(error <= tolerance, "{label}: output {index} is off by {error:e}\n{output:?}\n{expected:?}");
         }
         for (index, (grad, expected)) in grads.iter().zip(&expected_grads).enumerate() {
             let (Some(grad), Some(expected)) = (grad, expected) else {
-                assert_eq!(
-                    grad.is_none(),
-                    expected.is_none(),
-                    "{label}: gradient {index} is there in one dtype only"
-                );
+                assert_eq!(grad.is_none(), expected.is_none(), "{label}: gradient {index} is there in one dtype only");
                 continue;
             };
             let error = grad.relative_error(expected);
-            assert!(
-                error <= tolerance,
-                "{label}: gradient {index} is off by {error:e}\n{grad:?}\n{expected:?}"
-            );
+            assert!(error <= tolerance, "{label}: gradient {index} is off by {error:e}\n{grad:?}\n{expected:?}");
         }
     }
 
     fn outputs_and_grads(&self, inputs: &[Tensor]) -> (Vec<Tensor>, Vec<Option<Tensor>>) {
         let wrap = |x: &Tensor| {
-            if self.differentiable && x.dtype().is_float() {
-                x.requires_grad()
-            } else {
-                x.clone()
-            }
+            if self.differentiable && x.dtype().is_float() { x.requires_grad() } else { x.clone() }
         };
         let leaves: Vec<Tensor> = inputs.iter().map(wrap).collect();
         let outputs = (self.run)(&leaves);
@@ -288,32 +234,21 @@ pub(crate) fn strided(x: &Tensor) -> Tensor {
 pub(crate) fn uniform(shape: impl Into<Shape>, seed: u64) -> Tensor {
     let shape = shape.into();
     let rng = Rng::seed(seed);
-    Tensor::from_vec(
-        (0..shape.numel() as u64).map(|i| rng.uniform(i) * 2.0 - 1.0).collect(),
-        shape,
-    )
+    Tensor::from_vec((0..shape.numel() as u64).map(|i| rng.uniform(i) * 2.0 - 1.0).collect(), shape)
 }
 
 /// Standard normal values, in f64.
 pub(crate) fn normal(shape: impl Into<Shape>, seed: u64) -> Tensor {
     let shape = shape.into();
     let rng = Rng::seed(seed);
-    Tensor::from_vec(
-        (0..shape.numel() as u64).map(|i| rng.normal(i)).collect::<Vec<f64>>(),
-        shape,
-    )
+    Tensor::from_vec((0..shape.numel() as u64).map(|i| rng.normal(i)).collect::<Vec<f64>>(), shape)
 }
 
 /// Uniform values in [low, high), in f64.
 pub(crate) fn between(low: f64, high: f64, shape: impl Into<Shape>, seed: u64) -> Tensor {
     let shape = shape.into();
     let rng = Rng::seed(seed);
-    Tensor::from_vec(
-        (0..shape.numel() as u64)
-            .map(|i| low + rng.uniform(i) * (high - low))
-            .collect(),
-        shape,
-    )
+    Tensor::from_vec((0..shape.numel() as u64).map(|i| low + rng.uniform(i) * (high - low)).collect(), shape)
 }
 
 /// The error function by its power series (Abramowitz and Stegun 7.1.5), exact to rounding for moderate arguments.

@@ -6,10 +6,7 @@ use cupola_tensor::{Rng, Segments, Tensor};
 
 #[test]
 fn memory_does_not_grow_with_the_square_of_the_length() {
-    let config = AttentionConfig {
-        causal: true,
-        ..AttentionConfig::of(&Segments::one(2048))
-    };
+    let config = AttentionConfig { causal: true, ..AttentionConfig::of(&Segments::one(2048)) };
     let x = [0, 1, 2].map(|i| Tensor::randn([2048, 1, 16], Rng::seed(i)).requires_grad());
     let step = || {
         let y = attention(&x[0], &x[1], &x[2], &config);

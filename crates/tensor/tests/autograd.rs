@@ -30,9 +30,7 @@ fn gradients_add_up_over_passes_and_report_when_ready() {
     let mut grads = Gradients::new();
     (&x * &w).sum([]).backward_into(&mut grads);
     let mut order = Vec::new();
-    (&x * &w + &x)
-        .sum([])
-        .backward_with(&mut grads, |id, grad| order.push((id, grad.item())));
+    (&x * &w + &x).sum([]).backward_with(&mut grads, |id, grad| order.push((id, grad.item())));
     assert_eq!((grads[&x].item(), grads[&w].item()), (7.0, 2.0));
     assert_eq!(order.len(), 2);
     assert!(
@@ -67,10 +65,7 @@ fn backward_releases_what_was_saved_and_says_so_when_asked_again() {
     let first = loss.backward_retain();
     assert!(held.upgrade().is_some(), "a retained graph keeps it");
     assert_eq!(first[&x].item(), loss.backward()[&x].item());
-    assert!(
-        held.upgrade().is_none(),
-        "backward lets it go while the loss is still held"
-    );
+    assert!(held.upgrade().is_none(), "backward lets it go while the loss is still held");
     let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loss.backward()));
     let message = again.err().and_then(|payload| payload.downcast::<&str>().ok());
     assert!(message.is_some_and(|text| text.contains("used up")));
@@ -146,16 +141,9 @@ fn a_checkpointed_region_has_the_gradients_of_the_plain_one_and_keeps_less() {
         let plain = body(&x, &w).sum([]);
         let weight = w.clone();
         let kept = checkpoint(&[&x], move |inputs| vec![body(&inputs[0], &weight)])[0].sum([]);
-        let (all, few) = (
-            inspect::summary(&plain).saved_bytes,
-            inspect::summary(&kept).saved_bytes,
-        );
+        let (all, few) = (inspect::summary(&plain).saved_bytes, inspect::summary(&kept).saved_bytes);
         assert_eq!(few, 64 * 4, "only the input is kept");
-        assert_eq!(
-            all,
-            5 * 64 * 4,
-            "the plain graph keeps both inputs and three exponentials"
-        );
+        assert_eq!(all, 5 * 64 * 4, "the plain graph keeps both inputs and three exponentials");
         let (expected, found) = (plain.backward(), kept.backward());
         assert!(found[&w].same_bits(&expected[&w]));
         assert_eq!(found.get(&x).is_some(), needs);

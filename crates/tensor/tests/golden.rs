@@ -13,10 +13,8 @@ use cupola_tensor::ops::REGISTRY;
 use golden_cases::{Reader, files, readers};
 
 /// Operations for which PyTorch has no numbers, and why.
-const WITHOUT_COUNTERPART: &[(&str, &str)] = &[(
-    "dropout",
-    "its result is random, and the two libraries draw other numbers",
-)];
+const WITHOUT_COUNTERPART: &[(&str, &str)] =
+    &[("dropout", "its result is random, and the two libraries draw other numbers")];
 
 /// Runs every case of every file of one group.
 fn check(group: fn() -> Vec<Reader>) {
@@ -108,16 +106,9 @@ fn readers_run_the_operations_that_they_name() {
         .collect();
     for reader in readers() {
         let met = reader.operations_met();
-        let missing: Vec<_> = reader
-            .operations
-            .iter()
-            .filter(|name| recorded.contains(*name) && !met.contains(*name))
-            .collect();
-        assert!(
-            missing.is_empty(),
-            "{}: {missing:?} were not run, only {met:?}",
-            reader.file
-        );
+        let missing: Vec<_> =
+            reader.operations.iter().filter(|name| recorded.contains(*name) && !met.contains(*name)).collect();
+        assert!(missing.is_empty(), "{}: {missing:?} were not run, only {met:?}", reader.file);
     }
 }
 

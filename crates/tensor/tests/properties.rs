@@ -38,10 +38,7 @@ fn a_network_in_f32_has_the_loss_and_gradients_of_f64() {
         let (grad, expected) = (&grads[a], &expected[b]);
         let largest = expected.abs().max([]).item();
         let error = (grad.to_f64() - expected).abs().max([]).item();
-        assert!(
-            largest > 0.0 && error <= 1e-4 * largest,
-            "{name}: {error:e} of {largest:e}"
-        );
+        assert!(largest > 0.0 && error <= 1e-4 * largest, "{name}: {error:e} of {largest:e}");
     }
 }
 
@@ -60,10 +57,7 @@ fn chain(x: &Tensor, w: &Tensor) -> Tensor {
 
 #[test]
 fn a_chain_of_mixed_operations_equals_f64() {
-    let (x, w) = (
-        Tensor::randn([33, 17], Rng::seed(1)),
-        Tensor::randn([65, 17], Rng::seed(2)),
-    );
+    let (x, w) = (Tensor::randn([33, 17], Rng::seed(1)), Tensor::randn([65, 17], Rng::seed(2)));
     let run = |dtype| {
         let (x, w) = (x.to_dtype(dtype).requires_grad(), w.to_dtype(dtype).requires_grad());
         let y = chain(&x, &w);
@@ -73,9 +67,6 @@ fn a_chain_of_mixed_operations_equals_f64() {
     for (index, (found, expected)) in run(DType::F32).iter().zip(run(DType::F64)).enumerate() {
         let largest = expected.abs().max([]).item();
         let error = (found.to_f64() - expected).abs().max([]).item();
-        assert!(
-            largest > 1e-3 && error <= 1e-4 * largest,
-            "result {index}: {error:e} of {largest:e}"
-        );
+        assert!(largest > 1e-3 && error <= 1e-4 * largest, "result {index}: {error:e} of {largest:e}");
     }
 }

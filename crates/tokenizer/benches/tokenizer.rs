@@ -44,12 +44,7 @@ fn rate(bytes: usize, ns: u64) -> f64 {
 }
 
 fn sources(folder: &std::path::Path, text: &mut String) {
-    let mut entries: Vec<_> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path())
-        .collect();
+    let mut entries: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
@@ -62,11 +57,8 @@ fn sources(folder: &std::path::Path, text: &mut String) {
 
 fn corpora() -> Vec<(String, String)> {
     let mut corpora = Vec::new();
-    let mut files: Vec<std::path::PathBuf> = std::env::args()
-        .skip(1)
-        .filter(|a| !a.starts_with("--"))
-        .map(Into::into)
-        .collect();
+    let mut files: Vec<std::path::PathBuf> =
+        std::env::args().skip(1).filter(|a| !a.starts_with("--")).map(Into::into).collect();
     if files.is_empty()
         && let Some(folder) = std::env::var_os("CUPOLA_TEST_DATA")
     {
@@ -75,17 +67,11 @@ fn corpora() -> Vec<(String, String)> {
     }
     for file in files {
         if let Ok(text) = std::fs::read_to_string(&file) {
-            corpora.push((
-                file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-                text,
-            ));
+            corpora.push((file.file_stem().unwrap_or_default().to_string_lossy().into_owned(), text));
         }
     }
     let mut code = String::new();
-    sources(
-        &std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(".."),
-        &mut code,
-    );
+    sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(".."), &mut code);
     corpora.push(("code".into(), code));
     let mut state = 1u64;
     let mut letter = || {
@@ -114,10 +100,7 @@ fn main() {
         let short = "The quick brown fox jumps over the lazy dog, said the cat.";
         let ns = best(|| (0..1000).for_each(|_| drop(black_box(tokenizer.encode(short)))));
         println!("  {} bytes: {:.3} µs", short.len(), ns as f64 / 1e6);
-        println!(
-            "  {:16} {:>8} {:>8} {:>8} {:>8} {:>8}",
-            "MB/s", "split", "cold", "warm", "count", "decode"
-        );
+        println!("  {:16} {:>8} {:>8} {:>8} {:>8} {:>8}", "MB/s", "split", "cold", "warm", "count", "decode");
         for (corpus, text) in &corpora {
             let fresh = Tokenizer::named(name).expect("it was loaded before");
             let (ids, cold) = time(|| fresh.encode(text).expect("byte-level models encode every text"));
@@ -138,11 +121,7 @@ fn main() {
         let documents: Vec<String> = corpora
             .iter()
             .take(2)
-            .flat_map(|(_, t)| {
-                t.as_bytes()
-                    .chunks(4096)
-                    .map(|c| String::from_utf8_lossy(c).into_owned())
-            })
+            .flat_map(|(_, t)| t.as_bytes().chunks(4096).map(|c| String::from_utf8_lossy(c).into_owned()))
             .collect();
         let bytes: usize = documents.iter().map(String::len).sum();
         let options = EncodeOptions::default();

@@ -42,10 +42,7 @@ impl AddedToken {
 
     /// A token of ordinary text, which is always found.
     pub fn ordinary(id: u32, content: impl Into<String>) -> Self {
-        Self {
-            special: false,
-            ..Self::special(id, content)
-        }
+        Self { special: false, ..Self::special(id, content) }
     }
 }
 
@@ -112,10 +109,7 @@ impl AddedTokens {
             }
             if let Some(old) = added.by_id.get(&token.id) {
                 let (a, b) = (&old.content, &token.content);
-                return Err(Error::Config(format!(
-                    "the added tokens {a:?} and {b:?} share the id {}",
-                    token.id
-                )));
+                return Err(Error::Config(format!("the added tokens {a:?} and {b:?} share the id {}", token.id)));
             }
             if let Some(old) = added.by_content.insert(token.content.clone(), token.id) {
                 return Err(Error::Config(format!(
@@ -127,20 +121,10 @@ impl AddedTokens {
             added.by_id.insert(token.id, token);
         }
         let pick = |special: bool, normalized: bool| {
-            added.matcher(
-                |t| (special || !t.special) && t.normalized == normalized,
-                normalized,
-                &normalize,
-            )
+            added.matcher(|t| (special || !t.special) && t.normalized == normalized, normalized, &normalize)
         };
-        let ordinary = Matchers {
-            raw: pick(false, false)?,
-            normalized: pick(false, true)?,
-        };
-        let all = Matchers {
-            raw: pick(true, false)?,
-            normalized: pick(true, true)?,
-        };
+        let ordinary = Matchers { raw: pick(false, false)?, normalized: pick(false, true)? };
+        let all = Matchers { raw: pick(true, false)?, normalized: pick(true, true)? };
         Ok(Self { ordinary, all, ..added })
     }
 
@@ -153,11 +137,7 @@ impl AddedTokens {
         let mut ids = Vec::new();
         let mut contents = Vec::new();
         for token in self.by_id.values().filter(|t| wanted(t)) {
-            let content = if normalized {
-                normalize(&token.content)?
-            } else {
-                token.content.clone()
-            };
+            let content = if normalized { normalize(&token.content)? } else { token.content.clone() };
             if !content.is_empty() {
                 ids.push(token.id);
                 contents.push(content);
@@ -203,21 +183,14 @@ impl AddedTokens {
                     match self.id(name) {
                         Some(id) if self.by_id[&id].special => only.insert(id),
                         _ => {
-                            return Err(Error::UnknownSpecial {
-                                token: name.clone(),
-                                known: self.known(),
-                            });
+                            return Err(Error::UnknownSpecial { token: name.clone(), known: self.known() });
                         }
                     };
                 }
                 (&self.all, Some(only))
             }
         };
-        Ok(Finder {
-            tokens: self,
-            matchers,
-            only,
-        })
+        Ok(Finder { tokens: self, matchers, only })
     }
 
     fn known(&self) -> String {
@@ -269,11 +242,7 @@ impl Finder<'_> {
             let token = &self.tokens.by_id[&id];
             // A token that is not allowed hides neither a shorter one at the same place nor one inside it.
             let refused = token.special && self.only.as_ref().is_some_and(|only| !only.contains(&id));
-            let range = if refused {
-                self.shorter(matcher, text, hit.start())
-            } else {
-                Some((id, hit.range()))
-            };
+            let range = if refused { self.shorter(matcher, text, hit.start()) } else { Some((id, hit.range())) };
             let Some((id, range)) = range else {
                 from = hit.start() + text[hit.start()..].chars().next().map_or(1, char::len_utf8);
                 continue;
@@ -330,15 +299,8 @@ mod tests {
             AddedToken::special(1, "<s>"),
             AddedToken::special(2, "<s>x"),
             AddedToken::ordinary(3, "  "),
-            AddedToken {
-                single_word: true,
-                ..AddedToken::ordinary(4, "cat")
-            },
-            AddedToken {
-                lstrip: true,
-                rstrip: true,
-                ..AddedToken::special(5, "<mask>")
-            },
+            AddedToken { single_word: true, ..AddedToken::ordinary(4, "cat") },
+            AddedToken { lstrip: true, rstrip: true, ..AddedToken::special(5, "<mask>") },
         ];
         AddedTokens::new(list, |s| Ok(s.to_string())).unwrap()
     }
@@ -361,37 +323,18 @@ mod tests {
 
     #[test]
     fn special_text_is_ordinary_unless_allowed() {
-        assert_eq!(
-            find(AllowedSpecial::None, "a<s>  b"),
-            owned(&[(0, "a<s>"), (3, "  "), (0, "b")])
-        );
-        assert_eq!(
-            find(AllowedSpecial::All, "a<s>xb"),
-            owned(&[(0, "a"), (2, "<s>x"), (0, "b")])
-        );
-        assert_eq!(
-            find(AllowedSpecial::only(["<s>"]), "a<s>xb"),
-            owned(&[(0, "a"), (1, "<s>"), (0, "xb")])
-        );
+        assert_eq!(find(AllowedSpecial::None, "a<s>  b"), owned(&[(0, "a<s>"), (3, "  "), (0, "b")]));
+        assert_eq!(find(AllowedSpecial::All, "a<s>xb"), owned(&[(0, "a"), (2, "<s>x"), (0, "b")]));
+        assert_eq!(find(AllowedSpecial::only(["<s>"]), "a<s>xb"), owned(&[(0, "a"), (1, "<s>"), (0, "xb")]));
         assert_eq!(find(AllowedSpecial::only(["<mask>"]), "<s>x"), owned(&[(0, "<s>x")]));
-        let error = tokens()
-            .finder(&AllowedSpecial::only(["<nope>"]))
-            .map(|_| ())
-            .unwrap_err()
-            .to_string();
+        let error = tokens().finder(&AllowedSpecial::only(["<nope>"])).map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("<nope>") && error.contains("<mask>"), "{error}");
-        assert!(
-            tokens().finder(&AllowedSpecial::only(["cat"])).is_err(),
-            "an ordinary token is not a special one"
-        );
+        assert!(tokens().finder(&AllowedSpecial::only(["cat"])).is_err(), "an ordinary token is not a special one");
     }
 
     #[test]
     fn flags_are_followed() {
-        assert_eq!(
-            find(AllowedSpecial::None, "cat cats"),
-            owned(&[(4, "cat"), (0, " cats")])
-        );
+        assert_eq!(find(AllowedSpecial::None, "cat cats"), owned(&[(4, "cat"), (0, " cats")]));
         let stripped = find(AllowedSpecial::All, "a  \n<mask> b");
         assert_eq!(stripped, owned(&[(0, "a"), (3, "  "), (5, "\n<mask> "), (0, "b")]));
     }

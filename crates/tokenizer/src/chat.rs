@@ -37,10 +37,7 @@ pub struct Message {
 impl Message {
     /// A message.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self {
-            role: role.into(),
-            content: content.into(),
-        }
+        Self { role: role.into(), content: content.into() }
     }
 }
 
@@ -66,10 +63,7 @@ pub struct ChatTemplate {
 
 impl std::fmt::Debug for ChatTemplate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChatTemplate")
-            .field("bos", &self.bos)
-            .field("eos", &self.eos)
-            .finish_non_exhaustive()
+        f.debug_struct("ChatTemplate").field("bos", &self.bos).field("eos", &self.eos).finish_non_exhaustive()
     }
 }
 
@@ -94,29 +88,16 @@ impl ChatTemplate {
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self> {
         let mut environment = Environment::new();
         // As transformers configures Jinja.
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(|e| error(&e))?;
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(|e| error(&e))?;
         environment.set_syntax(syntax);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_fuel(Some(FUEL));
-        environment.add_function(
-            "raise_exception",
-            |message: String| -> Result<Value, minijinja::Error> {
-                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
-            },
-        );
+        environment.add_function("raise_exception", |message: String| -> Result<Value, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
         environment.add_filter("tojson", tojson);
-        environment
-            .add_template_owned("chat", source.to_string())
-            .map_err(|e| error(&e))?;
-        Ok(Self {
-            environment,
-            bos: bos.to_string(),
-            eos: eos.to_string(),
-        })
+        environment.add_template_owned("chat", source.to_string()).map_err(|e| error(&e))?;
+        Ok(Self { environment, bos: bos.to_string(), eos: eos.to_string() })
     }
 
     /// The text of a chat. Messages are anything that serialises to objects with `role` and `content`.
@@ -125,11 +106,7 @@ impl ChatTemplate {
     /// When the template refuses the messages (`raise_exception`) or fails.
     pub fn render<M: Serialize>(&self, messages: &[M], options: &ChatOptions) -> Result<String> {
         let mut environment = self.environment.clone();
-        let present = || {
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |d| d.as_secs() as i64)
-        };
+        let present = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         let now = options.now.unwrap_or_else(present);
         environment.add_function("strftime_now", move |format: String| strftime(&format, now));
         let extra = Value::from(Serde(&options.extra));
@@ -167,13 +144,7 @@ fn tojson(value: &Value, kwargs: Kwargs) -> Result<Value, minijinja::Error> {
         })?,
     };
     let flag = |name: &str| Ok::<bool, minijinja::Error>(kwargs.get::<Option<bool>>(name)?.unwrap_or(false));
-    let dump = Dump {
-        indent,
-        ascii: flag("ensure_ascii")?,
-        sorted: flag("sort_keys")?,
-        comma,
-        colon,
-    };
+    let dump = Dump { indent, ascii: flag("ensure_ascii")?, sorted: flag("sort_keys")?, comma, colon };
     kwargs.assert_all_used()?;
     let json =
         serde_json::to_value(value).map_err(|e| minijinja::Error::new(ErrorKind::BadSerialization, e.to_string()))?;
@@ -200,9 +171,7 @@ impl Dump {
             if c.is_ascii() {
                 out.push(c);
             } else {
-                c.encode_utf16(&mut [0; 2])
-                    .iter()
-                    .for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
             }
         }
     }
@@ -255,15 +224,7 @@ const MONTHS: [&str; 12] = [
     "November",
     "December",
 ];
-const DAYS: [&str; 7] = [
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-];
+const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
 
 /// The directives of `strftime` that concern date and time of day, in UTC.
 fn strftime(format: &str, now: i64) -> Result<String, minijinja::Error> {
@@ -302,10 +263,7 @@ fn strftime(format: &str, now: i64) -> Result<String, minijinja::Error> {
             Some('z') => out.push_str("+0000"),
             Some('%') => out.push('%'),
             other => {
-                let what = format!(
-                    "strftime_now: %{} is not known",
-                    other.map(String::from).unwrap_or_default()
-                );
+                let what = format!("strftime_now: %{} is not known", other.map(String::from).unwrap_or_default());
                 return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
             }
         }
@@ -362,10 +320,7 @@ impl Tokenizer {
         if let Some(text) = value.as_str() {
             let found = self.added_tokens().find(|t| t.special && text.contains(&t.content));
             return found.map_or(Ok(()), |t| {
-                Err(Error::Template(format!(
-                    "a message contains the text of the special token {:?}",
-                    t.content
-                )))
+                Err(Error::Template(format!("a message contains the text of the special token {:?}", t.content)))
             });
         }
         if matches!(value.kind(), ValueKind::Map | ValueKind::Seq) {
@@ -390,17 +345,11 @@ mod tests {
 
     #[test]
     fn built_in_forms() {
-        let prompt = ChatOptions {
-            add_generation_prompt: true,
-            ..ChatOptions::default()
-        };
+        let prompt = ChatOptions { add_generation_prompt: true, ..ChatOptions::default() };
         let chatml = ChatTemplate::new(CHATML, "", "").unwrap();
         let expected = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n Hello! <|im_end|>\n";
         assert_eq!(chatml.render(&chat(), &ChatOptions::default()).unwrap(), expected);
-        assert_eq!(
-            chatml.render(&chat(), &prompt).unwrap(),
-            format!("{expected}<|im_start|>assistant\n")
-        );
+        assert_eq!(chatml.render(&chat(), &prompt).unwrap(), format!("{expected}<|im_start|>assistant\n"));
         let llama = ChatTemplate::new(LLAMA3, "<|begin_of_text|>", "<|eot_id|>").unwrap();
         assert_eq!(
             llama.render(&chat(), &prompt).unwrap(),
@@ -416,48 +365,27 @@ mod tests {
             {{ m['content'].strip().upper() }}{% if loop.last %}{% break %}{% endif %}\n{% endfor %}\
             {% if tools is not none %}{{ tools | tojson }}{% endif %}|{{ strftime_now('%d %b %Y') }}|{{ flag }}";
         let template = ChatTemplate::new(source, "<s>", "</s>").unwrap();
-        let mut options = ChatOptions {
-            now: Some(1_700_000_000),
-            ..ChatOptions::default()
-        };
+        let mut options = ChatOptions { now: Some(1_700_000_000), ..ChatOptions::default() };
         options.tools = Some(serde_json::json!([{"name": "f", "é": [1, 2.5, null, true]}]));
         options.extra.insert("flag".into(), serde_json::json!(7));
         let text = template.render(&chat(), &options).unwrap();
-        assert_eq!(
-            text,
-            "<s>HELLO![{\"name\": \"f\", \"é\": [1, 2.5, null, true]}]|14 Nov 2023|7"
-        );
+        assert_eq!(text, "<s>HELLO![{\"name\": \"f\", \"é\": [1, 2.5, null, true]}]|14 Nov 2023|7");
     }
 
     #[test]
     fn json_is_what_python_writes() {
         let options = |extra: &str| {
             let extra = serde_json::from_str(extra).unwrap();
-            ChatOptions {
-                extra,
-                ..ChatOptions::default()
-            }
+            ChatOptions { extra, ..ChatOptions::default() }
         };
         let render = |source: &str, extra: &str| {
-            ChatTemplate::new(source, "", "")
-                .unwrap()
-                .render(&chat(), &options(extra))
-                .unwrap()
+            ChatTemplate::new(source, "", "").unwrap().render(&chat(), &options(extra)).unwrap()
         };
         let value = r#"{"x": {"b": ["é<", {}], "a": 1}}"#;
         assert_eq!(render("{{ x | tojson }}", value), r#"{"b": ["é<", {}], "a": 1}"#);
-        assert_eq!(
-            render("{{ x | tojson(sort_keys=true) }}", value),
-            r#"{"a": 1, "b": ["é<", {}]}"#
-        );
-        assert_eq!(
-            render("{{ x | tojson(ensure_ascii=true) }}", value),
-            r#"{"b": ["\u00e9<", {}], "a": 1}"#
-        );
-        assert_eq!(
-            render("{{ x | tojson(separators=(',', ':')) }}", value),
-            r#"{"b":["é<",{}],"a":1}"#
-        );
+        assert_eq!(render("{{ x | tojson(sort_keys=true) }}", value), r#"{"a": 1, "b": ["é<", {}]}"#);
+        assert_eq!(render("{{ x | tojson(ensure_ascii=true) }}", value), r#"{"b": ["\u00e9<", {}], "a": 1}"#);
+        assert_eq!(render("{{ x | tojson(separators=(',', ':')) }}", value), r#"{"b":["é<",{}],"a":1}"#);
         assert_eq!(
             render("{{ x | tojson(indent=2) }}", value),
             "{\n  \"b\": [\n    \"é<\",\n    {}\n  ],\n  \"a\": 1\n}"
@@ -470,12 +398,7 @@ mod tests {
         let error = refuse.render(&chat(), &ChatOptions::default()).unwrap_err().to_string();
         assert!(error.contains("no system role"), "{error}");
         let endless = "{% for a in range(10000) %}{% for b in range(10000) %}{{ a }}{% endfor %}{% endfor %}";
-        assert!(
-            ChatTemplate::new(endless, "", "")
-                .unwrap()
-                .render(&chat(), &ChatOptions::default())
-                .is_err()
-        );
+        assert!(ChatTemplate::new(endless, "", "").unwrap().render(&chat(), &ChatOptions::default()).is_err());
         assert!(ChatTemplate::new("{% for %}", "", "").is_err());
     }
 

@@ -106,24 +106,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn malformed(format: &'static str, what: impl Into<String>) -> Self {
-        Self::Malformed {
-            format,
-            what: what.into(),
-        }
+        Self::Malformed { format, what: what.into() }
     }
 
     pub(crate) fn unsupported(format: &'static str, what: impl Into<String>) -> Self {
-        Self::Unsupported {
-            format,
-            what: what.into(),
-        }
+        Self::Unsupported { format, what: what.into() }
     }
 
     pub(crate) fn file(path: &Path, source: std::io::Error) -> Self {
-        Self::File {
-            path: path.to_path_buf(),
-            source,
-        }
+        Self::File { path: path.to_path_buf(), source }
     }
 }
 

@@ -6,14 +6,8 @@ use crate::split::patterns;
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 
 /// Texts that meet most branches of normalisers, pre-tokenisers and models.
-const TEXTS: [&str; 6] = [
-    "",
-    " Hello,  wörld!\r\n",
-    "a\u{301}\u{200d}\u{1f525}中文 123",
-    "<s></s>[CLS]",
-    "▁▁x\0",
-    "aaaaaaaaaaaaaaaa",
-];
+const TEXTS: [&str; 6] =
+    ["", " Hello,  wörld!\r\n", "a\u{301}\u{200d}\u{1f525}中文 123", "<s></s>[CLS]", "▁▁x\0", "aaaaaaaaaaaaaaaa"];
 
 /// A loaded tokenizer must not panic on any text or id; errors are fine.
 fn exercise(tokenizer: &Tokenizer) {
@@ -26,9 +20,7 @@ fn exercise(tokenizer: &Tokenizer) {
             assert_eq!(whole.ok(), pieces.ok(), "a stream gives what the whole gives");
             assert_eq!(tokenizer.count(text).ok(), Some(ids.len()));
         }
-        let options = EncodeOptions::default()
-            .with_template()
-            .allow(crate::AllowedSpecial::All);
+        let options = EncodeOptions::default().with_template().allow(crate::AllowedSpecial::All);
         let _ = tokenizer.encoding((text, TEXTS[1]), &options);
         let _ = tokenizer.encoding(text, &tokenizer.options());
     }

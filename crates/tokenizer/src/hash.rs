@@ -41,10 +41,7 @@ pub(crate) fn bytes(s: &[u8]) -> u64 {
     if n <= 16 {
         let (a, b) = match n {
             0 => (0, 0),
-            1..=3 => (
-                u64::from(s[0]) | u64::from(s[n / 2]) << 8 | u64::from(s[n - 1]) << 16,
-                0,
-            ),
+            1..=3 => (u64::from(s[0]) | u64::from(s[n / 2]) << 8 | u64::from(s[n - 1]) << 16, 0),
             4..=8 => (load4(s, 0), load4(s, n - 4)),
             _ => (load8(s, 0), load8(s, n - 8)),
         };

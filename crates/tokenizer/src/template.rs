@@ -35,10 +35,7 @@ impl Default for Template {
     /// No special tokens; the second text of a pair has type id 1.
     fn default() -> Self {
         let first = Part::First { type_id: 0 };
-        Self {
-            single: vec![first],
-            pair: vec![first, Part::Second { type_id: 1 }],
-        }
+        Self { single: vec![first], pair: vec![first, Part::Second { type_id: 1 }] }
     }
 }
 
@@ -56,26 +53,18 @@ impl Template {
             ));
         }
         if (firsts(&pair), seconds(&pair)) != (1, 1) {
-            return Err(Error::Config(
-                "a template for a pair has to contain both texts once".into(),
-            ));
+            return Err(Error::Config("a template for a pair has to contain both texts once".into()));
         }
         Ok(Self { single, pair })
     }
 
     /// Tokens before and after each text.
     pub fn around(before: &[u32], after: &[u32]) -> Self {
-        let tokens = |ids: &[u32], type_id: u32| {
-            ids.iter()
-                .map(move |&id| Part::Token { id, type_id })
-                .collect::<Vec<_>>()
-        };
+        let tokens =
+            |ids: &[u32], type_id: u32| ids.iter().map(move |&id| Part::Token { id, type_id }).collect::<Vec<_>>();
         let first = [tokens(before, 0), vec![Part::First { type_id: 0 }], tokens(after, 0)].concat();
         let second = [tokens(before, 1), vec![Part::Second { type_id: 1 }], tokens(after, 1)].concat();
-        Self {
-            pair: [first.clone(), second].concat(),
-            single: first,
-        }
+        Self { pair: [first.clone(), second].concat(), single: first }
     }
 
     /// The template for one text.

@@ -17,12 +17,7 @@ pub(crate) struct Trie {
 
 impl Default for Trie {
     fn default() -> Self {
-        Self {
-            roots: Box::new([NONE; 256]),
-            edges: vec![(0, 0); 16],
-            values: Vec::new(),
-            used: 0,
-        }
+        Self { roots: Box::new([NONE; 256]), edges: vec![(0, 0); 16], values: Vec::new(), used: 0 }
     }
 }
 

@@ -36,19 +36,12 @@ impl Vocab {
         if max_id > limit {
             return Err(Error::malformed(
                 format,
-                format!(
-                    "id {} in a vocabulary of {} tokens; at most {limit} is accepted",
-                    max_id - 1,
-                    entries.len()
-                ),
+                format!("id {} in a vocabulary of {} tokens; at most {limit} is accepted", max_id - 1, entries.len()),
             ));
         }
         let total: usize = entries.iter().map(|e| e.1.as_ref().len()).sum();
         if total >= NONE as usize {
-            return Err(Error::malformed(
-                format,
-                format!("the tokens have {total} bytes; 4 GiB is the limit"),
-            ));
+            return Err(Error::malformed(format, format!("the tokens have {total} bytes; 4 GiB is the limit")));
         }
         let mut vocab = Self {
             blob: Vec::with_capacity(total + PADDING),
@@ -64,10 +57,7 @@ impl Vocab {
                 let first = String::from_utf8_lossy(&vocab.blob[span.0 as usize..span.1 as usize]).into_owned();
                 return Err(Error::malformed(
                     format,
-                    format!(
-                        "id {id} belongs to {first:?} and to {:?}",
-                        String::from_utf8_lossy(token)
-                    ),
+                    format!("id {id} belongs to {first:?} and to {:?}", String::from_utf8_lossy(token)),
                 ));
             }
             let start = vocab.blob.len() as u32;
@@ -193,9 +183,7 @@ mod tests {
 
     #[test]
     fn finds_every_token_of_every_length_and_no_other() {
-        let tokens: Vec<Vec<u8>> = (0..300usize)
-            .map(|i| (0..i % 40).map(|k| (i * 7 + k) as u8).collect())
-            .collect();
+        let tokens: Vec<Vec<u8>> = (0..300usize).map(|i| (0..i % 40).map(|k| (i * 7 + k) as u8).collect()).collect();
         let mut unique = tokens.clone();
         unique.sort();
         unique.dedup();

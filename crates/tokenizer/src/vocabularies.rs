@@ -7,15 +7,8 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
 /// The names that [`Tokenizer::named`] knows.
-pub const NAMES: [&str; 7] = [
-    "cl100k_base",
-    "o200k_base",
-    "r50k_base",
-    "p50k_base",
-    "deepseek_v3",
-    "qwen2",
-    "mistral_tekken",
-];
+pub const NAMES: [&str; 7] =
+    ["cl100k_base", "o200k_base", "r50k_base", "p50k_base", "deepseek_v3", "qwen2", "mistral_tekken"];
 
 impl Tokenizer {
     /// A vocabulary by its name, one of [`NAMES`].
@@ -24,10 +17,7 @@ impl Tokenizer {
     /// When the name is not known, or the crate was built without the feature `vocabularies`.
     pub fn named(name: &str) -> Result<Self> {
         if !NAMES.contains(&name) {
-            return Err(Error::Vocabulary(format!(
-                "no vocabulary is named {name:?}; there are {}",
-                NAMES.join(", ")
-            )));
+            return Err(Error::Vocabulary(format!("no vocabulary is named {name:?}; there are {}", NAMES.join(", "))));
         }
         data::load(name)
     }
@@ -94,10 +84,8 @@ mod data {
 
     /// `SPLNTRV1`, a count, then for each token its rank and length as LEB128 and its bytes.
     fn packed(data: &[u8]) -> Result<Ranks<'_>> {
-        let (count, mut rest) = data
-            .strip_prefix(b"SPLNTRV1")
-            .and_then(|d| d.split_first_chunk::<4>())
-            .ok_or_else(damaged)?;
+        let (count, mut rest) =
+            data.strip_prefix(b"SPLNTRV1").and_then(|d| d.split_first_chunk::<4>()).ok_or_else(damaged)?;
         let mut ranks = Vec::with_capacity((u32::from_le_bytes(*count) as usize).min(data.len()));
         while !rest.is_empty() {
             let rank = varint(&mut rest).ok_or_else(damaged)?;
@@ -128,9 +116,7 @@ mod data {
         while !data.is_empty() {
             let (rank, rest) = data.split_first_chunk::<4>().ok_or_else(damaged)?;
             let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-            let (token, rest) = rest
-                .split_at_checked(u32::from_le_bytes(*len) as usize)
-                .ok_or_else(damaged)?;
+            let (token, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
             ranks.push((token, u32::from_le_bytes(*rank)));
             data = rest;
         }
@@ -145,11 +131,7 @@ mod data {
 
     fn qwen2() -> Result<Tokenizer> {
         let ranks = packed(splintr_vocab_qwen::QWEN3_VOCAB_PACKED)?;
-        let special = [
-            ("<|endoftext|>", 151_643),
-            ("<|im_start|>", 151_644),
-            ("<|im_end|>", 151_645),
-        ];
+        let special = [("<|endoftext|>", 151_643), ("<|im_start|>", 151_644), ("<|im_end|>", 151_645)];
         let tokenizer = Tokenizer::from_ranks(ranks, PreTokenizer::pattern(patterns::QWEN2)?, special)?;
         Tokenizer::new(TokenizerParts {
             normalizers: vec![Normalizer::Unicode(Form::Nfc)],
@@ -181,16 +163,9 @@ mod data {
 
     fn deepseek_v3() -> Result<Tokenizer> {
         let ranks = packed(splintr_vocab_deepseek::DEEPSEEK_V3_VOCAB_PACKED)?;
-        let ordinary = ranks
-            .iter()
-            .filter(|(_, rank)| *rank > 2)
-            .map(|(token, rank)| (raw(token), *rank));
+        let ordinary = ranks.iter().filter(|(_, rank)| *rank > 2).map(|(token, rank)| (raw(token), *rank));
         let special = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜▁pad▁｜>"];
-        let special = special
-            .iter()
-            .zip(0..)
-            .chain(DEEPSEEK.iter().zip(128_798..))
-            .map(|(s, id)| (*s, id));
+        let special = special.iter().zip(0..).chain(DEEPSEEK.iter().zip(128_798..)).map(|(s, id)| (*s, id));
         let pre_tokenizer = PreTokenizer::chain(&patterns::DEEPSEEK_V3)?;
         let tokenizer = Tokenizer::from_ranks(ordinary, pre_tokenizer, special)?;
         Tokenizer::new(TokenizerParts {
@@ -209,10 +184,6 @@ mod data {
             names[*rank as usize] = String::from_utf8_lossy(token).into_owned();
         }
         let ordinary = ranks.iter().filter(|(_, rank)| *rank >= SPECIAL);
-        tekken::build(
-            ordinary.map(|(token, rank)| (raw(token), rank - SPECIAL)),
-            patterns::TEKKEN,
-            names,
-        )
+        tekken::build(ordinary.map(|(token, rank)| (raw(token), rank - SPECIAL)), patterns::TEKKEN, names)
     }
 }

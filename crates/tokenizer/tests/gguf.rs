@@ -20,12 +20,7 @@ fn check(name: &str) {
     let (texts, expected) = (read("inp"), read("out"));
     let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
     let expected: Vec<&str> = expected.lines().collect();
-    assert!(
-        texts.len() >= 40 && texts.len() >= expected.len(),
-        "{} texts, {} lines",
-        texts.len(),
-        expected.len()
-    );
+    assert!(texts.len() >= 40 && texts.len() >= expected.len(), "{} texts, {} lines", texts.len(), expected.len());
     for (text, line) in texts.iter().zip(&expected) {
         let want: Vec<u32> = line.split_whitespace().map(|n| n.parse().unwrap()).collect();
         let ids = tokenizer.encode(text).unwrap();

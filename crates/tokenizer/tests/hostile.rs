@@ -62,11 +62,7 @@ fn drive(name: &str, seeds: &[Vec<u8>], rounds: usize, target: impl Fn(&[u8]) + 
         for round in 0..rounds {
             let data = mutate(seed, &mut random);
             let result = std::panic::catch_unwind(|| target(&data));
-            assert!(
-                result.is_ok(),
-                "{name}: round {round} panicked on {:?}",
-                String::from_utf8_lossy(&data)
-            );
+            assert!(result.is_ok(), "{name}: round {round} panicked on {:?}", String::from_utf8_lossy(&data));
         }
     }
 }
@@ -167,9 +163,7 @@ fn tekken() -> Vec<u8> {
     let mut vocab = Vec::new();
     for (rank, line) in String::from_utf8(ranks()).unwrap().lines().enumerate() {
         let bytes = line.split(' ').next().unwrap();
-        vocab.push(format!(
-            "{{\"rank\":{rank},\"token_bytes\":\"{bytes}\",\"token_str\":null}}"
-        ));
+        vocab.push(format!("{{\"rank\":{rank},\"token_bytes\":\"{bytes}\",\"token_str\":null}}"));
     }
     let config = r#"{"pattern":"\\p{L}+|\\s+|.","num_vocab_tokens":300,"default_vocab_size":262,"default_num_special_tokens":3,"version":"v3"}"#;
     format!("{{\"config\":{config},\"vocab\":[{}]}}", vocab.join(",")).into_bytes()
@@ -178,14 +172,7 @@ fn tekken() -> Vec<u8> {
 #[test]
 fn damaged_json() {
     let read = |name: &str| std::fs::read(path(name)).unwrap();
-    let seeds: Vec<_> = [
-        "hf_bpe.json",
-        "hf_bpe_chars.json",
-        "hf_wordpiece.json",
-        "hf_unigram.json",
-    ]
-    .map(read)
-    .to_vec();
+    let seeds: Vec<_> = ["hf_bpe.json", "hf_bpe_chars.json", "hf_wordpiece.json", "hf_unigram.json"].map(read).to_vec();
     drive("tokenizer.json", &seeds, 60, fuzz::from_bytes);
     // Damage to the settings before the vocabulary.
     let file = br#"{"version":"1.0","truncation":{"direction":"Right","max_length":5,"strategy":"LongestFirst","stride":1},
@@ -208,9 +195,7 @@ fn damaged_tiktoken() {
 #[test]
 fn damaged_sentencepiece() {
     let read = |name: &str| std::fs::read(path(name)).unwrap();
-    let seeds: Vec<_> = ["spm_unigram.model", "spm_bpe.model", "spm_suffix.model"]
-        .map(read)
-        .to_vec();
+    let seeds: Vec<_> = ["spm_unigram.model", "spm_bpe.model", "spm_suffix.model"].map(read).to_vec();
     drive("SentencePiece", &seeds, 250, fuzz::sentencepiece);
 }
 
@@ -260,10 +245,7 @@ fn messages_name_what_and_where() {
     assert!(name.contains("cl10k") && name.contains("cl100k_base"), "{name}");
     let tokenizer = Tokenizer::from_path(path("hf_bpe.json")).unwrap();
     let id = tokenizer.decode(&[1, 70_000]).unwrap_err().to_string();
-    assert!(
-        id.contains("70000") && id.contains("position 1") && id.contains("900"),
-        "{id}"
-    );
+    assert!(id.contains("70000") && id.contains("position 1") && id.contains("900"), "{id}");
 }
 
 /// One piece of a million letters, and everything else that has made tokenizers quadratic. A quadratic encoder would
@@ -275,16 +257,10 @@ fn a_megabyte_without_a_gap_is_encoded() {
     let wordpiece = Tokenizer::from_path(path("hf_wordpiece.json")).unwrap();
     let llama = Tokenizer::from_path(path("spm_bpe.model")).unwrap();
     let mut random = Random(7);
-    let letters: String = (0..1_000_000)
-        .map(|_| char::from(b'a' + random.below(26) as u8))
-        .collect();
-    for text in [
-        "a".repeat(1_000_000),
-        " ".repeat(1_000_000),
-        "ab".repeat(500_000),
-        letters,
-        "e\u{301}".repeat(300_000),
-    ] {
+    let letters: String = (0..1_000_000).map(|_| char::from(b'a' + random.below(26) as u8)).collect();
+    for text in
+        ["a".repeat(1_000_000), " ".repeat(1_000_000), "ab".repeat(500_000), letters, "e\u{301}".repeat(300_000)]
+    {
         let ids = tokenizer.encode(&text).unwrap();
         assert_eq!(tokenizer.decode(&ids).unwrap(), text);
         assert_eq!(llama.decode(&llama.encode(&text).unwrap()).unwrap(), text);

@@ -46,12 +46,7 @@ fn ids_equal_for_every_normaliser_pre_tokeniser_and_model() {
             for (text, want) in texts.iter().zip(expected) {
                 let context = || format!("{} with {}: {text:?}", row["base"], row["patch"]);
                 assert_eq!(tokenizer.encode(text).unwrap(), ids(want), "{}", context());
-                assert_eq!(
-                    again.encode(text).unwrap(),
-                    ids(want),
-                    "saved and loaded: {}",
-                    context()
-                );
+                assert_eq!(again.encode(text).unwrap(), ids(want), "saved and loaded: {}", context());
                 assert_eq!(tokenizer.count(text).unwrap(), ids(want).len(), "{}", context());
             }
             variants += 1;
@@ -84,10 +79,7 @@ fn decoding_and_offsets_equal() {
                 // Its ranges leave out the marks that a normal form has taken into a letter; ours hold them.
                 let more = &chars[want[1] as usize..number(end).max(want[1] as usize)];
                 let marks = |c: char| ('\u{300}'..='\u{36f}').contains(&c) || ('\u{1161}'..='\u{11ff}').contains(&c);
-                assert!(
-                    number(end) >= want[1] as usize && more.iter().all(|c| marks(c.1)),
-                    "{base}: {text:?}"
-                );
+                assert!(number(end) >= want[1] as usize && more.iter().all(|c| marks(c.1)), "{base}: {text:?}");
             }
         }
     }
@@ -120,9 +112,7 @@ fn pairs_truncation_and_padding_equal() {
     let options = load(&with).options();
     for row in json("hf_pairs.json").as_array().unwrap() {
         let first = row["first"].as_str().unwrap();
-        let input = row["second"]
-            .as_str()
-            .map_or(Input::Single(first), |second| Input::Pair(first, second));
+        let input = row["second"].as_str().map_or(Input::Single(first), |second| Input::Pair(first, second));
         let encoding = tokenizer.encoding_batch(&[input], &options).unwrap().remove(0);
         assert_eq!(encoding.ids, ids(&row["ids"]), "{input:?}");
         assert_eq!(encoding.type_ids, ids(&row["type_ids"]), "{input:?}");
@@ -144,12 +134,7 @@ fn special_tokens_need_permission() {
     let allowed = EncodeOptions::default().allow(cupola_tokenizer::AllowedSpecial::All);
     assert!(tokenizer.encode_with(text, &allowed).unwrap().contains(&end));
     assert_eq!(tokenizer.decode(&tokenizer.encode(text).unwrap()).unwrap(), text);
-    assert_eq!(
-        tokenizer
-            .decode(&tokenizer.encode_with(text, &allowed).unwrap())
-            .unwrap(),
-        text
-    );
+    assert_eq!(tokenizer.decode(&tokenizer.encode_with(text, &allowed).unwrap()).unwrap(), text);
 }
 
 #[test]
@@ -163,10 +148,7 @@ fn trained_merges_equal() {
     let merges = |t: &Tokenizer| {
         let Model::Bpe(bpe) = t.model() else { panic!("not BPE") };
         let text = |id| String::from_utf8_lossy(bpe.vocab().bytes(id).unwrap()).into_owned();
-        bpe.merges()
-            .iter()
-            .map(|m| (text(m.left), text(m.right)))
-            .collect::<Vec<_>>()
+        bpe.merges().iter().map(|m| (text(m.left), text(m.right))).collect::<Vec<_>>()
     };
     assert!(merges(&reference).len() > 500);
     assert_eq!(merges(&tokenizer), merges(&reference));

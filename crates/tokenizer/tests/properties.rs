@@ -8,16 +8,8 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 
 static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
-    let names = [
-        "hf_bpe.json",
-        "spm_bpe.model",
-        "spm_unigram.model",
-        "hf_unigram.json",
-        "hf_wordpiece.json",
-    ];
-    names
-        .map(|name| (name, Tokenizer::from_path(path(name)).unwrap()))
-        .to_vec()
+    let names = ["hf_bpe.json", "spm_bpe.model", "spm_unigram.model", "hf_unigram.json", "hf_wordpiece.json"];
+    names.map(|name| (name, Tokenizer::from_path(path(name)).unwrap())).to_vec()
 });
 
 fn byte_level() -> &'static Tokenizer {
@@ -116,9 +108,7 @@ proptest! {
 
 #[test]
 fn large_batches_on_threads_equal_single_calls() {
-    let texts: Vec<String> = (0..400)
-        .map(|i| format!("The furnace {i} isn't lit. ").repeat(1 + i % 7))
-        .collect();
+    let texts: Vec<String> = (0..400).map(|i| format!("The furnace {i} isn't lit. ").repeat(1 + i % 7)).collect();
     let options = EncodeOptions::default();
     let batch = byte_level().encode_batch(&texts, &options).unwrap();
     for (text, ids) in texts.iter().zip(&batch) {

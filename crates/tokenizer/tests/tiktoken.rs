@@ -15,9 +15,8 @@ fn check(name: &str) {
         assert_eq!(tokenizer.decode(&found).unwrap(), *text);
     }
     for (i, hex) in texts(&golden["bytes"]).iter().enumerate() {
-        let bytes: Vec<u8> = (0..hex.len() / 2)
-            .map(|k| u8::from_str_radix(&hex[2 * k..2 * k + 2], 16).unwrap())
-            .collect();
+        let bytes: Vec<u8> =
+            (0..hex.len() / 2).map(|k| u8::from_str_radix(&hex[2 * k..2 * k + 2], 16).unwrap()).collect();
         let found = tokenizer.encode_bytes(&bytes).unwrap();
         assert_eq!(found, ids(&golden[name]["bytes_ids"][i]), "{name}: {hex}");
         assert_eq!(tokenizer.decode_bytes(&found).unwrap(), bytes);

@@ -14,9 +14,7 @@ use std::process::Command;
 /// The root of the workspace.
 pub fn root() -> PathBuf {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let root = crates
-        .and_then(Path::parent)
-        .expect("this crate lies two folders below the root");
+    let root = crates.and_then(Path::parent).expect("this crate lies two folders below the root");
     root.to_owned()
 }
 
@@ -59,11 +57,7 @@ fn walk(root: &Path, folder: &str, found: &mut Vec<String>) {
     };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let path = if folder.is_empty() {
-            name.clone()
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
         let skipped =
             ["target", "runs", "node_modules"].contains(&name.as_str()) || name.starts_with('.') && name != ".ci";
         match entry.file_type() {

@@ -52,18 +52,14 @@ impl Graph {
     fn from_metadata(metadata: &Value) -> Self {
         let edges = list(&metadata["resolve"]["nodes"]).iter().map(|node| {
             let dependencies = list(&node["deps"]).iter().map(|dependency| {
-                let build = list(&dependency["dep_kinds"])
-                    .iter()
-                    .any(|kind| kind["kind"] == "build");
+                let build = list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] == "build");
                 (text(&dependency["pkg"]), build)
             });
             (text(&node["id"]), dependencies.collect())
         });
         let packages = list(&metadata["packages"]).iter();
         Self {
-            names: packages
-                .map(|package| (text(&package["id"]), text(&package["name"])))
-                .collect(),
+            names: packages.map(|package| (text(&package["id"]), text(&package["name"]))).collect(),
             edges: edges.collect(),
             members: list(&metadata["workspace_members"]).iter().map(text).collect(),
         }
@@ -100,30 +96,13 @@ fn no_build_script_runs_a_c_compiler() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version = run(&rustc, &["-vV"]);
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .expect("rustc names its host");
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host");
     // Offline: all of it was fetched to build this test.
-    let arguments = [
-        "metadata",
-        "--format-version",
-        "1",
-        "--offline",
-        "--filter-platform",
-        host,
-    ];
+    let arguments = ["metadata", "--format-version", "1", "--offline", "--filter-platform", host];
     let metadata = serde_json::from_str(&run(&cargo, &arguments)).expect("cargo prints JSON");
     let graph = Graph::from_metadata(&metadata);
-    assert!(
-        graph.names.values().any(|name| name == "serde_json"),
-        "the graph has our dependencies"
-    );
-    assert_eq!(
-        graph.foreign(),
-        [""; 0],
-        "these would run another compiler or look for the system's libraries"
-    );
+    assert!(graph.names.values().any(|name| name == "serde_json"), "the graph has our dependencies");
+    assert_eq!(graph.foreign(), [""; 0], "these would run another compiler or look for the system's libraries");
 }
 
 #[test]
@@ -148,8 +127,5 @@ fn a_c_compiler_is_found_behind_any_number_of_crates() {
             node("plain", &[("cc", Value::Null)]),
         ]},
     });
-    assert_eq!(
-        Graph::from_metadata(&metadata).foreign(),
-        ["ours -> middle -> sys -> cc"]
-    );
+    assert_eq!(Graph::from_metadata(&metadata).foreign(), ["ours -> middle -> sys -> cc"]);
 }

@@ -24,9 +24,7 @@ fn is_source(file: &str) -> bool {
 }
 
 fn is_generated(text: &str) -> bool {
-    text.lines()
-        .next()
-        .is_some_and(|line| line.contains(concat!("@gene", "rated")))
+    text.lines().next().is_some_and(|line| line.contains(concat!("@gene", "rated")))
 }
 
 /// The lines, counted from 1, with a path of some machine: one that begins where a path can begin.
@@ -34,8 +32,7 @@ fn machine_paths(text: &str) -> Vec<usize> {
     let inside =
         |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '\\' | ':' | '~' | '*' | '}' | ')');
     let has = |line: &str, path: &str| {
-        line.match_indices(path)
-            .any(|(at, _)| !line[..at].chars().next_back().is_some_and(inside))
+        line.match_indices(path).any(|(at, _)| !line[..at].chars().next_back().is_some_and(inside))
     };
     (1..)
         .zip(text.lines())
@@ -54,22 +51,13 @@ fn unsafe_lines(text: &str) -> Vec<usize> {
                 .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '"' | '`')))
         })
     };
-    (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| uses(line))
-        .map(|(number, _)| number)
-        .collect()
+    (1..).zip(text.lines()).filter(|(_, line)| uses(line)).map(|(number, _)| number).collect()
 }
 
 #[test]
 fn source_files_can_be_read_in_one_sitting() {
     let sources: Vec<String> = files().into_iter().filter(|file| is_source(file)).collect();
-    assert!(
-        sources
-            .iter()
-            .any(|file| file == "crates/workspace-tests/tests/files.rs"),
-        "{sources:?}"
-    );
+    assert!(sources.iter().any(|file| file == "crates/workspace-tests/tests/files.rs"), "{sources:?}");
     let long: Vec<String> = sources
         .iter()
         .filter_map(|file| {
@@ -86,11 +74,7 @@ fn no_file_names_a_path_of_one_machine() {
     let found: Vec<String> = files()
         .iter()
         .filter_map(|file| Some((file, text(file)?)))
-        .flat_map(|(file, text)| {
-            machine_paths(&text)
-                .into_iter()
-                .map(move |line| format!("{file}:{line}"))
-        })
+        .flat_map(|(file, text)| machine_paths(&text).into_iter().map(move |line| format!("{file}:{line}")))
         .collect();
     assert!(found.is_empty(), "paths of one machine in {}", found.join(", "));
 }
@@ -101,11 +85,7 @@ fn unsafe_stays_in_the_crates_that_may_have_it() {
         .iter()
         .filter(|file| file.ends_with(".rs") && !UNSAFE_CRATES.iter().any(|allowed| file.starts_with(allowed)))
         .filter_map(|file| Some((file, text(file)?)))
-        .flat_map(|(file, text)| {
-            unsafe_lines(&text)
-                .into_iter()
-                .map(move |line| format!("{file}:{line}"))
-        })
+        .flat_map(|(file, text)| unsafe_lines(&text).into_iter().map(move |line| format!("{file}:{line}")))
         .collect();
     assert!(found.is_empty(), "unsafe in {}", found.join(", "));
 }

@@ -53,10 +53,7 @@ fn problems(file: &SafeTensors) -> Vec<String> {
         }
     }
     problems.extend(
-        cases
-            .keys()
-            .filter(|case| !with_results.contains(case.as_str()))
-            .map(|case| format!("{case} has no results")),
+        cases.keys().filter(|case| !with_results.contains(case.as_str())).map(|case| format!("{case} has no results")),
     );
     problems
 }
@@ -68,12 +65,8 @@ fn every_golden_file_is_readable_and_complete() {
     assert!(files.len() > 50, "{} golden files", files.len());
     for name in &files {
         let path = root().join(name);
-        let bytes = fs::metadata(&path)
-            .unwrap_or_else(|error| panic!("{name}: {error}"))
-            .len();
-        let model = MODELS
-            .iter()
-            .any(|prefix| name.rsplit('/').next().is_some_and(|file| file.starts_with(prefix)));
+        let bytes = fs::metadata(&path).unwrap_or_else(|error| panic!("{name}: {error}")).len();
+        let model = MODELS.iter().any(|prefix| name.rsplit('/').next().is_some_and(|file| file.starts_with(prefix)));
         assert!(bytes <= MOST[usize::from(model)], "{name}: {bytes} bytes");
         total += bytes;
         let file = SafeTensors::open(&path).unwrap_or_else(|error| panic!("{error}"));
@@ -103,14 +96,8 @@ fn problems_are_found() {
         check(&[("a.in.x", 2), ("a.din.x", 3), ("a.out.y", 1)], story),
         ["a.din.x has another shape than the in"]
     );
-    assert_eq!(
-        check(&[("a.dparam.x.y", 2), ("a.out.y", 1)], story),
-        ["a.dparam.x.y has another shape than the param"]
-    );
-    assert_eq!(
-        check(&[("b.in.x", 2), ("a.out.y", 1)], story),
-        ["b.in.x: unknown case or kind"]
-    );
+    assert_eq!(check(&[("a.dparam.x.y", 2), ("a.out.y", 1)], story), ["a.dparam.x.y has another shape than the param"]);
+    assert_eq!(check(&[("b.in.x", 2), ("a.out.y", 1)], story), ["b.in.x: unknown case or kind"]);
     assert_eq!(check(&[("x", 2), ("a.out.y", 1)], story), ["x is not CASE.KIND.NAME"]);
     assert_eq!(check(&[("a.in.x", 2)], story), ["a has no results"]);
     assert_eq!(check(&[], "{}"), ["its story has no cases"]);

@@ -131,18 +131,13 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Backward<'_, T, E::Acc>, pi
         dk: scratch.take(KEYS * padded(depth)),
         dv: scratch.take(KEYS * padded(width)),
         scoring: Scoring::new(&problem.attributes),
-        mask: problem
-            .attributes
-            .dropout
-            .map(|dropout| Mask::new(&dropout, piece.segment)),
+        mask: problem.attributes.dropout.map(|dropout| Mask::new(&dropout, piece.segment)),
         dq: piece.dq,
         dkv: piece.dkv,
         isa: job.isa,
     };
-    let (keys_along, keys_down) = (
-        scratch.take(key_source.bytes::<E>(KEYS)),
-        scratch.take(key_source.bytes::<E>(KEYS)),
-    );
+    let (keys_along, keys_down) =
+        (scratch.take(key_source.bytes::<E>(KEYS)), scratch.take(key_source.bytes::<E>(KEYS)));
     let values_along = scratch.take(value_source.bytes::<E>(KEYS));
     let turned = scratch.take::<E::Acc>(WIDTH * padded(depth));
     let dq = scratch.take::<E::Acc>(dq_size);
@@ -159,11 +154,7 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Backward<'_, T, E::Acc>, pi
                 first,
                 count,
                 along,
-                down: if E::GROUP == 1 || !piece.dq {
-                    along
-                } else {
-                    key_source.down::<E>(row, count, keys_down)
-                },
+                down: if E::GROUP == 1 || !piece.dq { along } else { key_source.down::<E>(row, count, keys_down) },
                 values: value_source.along::<E>(row, count, values_along),
             };
             let dk = KeySums::new::<E, T>(job.dk.as_ref(), row, piece.head, depth, work.dk);
@@ -193,10 +184,8 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Backward<'_, T, E::Acc>, pi
                 let count = (piece.lanes.end - lane).min(WIDTH);
                 turn::<E>(dq.add(index * depth * WIDTH), count, depth, turned, job.isa);
                 for l in 0..count {
-                    let (row, head) = (
-                        span.queries.start + (lane + l) / group,
-                        piece.head * group + (lane + l) % group,
-                    );
+                    let (row, head) =
+                        (span.queries.start + (lane + l) / group, piece.head * group + (lane + l) % group);
                     write::<E, T>(job.dq.as_ref(), row, head, turned.add(l * padded(depth)));
                 }
             }
@@ -226,19 +215,9 @@ impl<R: Element> KeySums<R> {
             && T::DTYPE == R::DTYPE
             && width.is_multiple_of(E::LANES)
         {
-            return Self {
-                ptr: grad.at(row, head).cast(),
-                step: grad.strides[0],
-                width,
-                direct: true,
-            };
+            return Self { ptr: grad.at(row, head).cast(), step: grad.strides[0], width, direct: true };
         }
-        Self {
-            ptr: memory,
-            step: padded(width),
-            width,
-            direct: false,
-        }
+        Self { ptr: memory, step: padded(width), width, direct: false }
     }
 
     /// Sets the sums of `count` keys to zero.
@@ -295,10 +274,7 @@ unsafe fn dot<E: Engine, T: Readable<E>>(
     // SAFETY: the caller vouches for `width` elements of both rows.
     unsafe {
         if a_step == 1 && b_step == 1 {
-            let (a, b) = (
-                std::slice::from_raw_parts(a, width),
-                std::slice::from_raw_parts(b, width),
-            );
+            let (a, b) = (std::slice::from_raw_parts(a, width), std::slice::from_raw_parts(b, width));
             let (a, b) = (a.chunks_exact(16), b.chunks_exact(16));
             let (a_rest, b_rest) = (a.remainder(), b.remainder());
             for (a, b) in a.zip(b) {
@@ -353,45 +329,17 @@ unsafe fn step<E: Engine, T: Readable<E>>(
             let row = work.queries.row + (lane + l) / group;
             let saved = job.lse[row * heads + work.queries.head + (lane + l) % group];
             // With an infinite one every probability is zero, as it should be for a row that sees nothing.
-            lse[l] = if saved == -E::Acc::INFINITY {
-                E::Acc::INFINITY
-            } else {
-                saved * E::Acc::of(LOG2_E)
-            };
+            lse[l] = if saved == -E::Acc::INFINITY { E::Acc::INFINITY } else { saved * E::Acc::of(LOG2_E) };
             let (a, b) = (work.douts.at(lane + l), work.outs.at(lane + l));
             mean[l] = dot::<E, T>(a, work.douts.operand.strides[2], b, work.outs.operand.strides[2], width);
         }
         let (across, scale) = (work.query_forms.across, work.scoring.scale);
-        score::<E>(
-            keys.along,
-            keys.count,
-            depth.div_ceil(E::GROUP),
-            across,
-            reach,
-            scale,
-            work.scores,
-        );
+        score::<E>(keys.along, keys.count, depth.div_ceil(E::GROUP), across, reach, scale, work.scores);
         let across = work.dout_forms.across;
-        score::<E>(
-            keys.values,
-            keys.count,
-            width.div_ceil(E::GROUP),
-            across,
-            reach,
-            E::Acc::ONE,
-            work.slopes,
-        );
+        score::<E>(keys.values, keys.count, width.div_ceil(E::GROUP), across, reach, E::Acc::ONE, work.slopes);
         let lane_slopes = slopes(&problem.attributes, piece.head, group, lane);
         let tangents = work.scoring.cap.is_some().then_some(work.tangents);
-        scores::adjust::<E>(
-            work.scores,
-            tangents,
-            &work.scoring,
-            lane_slopes.as_ref(),
-            lanes,
-            reach,
-            keys.first,
-        );
+        scores::adjust::<E>(work.scores, tangents, &work.scoring, lane_slopes.as_ref(), lanes, reach, keys.first);
         let rows = work.mask.as_ref().map(|_| row_numbers(heads, piece.head, group, lane));
         for (vector, reach) in reach.iter().enumerate().filter(|(_, r)| !r.any.is_empty()) {
             let at = vector * E::LANES;
@@ -459,11 +407,7 @@ unsafe fn into_keys<E: Engine, T>(
         if E::GROUP > 1 {
             a = work.words;
             let keys = seen(reach);
-            let view = View {
-                ptr: block.add(keys.start * WIDTH).cast(),
-                lane_stride: 0,
-                depth_stride: 1,
-            };
+            let view = View { ptr: block.add(keys.start * WIDTH).cast(), lane_stride: 0, depth_stride: 1 };
             let to = a.add(keys.start * bytes);
             (E::words_of_sums(work.isa).run)(view, 1, keys.len() * WIDTH, 1, to);
         }

@@ -36,11 +36,7 @@ impl<'a, T: Copy> Source<'a, T> {
     where
         T: Readable<E>,
     {
-        Self {
-            operand,
-            head,
-            packer: packer::<E, T>(isa),
-        }
+        Self { operand, head, packer: packer::<E, T>(isa) }
     }
 
     /// Whether elements are parts of words as they lie.
@@ -70,10 +66,7 @@ impl<'a, T: Copy> Source<'a, T> {
     pub unsafe fn along<E: Engine>(&self, first: usize, count: usize, memory: *mut u8) -> Rows {
         let width = self.operand.width();
         if self.is_native::<E>() && width.is_multiple_of(E::GROUP) {
-            return Rows {
-                ptr: self.at(first),
-                step: self.step(),
-            };
+            return Rows { ptr: self.at(first), step: self.step() };
         }
         if E::GROUP == 1 {
             // SAFETY: the caller's.
@@ -81,18 +74,11 @@ impl<'a, T: Copy> Source<'a, T> {
         }
         let row_bytes = width.div_ceil(E::GROUP) * E::WORD;
         for row in 0..count {
-            let source = View {
-                ptr: self.at(first + row),
-                lane_stride: 0,
-                depth_stride: self.operand.strides[2],
-            };
+            let source = View { ptr: self.at(first + row), lane_stride: 0, depth_stride: self.operand.strides[2] };
             // SAFETY: the row is within the operand, and rows of words follow each other in memory with room for an overrun.
             unsafe { (self.packer.run)(source, 1, width, 1, memory.add(row * row_bytes)) };
         }
-        Rows {
-            ptr: memory,
-            step: row_bytes as isize,
-        }
+        Rows { ptr: memory, step: row_bytes as isize }
     }
 
     /// `count` rows from `first`, with words down the rows: a row of the result holds GROUP rows of the operand.
@@ -102,23 +88,14 @@ impl<'a, T: Copy> Source<'a, T> {
     #[inline(always)]
     pub unsafe fn down<E: Engine>(&self, first: usize, count: usize, memory: *mut u8) -> Rows {
         if self.is_native::<E>() && E::GROUP == 1 {
-            return Rows {
-                ptr: self.at(first),
-                step: self.step(),
-            };
+            return Rows { ptr: self.at(first), step: self.step() };
         }
         let width = self.operand.width();
-        let source = View {
-            ptr: self.at(first),
-            lane_stride: self.operand.strides[2],
-            depth_stride: self.operand.strides[0],
-        };
+        let source =
+            View { ptr: self.at(first), lane_stride: self.operand.strides[2], depth_stride: self.operand.strides[0] };
         // SAFETY: the caller's.
         unsafe { (self.packer.run)(source, width, count, padded(width), memory) };
-        Rows {
-            ptr: memory,
-            step: (padded(width) * E::WORD) as isize,
-        }
+        Rows { ptr: memory, step: (padded(width) * E::WORD) as isize }
     }
 }
 
@@ -139,20 +116,13 @@ impl<'a, T: Copy> LaneSource<'a, T> {
     where
         T: Readable<E>,
     {
-        Self {
-            operand,
-            row,
-            head,
-            group,
-            packer: packer::<E, T>(isa),
-        }
+        Self { operand, row, head, group, packer: packer::<E, T>(isa) }
     }
 
     /// The address of a lane's row.
     #[inline(always)]
     pub fn at(&self, lane: usize) -> *const T {
-        self.operand
-            .at(self.row + lane / self.group, self.head + lane % self.group)
+        self.operand.at(self.row + lane / self.group, self.head + lane % self.group)
     }
 
     /// Rows that lie evenly, gathered if they do not: a view with the rows as lanes and the width as depth.
@@ -173,11 +143,7 @@ impl<'a, T: Copy> LaneSource<'a, T> {
                 *to = unsafe { *from.offset(d as isize * step) };
             }
         }
-        View {
-            ptr: scratch.as_ptr().cast(),
-            lane_stride: width as isize,
-            depth_stride: 1,
-        }
+        View { ptr: scratch.as_ptr().cast(), lane_stride: width as isize, depth_stride: 1 }
     }
 
     /// Bytes of scratch that [`LaneSource::pack`] needs.
@@ -186,11 +152,7 @@ impl<'a, T: Copy> LaneSource<'a, T> {
         let words = width.div_ceil(E::GROUP);
         let across = scratch::bytes::<u8>(words * WIDTH * E::WORD + OVERRUN);
         let down = scratch::bytes::<u8>(WIDTH / E::GROUP * padded(width) * E::WORD + OVERRUN);
-        let gathered = if self.group == 1 {
-            0
-        } else {
-            scratch::bytes::<T>(WIDTH * width)
-        };
+        let gathered = if self.group == 1 { 0 } else { scratch::bytes::<T>(WIDTH * width) };
         across + gathered + if rows { down } else { 0 }
     }
 
@@ -214,10 +176,7 @@ impl<'a, T: Copy> LaneSource<'a, T> {
         let width = self.operand.width();
         let room = if self.group == 1 { 0 } else { WIDTH * width };
         let size = size_of::<T>();
-        let mut rows = Rows {
-            ptr: forms.across,
-            step: 0,
-        };
+        let mut rows = Rows { ptr: forms.across, step: 0 };
         // SAFETY: the caller's.
         unsafe {
             let view = self.even(first, count, std::slice::from_raw_parts_mut(forms.gathered, room));
@@ -228,11 +187,7 @@ impl<'a, T: Copy> LaneSource<'a, T> {
                 rows.step = view.lane_stride * size as isize;
                 return rows;
             }
-            let turned = View {
-                lane_stride: view.depth_stride,
-                depth_stride: view.lane_stride,
-                ..view
-            };
+            let turned = View { lane_stride: view.depth_stride, depth_stride: view.lane_stride, ..view };
             (self.packer.run)(turned, width, count, padded(width), down);
             rows.ptr = down;
             rows.step = (padded(width) * E::WORD) as isize;
@@ -260,11 +215,7 @@ pub fn turned_bytes<R>(width: usize) -> usize {
 /// Both blocks must have their sizes; the processor must have the tier's instructions.
 #[inline(always)]
 pub unsafe fn turn<E: Engine>(block: *const E::Acc, count: usize, width: usize, to: *mut E::Acc, isa: Isa) {
-    let view = View {
-        ptr: block.cast(),
-        lane_stride: WIDTH as isize,
-        depth_stride: 1,
-    };
+    let view = View { ptr: block.cast(), lane_stride: WIDTH as isize, depth_stride: 1 };
     // SAFETY: the caller's.
     unsafe { (E::plain(isa).run)(view, width, count, padded(width), to.cast()) };
 }

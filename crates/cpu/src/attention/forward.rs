@@ -57,9 +57,7 @@ struct Block<T, R> {
 /// The slope of each lane, for scores in base 2.
 pub fn slopes<R: Real>(attributes: &Attributes<'_>, head: usize, group: usize, first: usize) -> Option<[R; WIDTH]> {
     let slopes = attributes.slopes?;
-    Some(std::array::from_fn(|lane| {
-        R::of(slopes[head * group + (first + lane) % group] * std::f64::consts::LOG2_E)
-    }))
+    Some(std::array::from_fn(|lane| R::of(slopes[head * group + (first + lane) % group] * std::f64::consts::LOG2_E)))
 }
 
 /// The number of each lane's row among all rows and heads of its segment.
@@ -85,11 +83,7 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
     let values = Source::new::<E>(v, piece.head, job.isa);
     let blocks = piece.lanes.len().div_ceil(WIDTH);
     let words = if E::GROUP == 1 { 0 } else { KEYS / E::GROUP * WIDTH };
-    let factors = if problem.attributes.dropout.is_some() {
-        KEYS * WIDTH
-    } else {
-        0
-    };
+    let factors = if problem.attributes.dropout.is_some() { KEYS * WIDTH } else { 0 };
     let per_block = queries.bytes::<E>(false) + scratch::bytes::<E::Acc>(v.width() * WIDTH);
     let bytes = blocks * per_block
         + keys.bytes::<E>(KEYS)
@@ -107,10 +101,7 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
         values: scratch.take(values.bytes::<E>(KEYS)),
         turned: scratch.take(WIDTH * padded(v.width())),
         scoring: Scoring::new(&problem.attributes),
-        mask: problem
-            .attributes
-            .dropout
-            .map(|dropout| Mask::new(&dropout, piece.segment)),
+        mask: problem.attributes.dropout.map(|dropout| Mask::new(&dropout, piece.segment)),
         depth: q.width().div_ceil(E::GROUP),
         width: v.width(),
         isa: job.isa,
@@ -125,10 +116,7 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
             maximum: [-E::Acc::INFINITY; WIDTH],
             sum: [E::Acc::ZERO; WIDTH],
             slopes: slopes(&problem.attributes, piece.head, group, first),
-            rows: shared
-                .mask
-                .as_ref()
-                .map(|_| row_numbers(q.heads(), piece.head, group, first)),
+            rows: shared.mask.as_ref().map(|_| row_numbers(q.heads(), piece.head, group, first)),
             out: scratch.take(v.width() * WIDTH),
             begun: false,
         };
@@ -190,24 +178,8 @@ unsafe fn step<E: Engine, T>(
     }
     // SAFETY: the caller's; blocks have room for `KEYS` keys, and operands have `count` rows.
     unsafe {
-        score::<E>(
-            keys,
-            count,
-            shared.depth,
-            block.queries.across,
-            reach,
-            shared.scoring.scale,
-            shared.scores,
-        );
-        scores::adjust::<E>(
-            shared.scores,
-            None,
-            &shared.scoring,
-            block.slopes.as_ref(),
-            &block.lanes,
-            reach,
-            key,
-        );
+        score::<E>(keys, count, shared.depth, block.queries.across, reach, shared.scoring.scale, shared.scores);
+        scores::adjust::<E>(shared.scores, None, &shared.scoring, block.slopes.as_ref(), &block.lanes, reach, key);
         for (vector, reach) in reach.iter().enumerate().filter(|(_, r)| !r.any.is_empty()) {
             let lane = vector * E::LANES;
             let scores = shared.scores.add(lane);

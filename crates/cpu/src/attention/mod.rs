@@ -81,10 +81,7 @@ pub struct Dropout {
 
 impl Attributes<'_> {
     fn view(&self) -> View {
-        View {
-            causal: self.causal,
-            window: self.window,
-        }
+        View { causal: self.causal, window: self.window }
     }
 }
 
@@ -115,9 +112,7 @@ impl<'a, T> Problem<'a, T> {
             let next = span.queries.start == queries && span.keys.start == rows;
             let lengths = [span.queries.len(), span.keys.len()];
             // Positions, row numbers and limits are 32-bit numbers.
-            let fits = lengths
-                .iter()
-                .all(|&length| length.saturating_mul(heads.max(1)) < i32::MAX as usize);
+            let fits = lengths.iter().all(|&length| length.saturating_mul(heads.max(1)) < i32::MAX as usize);
             assert!(
                 next && fits && span.queries.start <= span.queries.end && span.keys.start <= span.keys.end,
                 "attention: segment {index} has queries {:?} and keys {:?} after {queries} and {rows}",
@@ -144,19 +139,11 @@ impl<'a, T> Problem<'a, T> {
             attributes.slopes.map(<[f64]>::len)
         );
         assert!(
-            attributes
-                .dropout
-                .is_none_or(|dropout| (0.0..1.0).contains(&dropout.probability)),
+            attributes.dropout.is_none_or(|dropout| (0.0..1.0).contains(&dropout.probability)),
             "attention: the dropout is {:?}, expected a probability below 1",
             attributes.dropout
         );
-        Self {
-            q,
-            k,
-            v,
-            spans,
-            attributes,
-        }
+        Self { q, k, v, spans, attributes }
     }
 
     /// How many pairs of lanes and keys see each other, about.
@@ -175,9 +162,7 @@ fn longest_first<P>(pieces: &mut [(usize, P)]) {
 
 /// `0..total` in steps of `size`.
 fn cut(total: usize, size: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    (0..total)
-        .step_by(size)
-        .map(move |first| first..total.min(first + size))
+    (0..total).step_by(size).map(move |first| first..total.min(first + size))
 }
 
 fn run_forward<T>(job: &Forward<'_, T, T::Real>, run: unsafe fn(&Forward<'_, T, T::Real>, &forward::Piece))
@@ -215,27 +200,14 @@ where
     let (dq, dkv) = (job.dq.is_some(), job.dk.is_some() || job.dv.is_some());
     // Fewer products when a piece computes everything; more pieces when queries and keys are cut apart. Bits are the same.
     let whole = problem.spans.len() * problem.k.heads() >= 2 * pool::threads()
-        || problem
-            .spans
-            .iter()
-            .all(|span| span.keys.len() <= 2 * KEYS && span.queries.len() * group <= CHUNK);
+        || problem.spans.iter().all(|span| span.keys.len() <= 2 * KEYS && span.queries.len() * group <= CHUNK);
     let mut pieces = Vec::new();
     for (segment, span) in problem.spans.iter().enumerate() {
         let (lanes, keys) = (0..span.queries.len() * group, 0..span.keys.len());
         for head in 0..problem.k.heads() {
             let mut add = |lanes: std::ops::Range<usize>, keys: std::ops::Range<usize>, dq, dkv| {
                 let cost = problem.cost(span, &lanes) * keys.len() / span.keys.len().max(1);
-                pieces.push((
-                    cost,
-                    backward::Piece {
-                        segment,
-                        head,
-                        lanes,
-                        keys,
-                        dq,
-                        dkv,
-                    },
-                ));
+                pieces.push((cost, backward::Piece { segment, head, lanes, keys, dq, dkv }));
             };
             if whole {
                 add(lanes.clone(), keys.clone(), dq, dkv);
@@ -292,17 +264,9 @@ stamp!(avx2_f32, crate::gemm::kernel::avx2::F32, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 stamp!(avx2_f64, crate::gemm::kernel::avx2::F64, "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-stamp!(
-    avx512_f32,
-    crate::gemm::kernel::avx512::F32,
-    "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c"
-);
+stamp!(avx512_f32, crate::gemm::kernel::avx512::F32, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-stamp!(
-    avx512_f64,
-    crate::gemm::kernel::avx512::F64,
-    "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c"
-);
+stamp!(avx512_f64, crate::gemm::kernel::avx512::F64, "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
 stamp!(
     avx512_bf16,
@@ -378,12 +342,7 @@ pub fn forward<'a, T: Attend>(
         lse.len()
     );
     let lse = lse.as_mut_ptr();
-    T::run_forward(&Forward {
-        problem,
-        out,
-        lse,
-        isa: isa(),
-    });
+    T::run_forward(&Forward { problem, out, lse, isa: isa() });
 }
 
 /// The gradients of q, k and v, those that are given, from the gradient `dout` of `out`; `out` and `lse` are [`forward`]'s.
@@ -422,14 +381,5 @@ pub fn backward<'a, T: Attend>(
         k.shape,
         v.shape
     );
-    T::run_backward(&Backward {
-        problem,
-        dout,
-        out,
-        lse,
-        dq,
-        dk,
-        dv,
-        isa: isa(),
-    });
+    T::run_backward(&Backward { problem, dout, out, lse, dq, dk, dv, isa: isa() });
 }

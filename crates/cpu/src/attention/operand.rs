@@ -59,12 +59,7 @@ impl<'a, T> Heads<'a, T> {
     #[track_caller]
     pub fn new(data: &'a [T], offset: usize, shape: [usize; 3], strides: [isize; 3]) -> Self {
         check(offset, shape, strides, data.len());
-        Self {
-            ptr: data.as_ptr().wrapping_add(offset),
-            shape,
-            strides,
-            data: PhantomData,
-        }
+        Self { ptr: data.as_ptr().wrapping_add(offset), shape, strides, data: PhantomData }
     }
 
     /// An operand that fills `data`, row after row.
@@ -129,12 +124,7 @@ impl<'a, T> HeadsMut<'a, T> {
             apart((heads, strides[1]), strides[0], rows) || apart((rows, strides[0]), strides[1], heads),
             "attention: elements of a result of shape {shape:?} overlap with strides {strides:?}"
         );
-        Self {
-            ptr: data.as_mut_ptr().wrapping_add(offset),
-            shape,
-            strides,
-            data: PhantomData,
-        }
+        Self { ptr: data.as_mut_ptr().wrapping_add(offset), shape, strides, data: PhantomData }
     }
 
     /// An operand that fills `data`, row after row.

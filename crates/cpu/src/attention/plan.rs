@@ -36,15 +36,9 @@ impl View {
     #[inline(always)]
     pub fn of(&self, position: isize, keys: usize) -> Range<usize> {
         let clamp = |key: isize| key.clamp(0, keys as isize) as usize;
-        let window = self
-            .window
-            .map_or(isize::MAX / 2, |window| window.min(isize::MAX as usize / 2) as isize);
+        let window = self.window.map_or(isize::MAX / 2, |window| window.min(isize::MAX as usize / 2) as isize);
         let low = clamp(position.saturating_sub(window).saturating_add(1));
-        let high = if self.causal {
-            position + 1
-        } else {
-            position.saturating_add(window)
-        };
+        let high = if self.causal { position + 1 } else { position.saturating_add(window) };
         low..clamp(high).max(low)
     }
 }
@@ -82,14 +76,8 @@ impl Lanes {
     pub fn new<E: Engine>(view: View, span: &Span, group: usize, first: usize, total: usize) -> Self {
         let count = (total - first).min(WIDTH);
         let vectors = count.div_ceil(E::LANES);
-        let mut lanes = Self {
-            count,
-            vectors,
-            low: [0; WIDTH],
-            high: [0; WIDTH],
-            reach: Default::default(),
-            position: [0; WIDTH],
-        };
+        let mut lanes =
+            Self { count, vectors, low: [0; WIDTH], high: [0; WIDTH], reach: Default::default(), position: [0; WIDTH] };
         let (shift, keys) = (View::shift(span), span.keys.len());
         // Counted instead of divided: this runs for every block.
         let (mut position, mut head) = ((first / group) as isize + shift, first % group);
@@ -108,10 +96,7 @@ impl Lanes {
             let (begin, end) = (vector * E::LANES, (vector + 1) * E::LANES - 1);
             // Both limits rise from lane to lane.
             let all = lanes.low[end] as usize..(lanes.high[begin] as usize).max(lanes.low[end] as usize);
-            lanes.reach[vector] = Reach {
-                any: lanes.low[begin] as usize..lanes.high[end] as usize,
-                all,
-            };
+            lanes.reach[vector] = Reach { any: lanes.low[begin] as usize..lanes.high[end] as usize, all };
         }
         lanes
     }
@@ -129,10 +114,7 @@ impl Lanes {
             let clamp = |key: usize| key.saturating_sub(first).min(rows);
             let any = clamp(reach.any.start)..clamp(reach.any.end);
             if any.is_empty() {
-                *cut = Reach {
-                    any: any.start..any.start,
-                    all: any.start..any.start,
-                };
+                *cut = Reach { any: any.start..any.start, all: any.start..any.start };
                 continue;
             }
             cut.any = any.start / E::GROUP * E::GROUP..any.end.next_multiple_of(E::GROUP);
@@ -194,11 +176,7 @@ impl Iterator for Runs<'_> {
 pub fn seen(reach: &[Reach]) -> Range<usize> {
     let mut all = 0..0;
     for Reach { any, .. } in reach.iter().filter(|r| !r.any.is_empty()) {
-        all.start = if all.is_empty() {
-            any.start
-        } else {
-            all.start.min(any.start)
-        };
+        all.start = if all.is_empty() { any.start } else { all.start.min(any.start) };
         all.end = all.end.max(any.end);
     }
     all

@@ -74,11 +74,8 @@ pub unsafe fn tile<E: Engine, const R: usize, const V: usize, const DOWN: bool>(
                 columns[j] = E::words(b.add(j * E::LANES * E::WORD));
             }
             for i in 0..R {
-                let word = if DOWN {
-                    E::splat(a.add(i * E::WORD))
-                } else {
-                    E::splat(a.offset(i as isize * job.a_step))
-                };
+                let word =
+                    if DOWN { E::splat(a.add(i * E::WORD)) } else { E::splat(a.offset(i as isize * job.a_step)) };
                 for j in 0..V {
                     sums[i][j] = E::mac(sums[i][j], word, columns[j]);
                 }

@@ -23,14 +23,8 @@ pub struct Scoring<R> {
 impl<R: Real> Scoring<R> {
     pub fn new(attributes: &Attributes<'_>) -> Self {
         match attributes.soft_cap {
-            Some(cap) => Self {
-                scale: R::of(attributes.scale / cap),
-                cap: Some(R::of(cap * LOG2_E)),
-            },
-            None => Self {
-                scale: R::of(attributes.scale * LOG2_E),
-                cap: None,
-            },
+            Some(cap) => Self { scale: R::of(attributes.scale / cap), cap: Some(R::of(cap * LOG2_E)) },
+            None => Self { scale: R::of(attributes.scale * LOG2_E), cap: None },
         }
     }
 }
@@ -60,11 +54,7 @@ pub unsafe fn adjust<E: Engine>(
                     row.iter_mut().for_each(|s| *s = s.tanh::<E::Tier>());
                     if let Some(tangents) = tangents {
                         // SAFETY: the other block has as many rows.
-                        unsafe {
-                            tangents
-                                .add(vector(v, key))
-                                .copy_from_nonoverlapping(row.as_ptr(), E::LANES)
-                        };
+                        unsafe { tangents.add(vector(v, key)).copy_from_nonoverlapping(row.as_ptr(), E::LANES) };
                     }
                     row.iter_mut().for_each(|s| *s = *s * cap);
                 }
@@ -82,10 +72,7 @@ pub unsafe fn adjust<E: Engine>(
             // SAFETY: as above; lanes have limits.
             unsafe {
                 let at = scores.add(vector(v, key));
-                let (low, high) = (
-                    lanes.low.as_ptr().add(v * E::LANES),
-                    lanes.high.as_ptr().add(v * E::LANES),
-                );
+                let (low, high) = (lanes.low.as_ptr().add(v * E::LANES), lanes.high.as_ptr().add(v * E::LANES));
                 let key = (first + key) as i32;
                 E::store(at, E::within(E::load(at), key, low, high, -E::Acc::INFINITY));
             }

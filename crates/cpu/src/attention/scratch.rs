@@ -24,20 +24,13 @@ impl Scratch {
         let kept = KEPT.take().filter(|buffer| buffer.len() >= bytes);
         let fresh = || Buffer::uninit(DType::U8, bytes.next_power_of_two(), Placement::Lasting);
         let mut buffer = kept.unwrap_or_else(fresh);
-        Self {
-            left: buffer.len(),
-            next: buffer.as_mut_slice::<u8>().as_mut_ptr(),
-            buffer: Some(buffer),
-        }
+        Self { left: buffer.len(), next: buffer.as_mut_slice::<u8>().as_mut_ptr(), buffer: Some(buffer) }
     }
 
     /// `count` elements of arbitrary contents, aligned for any vector. The memory lasts as long as this value.
     pub fn take<T: Copy>(&mut self, count: usize) -> *mut T {
         let bytes = bytes::<T>(count);
-        assert!(
-            bytes <= self.left,
-            "attention: the scratch memory was measured too small"
-        );
+        assert!(bytes <= self.left, "attention: the scratch memory was measured too small");
         let taken = self.next;
         self.next = self.next.wrapping_add(bytes);
         self.left -= bytes;

@@ -62,12 +62,7 @@ fn compare_of<T: Lane>(
     y: &mut [bool],
 ) {
     let plan = Plan::new(shape, [a_layout, b_layout], op.name());
-    assert_eq!(
-        y.len(),
-        shape.numel(),
-        "{}: length of the result of shape {shape}",
-        op.name()
-    );
+    assert_eq!(y.len(), shape.numel(), "{}: length of the result of shape {shape}", op.name());
     let isa = isa();
     let strides = plan.inner();
     pieces(y, PIECE, |first, y| {
@@ -76,12 +71,7 @@ fn compare_of<T: Lane>(
             for step in (0..count).step_by(BLOCK) {
                 let len = BLOCK.min(count - step);
                 let [pa, pb] = advance(positions, strides, step);
-                block(
-                    op,
-                    a.block(isa, pa, len),
-                    b.block(isa, pb, len),
-                    &mut y[at + step..][..len],
-                );
+                block(op, a.block(isa, pa, len), b.block(isa, pb, len), &mut y[at + step..][..len]);
             }
         });
     });

@@ -112,12 +112,7 @@ pub(crate) struct Stream<'a, T: Lane> {
 
 impl<'a, T: Lane> Stream<'a, T> {
     pub fn new(data: &'a [T], stride: isize) -> Self {
-        Self {
-            data,
-            stride,
-            buffer: [T::Compute::default(); BLOCK],
-            filled: (usize::MAX, 0),
-        }
+        Self { data, stride, buffer: [T::Compute::default(); BLOCK], filled: (usize::MAX, 0) }
     }
 
     /// The `len` elements from `position` on, `len` at most [`BLOCK`].

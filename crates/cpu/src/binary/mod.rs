@@ -158,10 +158,7 @@ impl Compute for f32 {
 
 impl Compute for f64 {
     fn apply<O: Pairwise>(_: Isa, a: &[f64], b: &[f64], y: &mut [f64]) {
-        y.iter_mut()
-            .zip(a)
-            .zip(b)
-            .for_each(|((y, &a), &b)| *y = O::real::<Portable, f64>(a, b));
+        y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = O::real::<Portable, f64>(a, b));
     }
 }
 
@@ -225,12 +222,7 @@ fn forward_of<T: Lane<Compute: Compute>>(
     y: &mut [T],
 ) {
     let plan = Plan::new(shape, [a_layout, b_layout], op.name());
-    assert_eq!(
-        y.len(),
-        shape.numel(),
-        "{}: length of the result of shape {shape}",
-        op.name()
-    );
+    assert_eq!(y.len(), shape.numel(), "{}: length of the result of shape {shape}", op.name());
     let apply: Apply<T::Compute> = compiled!(op, T::Compute, apply);
     forward_loop(&plan, apply, a, b, y)
 }
@@ -266,12 +258,7 @@ fn assign_of<T: Lane<Compute: Compute>>(
     swapped: bool,
 ) {
     let plan = Plan::new(shape, [&Layout::contiguous(shape), b_layout], op.name());
-    assert_eq!(
-        a.len(),
-        shape.numel(),
-        "{}: length of the operand of shape {shape}",
-        op.name()
-    );
+    assert_eq!(a.len(), shape.numel(), "{}: length of the operand of shape {shape}", op.name());
     let apply: Apply<T::Compute> = compiled!(op, T::Compute, apply);
     assign_loop(&plan, apply, a, b, swapped)
 }
@@ -307,12 +294,7 @@ fn backward_of<T: Lane<Compute: Slopes>>(
 ) {
     let plan = Plan::new(shape, [&Layout::contiguous(shape), a_layout, b_layout], op.name());
     assert_eq!(dy.len(), shape.numel(), "{}: length of dy of shape {shape}", op.name());
-    assert_eq!(
-        out.len(),
-        shape.numel(),
-        "{}: length of the gradient of shape {shape}",
-        op.name()
-    );
+    assert_eq!(out.len(), shape.numel(), "{}: length of the gradient of shape {shape}", op.name());
     let slope: Slope<T::Compute> = compiled!(op, T::Compute, slope);
     backward_loop(&plan, slope, side, dy, a, b, out)
 }
@@ -329,11 +311,7 @@ fn backward_loop<T: Lane>(
     let isa = isa();
     let strides = plan.inner();
     pieces(out, PIECE, |first, out| {
-        let (mut dy, mut a, mut b) = (
-            Stream::new(dy, 1),
-            Stream::new(a, strides[1]),
-            Stream::new(b, strides[2]),
-        );
+        let (mut dy, mut a, mut b) = (Stream::new(dy, 1), Stream::new(a, strides[1]), Stream::new(b, strides[2]));
         let mut buffer = [T::Compute::default(); BLOCK];
         plan.runs(first, out.len(), |positions, at, count| {
             for step in (0..count).step_by(BLOCK) {

@@ -4,15 +4,7 @@ use super::*;
 use crate::testing::{close, each_tier_same_on_threads, tolerance, uniform};
 use cupola_core::Element;
 
-const ALL: [Binary; 7] = [
-    Binary::Add,
-    Binary::Sub,
-    Binary::Mul,
-    Binary::Div,
-    Binary::Pow,
-    Binary::Min,
-    Binary::Max,
-];
+const ALL: [Binary; 7] = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Pow, Binary::Min, Binary::Max];
 
 fn formula(op: Binary, a: f64, b: f64) -> f64 {
     match op {
@@ -94,22 +86,13 @@ fn check<T: Arithmetic<T> + Differentiable<T> + cupola_core::Float>() {
                     let slopes = pairs().map(|(&a, &b)| {
                         if op == Binary::Min || op == Binary::Max {
                             let first = formula(op, a, b) == a;
-                            if a == b {
-                                0.5
-                            } else {
-                                f64::from(u8::from(first == (side == Side::Left)))
-                            }
+                            if a == b { 0.5 } else { f64::from(u8::from(first == (side == Side::Left))) }
                         } else {
                             difference(op, side, a, b)
                         }
                     });
                     let expected: Vec<f64> = slopes.zip(&dy).map(|(s, dy)| s * dy.to_f64()).collect();
-                    close(
-                        &gradient,
-                        &expected,
-                        tolerance::<T>().max(1e-8),
-                        &format!("{what} {side:?}"),
-                    );
+                    close(&gradient, &expected, tolerance::<T>().max(1e-8), &format!("{what} {side:?}"));
                 }
             }
         }
@@ -131,10 +114,7 @@ fn check_integers<T: Integer + Arithmetic<T> + compare::Comparable<T>>() {
         let lift = |x: Vec<T>| x.into_iter().map(|x| x.add(T::from_i64(1))).collect::<Vec<_>>();
         let (a, b) = (lift(a), lift(b));
         for op in ALL {
-            let exact = wide_a
-                .iter()
-                .zip(&wide_b)
-                .map(|(a, b)| formula(op, a + 1.0, b + 1.0).trunc() as i64);
+            let exact = wide_a.iter().zip(&wide_b).map(|(a, b)| formula(op, a + 1.0, b + 1.0).trunc() as i64);
             let exact: Vec<T> = exact.map(T::from_i64).collect();
             let mut y = vec![T::default(); shape.numel()];
             forward(op, shape, (&a, &la), (&b, &lb), &mut y);
@@ -142,11 +122,7 @@ fn check_integers<T: Integer + Arithmetic<T> + compare::Comparable<T>>() {
         }
         let mut less = vec![false; shape.numel()];
         compare(Comparison::Lt, shape, (&a, &la), (&b, &lb), &mut less);
-        assert!(
-            less.iter()
-                .zip(wide_a.iter().zip(&wide_b))
-                .all(|(y, (a, b))| *y == (a < b))
-        );
+        assert!(less.iter().zip(wide_a.iter().zip(&wide_b)).all(|(y, (a, b))| *y == (a < b)));
     }
 }
 
@@ -159,13 +135,7 @@ fn integers_are_exact_modulo_their_range() {
     check_integers::<u8>();
     let one = Layout::contiguous([2].into());
     let mut y = [0i8; 2];
-    forward(
-        Binary::Add,
-        one.shape,
-        (&[127i8, -128], &one),
-        (&[1i8, -1], &one),
-        &mut y,
-    );
+    forward(Binary::Add, one.shape, (&[127i8, -128], &one), (&[1i8, -1], &one), &mut y);
     assert_eq!(y, [-128, 127]);
     forward(Binary::Pow, one.shape, (&[-1i8, 3], &one), (&[-3i8, -1], &one), &mut y);
     assert_eq!(y, [-1, 0]);
@@ -210,15 +180,7 @@ fn extrema_pass_nan_and_share_the_gradient_of_ties() {
         let mut y = [0.0f32; 3];
         forward(op, layout.shape, (&a, &layout), (&b, &layout), &mut y);
         assert!(y[0].is_nan() && y[1].is_nan() && y[2] == 2.0);
-        backward(
-            op,
-            Side::Left,
-            layout.shape,
-            &[4.0; 3],
-            (&a, &layout),
-            (&b, &layout),
-            &mut y,
-        );
+        backward(op, Side::Left, layout.shape, &[4.0; 3], (&a, &layout), (&b, &layout), &mut y);
         assert_eq!(y[2], 2.0);
     }
 }

@@ -35,16 +35,10 @@ impl Causal<'_> {
 
     #[track_caller]
     fn check(&self, x: usize, w: usize, state: Option<usize>) {
-        assert!(
-            self.taps > 0 && self.offsets.is_sorted() && self.offsets.first() == Some(&0),
-            "{self:?}"
-        );
+        assert!(self.taps > 0 && self.offsets.is_sorted() && self.offsets.first() == Some(&0), "{self:?}");
         let expected = (self.tokens() * self.channels, self.channels * self.taps);
         assert_eq!((x, w), expected, "sizes of input and weight of {self:?}");
-        assert!(
-            state.is_none_or(|s| s == self.state_len()),
-            "size of the state of {self:?}"
-        );
+        assert!(state.is_none_or(|s| s == self.state_len()), "size of the state of {self:?}");
     }
 
     /// Elements of a state of all sequences, `[sequences, K - 1, D]`.
@@ -82,9 +76,7 @@ impl Causal<'_> {
 /// Weights as `[K, D]`.
 fn by_tap<T: Real>(causal: &Causal<'_>, w: &[T]) -> Vec<T> {
     let (taps, channels) = (causal.taps, causal.channels);
-    (0..taps)
-        .flat_map(|k| (0..channels).map(move |d| w[d * taps + k]))
-        .collect()
+    (0..taps).flat_map(|k| (0..channels).map(move |d| w[d * taps + k])).collect()
 }
 
 /// y `[N, D]` from x `[N, D]`, w `[D, K]`, bias `[D]` and the state before each sequence `[sequences, K - 1, D]`.
@@ -112,13 +104,7 @@ pub fn final_state<T: Real>(causal: &Causal<'_>, x: &[T], state: Option<&[T]>, l
     for (row, last) in last.chunks_exact_mut(causal.channels.max(1)).enumerate() {
         let (sequence, index) = (row / (causal.taps - 1), row % (causal.taps - 1));
         // The row is as far from the sequence's end as it is from the end of the state.
-        match causal.before(
-            x,
-            state,
-            sequence,
-            causal.offsets[sequence + 1],
-            causal.taps - 1 - index,
-        ) {
+        match causal.before(x, state, sequence, causal.offsets[sequence + 1], causal.taps - 1 - index) {
             Some(known) => last.copy_from_slice(known),
             None => last.fill(T::ZERO),
         }
@@ -188,11 +174,7 @@ pub fn backward<T: Real>(
     for block in partial.chunks_exact(size.max(1)) {
         for (index, &sum) in block.iter().enumerate() {
             let (tap, d) = (index / width, index % width);
-            let target = if tap < taps {
-                &mut grads.dw[d * taps + tap]
-            } else {
-                &mut grads.dbias[d]
-            };
+            let target = if tap < taps { &mut grads.dw[d * taps + tap] } else { &mut grads.dbias[d] };
             *target = *target + sum;
         }
     }

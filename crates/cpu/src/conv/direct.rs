@@ -38,20 +38,12 @@ fn masks(conv: &Conv) -> Vec<Vec<u16>> {
     let vectors = conv.output[1].div_ceil(LANES);
     let mask = |vector: usize, tap: usize| {
         let column = vector * LANES;
-        let run = Run {
-            at: 0,
-            len: (conv.output[1] - column).min(LANES),
-            image: 0,
-            row: 0,
-            column,
-        };
+        let run = Run { at: 0, len: (conv.output[1] - column).min(LANES), image: 0, row: 0, column };
         let offset = (tap * conv.dilation[1]) as isize - conv.padding[1] as isize;
         let (low, high) = RowCopy::<f32>::inside(&run, 1, offset, conv.input[1], true);
         ((1u32 << high) - (1u32 << low)) as u16
     };
-    (0..vectors)
-        .map(|vector| (0..conv.kernel[1]).map(|tap| mask(vector, tap)).collect())
-        .collect()
+    (0..vectors).map(|vector| (0..conv.kernel[1]).map(|tap| mask(vector, tap)).collect()).collect()
 }
 
 /// Whether vectors along rows are filled well enough.
@@ -181,9 +173,8 @@ mod avx512 {
                     let line = self.x.wrapping_add(channel * conv.input_plane() + row * conv.input[1]);
                     let weights = self.weights.wrapping_add((channel * height + a) * width * R);
                     for b in 0..width {
-                        let first = line
-                            .wrapping_add(vector * LANES + b * conv.dilation[1])
-                            .wrapping_sub(conv.padding[1]);
+                        let first =
+                            line.wrapping_add(vector * LANES + b * conv.dilation[1]).wrapping_sub(conv.padding[1]);
                         let mut values = [_mm512_setzero_ps(); V];
                         for (v, value) in values.iter_mut().enumerate() {
                             // SAFETY: the mask leaves out what is outside of the image.
@@ -206,9 +197,7 @@ mod avx512 {
                 for (v, &sum) in sums.iter().enumerate() {
                     let column = (vector + v) * LANES;
                     let written = ((1u32 << (conv.output[1] - column).min(LANES)) - 1) as u16;
-                    let target = self
-                        .y
-                        .wrapping_add(r * conv.output_plane() + i * conv.output[1] + column);
+                    let target = self.y.wrapping_add(r * conv.output_plane() + i * conv.output[1] + column);
                     // SAFETY: the mask leaves out what is behind the row's end.
                     unsafe { _mm512_mask_storeu_ps(target, written, _mm512_add_ps(sum, bias)) };
                 }
@@ -271,9 +260,7 @@ mod avx512 {
                     };
                     for (vector, masks) in self.masks.iter().enumerate() {
                         let column = vector * LANES;
-                        let first = x
-                            .wrapping_add(row * conv.input[1] + column)
-                            .wrapping_sub(conv.padding[1]);
+                        let first = x.wrapping_add(row * conv.input[1] + column).wrapping_sub(conv.padding[1]);
                         let mut values = [_mm512_setzero_ps(); K];
                         for (b, value) in values.iter_mut().enumerate() {
                             // SAFETY: the mask leaves out what is outside of the image.

@@ -95,14 +95,7 @@ impl<T: Convolve> RowPanels<T> {
         } else {
             parallel_for(groups * panels, task);
         }
-        Self {
-            buffer,
-            rows,
-            depth,
-            panels,
-            pitch,
-            element: std::marker::PhantomData,
-        }
+        Self { buffer, rows, depth, panels, pitch, element: std::marker::PhantomData }
     }
 
     /// Rows of `w`, `[groups, rows, depth]`.
@@ -210,19 +203,13 @@ impl<T: Convolve> Job<'_, T> {
         let (gather, width) = (self.gather, columns::<T>());
         let panels = positions.len().div_ceil(width);
         let taps = gather.taps.len();
-        let blocks = (gather.channels * taps)
-            .div_ceil(DEPTH)
-            .clamp(1, gather.channels.max(1));
+        let blocks = (gather.channels * taps).div_ceil(DEPTH).clamp(1, gather.channels.max(1));
         let block_depth = gather.channels.div_ceil(blocks) * taps;
         let first_row = self.left.panel(group, row_panels.start, 0).0.start;
         let rows = self.left.panel(group, row_panels.end - 1, 0).0.end - first_row;
         let stride = panels * width;
 
-        let mut scratch = Buffer::uninit(
-            T::DTYPE,
-            panels * block_depth * width + rows * stride,
-            Placement::Passing,
-        );
+        let mut scratch = Buffer::uninit(T::DTYPE, panels * block_depth * width + rows * stride, Placement::Passing);
         let filled = scratch.as_mut_slice::<T>().as_mut_ptr();
         let sums = filled.wrapping_add(panels * block_depth * width);
         let cuts: Vec<Vec<Run>> = (0..panels)

@@ -173,18 +173,12 @@ pub fn forward<T: Convolve>(conv: &Conv, x: &[T], w: &[T], bias: Option<&[T]>, y
     let gather = Gather {
         batch: conv.batch,
         groups: conv.groups,
-        source: Planes {
-            channels: conv.in_channels,
-            size: conv.input,
-        },
+        source: Planes { channels: conv.in_channels, size: conv.input },
         channels: conv.group_in(),
         taps: &taps,
         step: conv.stride,
         grid: conv.output,
-        target: Planes {
-            channels: conv.out_channels,
-            size: conv.output,
-        },
+        target: Planes { channels: conv.out_channels, size: conv.output },
         rows,
         target_start: [0, 0],
         target_step: [1, 1],
@@ -226,35 +220,25 @@ pub fn input_gradient<T: Convolve>(conv: &Conv, dy: &[T], w: &[T], bias: Option<
 fn phase_taps(conv: &Conv, axis: usize, start: usize) -> Vec<(usize, isize)> {
     let stride = conv.stride[axis] as isize;
     let ahead = |tap: usize| (start + conv.padding[axis]) as isize - (tap * conv.dilation[axis]) as isize;
-    (0..conv.kernel[axis])
-        .filter(|&tap| ahead(tap) % stride == 0)
-        .map(|tap| (tap, ahead(tap) / stride))
-        .collect()
+    (0..conv.kernel[axis]).filter(|&tap| ahead(tap) % stride == 0).map(|tap| (tap, ahead(tap) / stride)).collect()
 }
 
 /// The input positions that are `start` modulo the stride.
 fn phase<T: Convolve>(conv: &Conv, start: [usize; 2], dy: &[T], w: &[T], bias: Option<&[T]>, dx: &mut [T]) {
     let [down, across] = [0, 1].map(|axis| phase_taps(conv, axis, start[axis]));
     let pairs = down.iter().flat_map(|d| across.iter().map(move |a| (*d, *a)));
-    let (chosen, taps): (Vec<usize>, Vec<[isize; 2]>) = pairs
-        .map(|((a, down), (b, across))| (a * conv.kernel[1] + b, [down, across]))
-        .unzip();
+    let (chosen, taps): (Vec<usize>, Vec<[isize; 2]>) =
+        pairs.map(|((a, down), (b, across))| (a * conv.kernel[1] + b, [down, across])).unzip();
     let panels = RowPanels::of_columns(conv, &chosen, w);
     let gather = Gather {
         batch: conv.batch,
         groups: conv.groups,
-        source: Planes {
-            channels: conv.out_channels,
-            size: conv.output,
-        },
+        source: Planes { channels: conv.out_channels, size: conv.output },
         channels: conv.group_out(),
         taps: &taps,
         step: [1, 1],
         grid: [0, 1].map(|axis| (conv.input[axis] - start[axis]).div_ceil(conv.stride[axis])),
-        target: Planes {
-            channels: conv.in_channels,
-            size: conv.input,
-        },
+        target: Planes { channels: conv.in_channels, size: conv.input },
         rows: conv.group_in(),
         target_start: start,
         target_step: conv.stride,

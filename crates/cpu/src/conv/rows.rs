@@ -21,13 +21,7 @@ pub(super) fn runs(grid: [usize; 2], from: usize, to: usize) -> Vec<Run> {
     while position < to {
         let (row, column) = (position / grid[1], position % grid[1]);
         let len = (grid[1] - column).min(to - position);
-        runs.push(Run {
-            at: position - from,
-            len,
-            image: row / grid[0],
-            row: row % grid[0],
-            column,
-        });
+        runs.push(Run { at: position - from, len, image: row / grid[0], row: row % grid[0], column });
         position += len;
     }
     runs
@@ -64,11 +58,7 @@ impl<T> RowCopy<T> {
             let high = (size as isize - first).clamp(0, run.len as isize) as usize;
             return (((-first).max(0) as usize).min(high), high);
         }
-        let low = if first < 0 {
-            first.unsigned_abs().div_ceil(step)
-        } else {
-            0
-        };
+        let low = if first < 0 { first.unsigned_abs().div_ceil(step) } else { 0 };
         let room = (size as isize - first).max(0) as usize;
         let high = room.div_ceil(step).min(run.len);
         (low.min(high), high)
@@ -207,10 +197,7 @@ mod tests {
     fn runs_end_with_rows_and_images() {
         let cut = runs([2, 3], 4, 14);
         let parts: Vec<_> = cut.iter().map(|r| (r.at, r.len, r.image, r.row, r.column)).collect();
-        assert_eq!(
-            parts,
-            [(0, 2, 0, 1, 1), (2, 3, 1, 0, 0), (5, 3, 1, 1, 0), (8, 2, 2, 0, 0)]
-        );
+        assert_eq!(parts, [(0, 2, 0, 1, 1), (2, 3, 1, 0, 0), (5, 3, 1, 1, 0), (8, 2, 2, 0, 0)]);
     }
 
     #[test]
@@ -218,14 +205,7 @@ mod tests {
         let source: Vec<f32> = (1..200).map(|i| i as f32).collect();
         each_tier(|isa| {
             for step in 1..4 {
-                for (low, high, len) in [
-                    (0, 5, 5),
-                    (3, 20, 33),
-                    (0, 33, 33),
-                    (17, 17, 20),
-                    (1, 16, 16),
-                    (0, 0, 40),
-                ] {
+                for (low, high, len) in [(0, 5, 5), (3, 20, 33), (0, 33, 33), (17, 17, 20), (1, 16, 16), (0, 0, 40)] {
                     let mut target = vec![-1.0f32; 100];
                     let copy = RowCopy {
                         source: source.as_ptr().wrapping_sub(low * step),

@@ -68,29 +68,13 @@ pub fn weight_gradient<T: Convolve>(conv: &Conv, x: &[T], dy: &[T], accumulate: 
         return add_chunks(partial.as_slice::<T>(), dw);
     }
     let left = Left::pack(conv, dy);
-    let job = Job {
-        conv,
-        isa: isa(),
-        x: Shared(x.as_ptr()),
-        left: &left,
-        target,
-    };
+    let job = Job { conv, isa: isa(), x: Shared(x.as_ptr()), left: &left, target };
     let task = |index: usize| {
-        let (chunk, index) = (
-            index / (conv.groups * column_tasks),
-            index % (conv.groups * column_tasks),
-        );
+        let (chunk, index) = (index / (conv.groups * column_tasks), index % (conv.groups * column_tasks));
         let (group, column) = (index / column_tasks, index % column_tasks);
         let images = if chunked { images_of(chunk) } else { 0..conv.batch };
         // SAFETY: sizes were checked; tasks of a chunk write columns of their own, chunks their own copies.
-        unsafe {
-            job.task(
-                group,
-                part(panels, column_tasks, column),
-                images,
-                chunk * conv.weight_len(),
-            )
-        };
+        unsafe { job.task(group, part(panels, column_tasks, column), images, chunk * conv.weight_len()) };
     };
     let tasks = chunks * conv.groups * column_tasks;
     if positions * conv.weight_len() < SMALL {
@@ -141,12 +125,7 @@ fn directly<T: Convolve>(
         });
     }
     #[cfg(not(target_arch = "x86_64"))]
-    unreachable!(
-        "nothing is done directly: {conv:?}, {} {} {}",
-        x.len(),
-        dy.len(),
-        images(partial.len()).len()
-    );
+    unreachable!("nothing is done directly: {conv:?}, {} {} {}", x.len(), dy.len(), images(partial.len()).len());
 }
 
 /// dy as left operand, rows the output channels of a group: for each block of positions, for each row panel, the block's depth.
@@ -214,12 +193,7 @@ impl<T: Convolve> Left<T> {
         } else {
             parallel_for(conv.groups * panels, task);
         }
-        Self {
-            buffer,
-            panels,
-            pitch,
-            element: std::marker::PhantomData,
-        }
+        Self { buffer, panels, pitch, element: std::marker::PhantomData }
     }
 
     /// A row panel of a group, and where its words for `position` on stand.
@@ -249,9 +223,7 @@ impl<T: Convolve> Job<'_, T> {
         let (rows, depth) = (conv.group_out(), conv.depth());
         let lanes = panels.start * width..depth.min(panels.end * width);
         let (images_per_block, _) = blocking(conv);
-        let longest = DEPTH
-            .max(images_per_block * conv.output_plane())
-            .min(conv.batch * conv.output_plane());
+        let longest = DEPTH.max(images_per_block * conv.output_plane()).min(conv.batch * conv.output_plane());
         let stride = count * width;
 
         let sizes = [count * width * longest, longest * stride, rows * stride];
@@ -259,10 +231,7 @@ impl<T: Convolve> Job<'_, T> {
         let gathered = scratch.as_mut_slice::<T>().as_mut_ptr();
         let packed = gathered.wrapping_add(sizes[0]);
         let sums = packed.wrapping_add(sizes[1]);
-        let target = self
-            .target
-            .get()
-            .wrapping_add(copy + group * rows * depth + lanes.start);
+        let target = self.target.get().wrapping_add(copy + group * rows * depth + lanes.start);
         for row in 0..rows {
             // SAFETY: the sums have room for whole panels; the target has this row's lanes.
             unsafe {
@@ -314,11 +283,7 @@ impl<T: Convolve> Job<'_, T> {
         }
         for row in 0..rows {
             // SAFETY: as above.
-            unsafe {
-                target
-                    .add(row * depth)
-                    .copy_from_nonoverlapping(sums.add(row * stride), lanes.len())
-            };
+            unsafe { target.add(row * depth).copy_from_nonoverlapping(sums.add(row * stride), lanes.len()) };
         }
     }
 

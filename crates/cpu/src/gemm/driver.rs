@@ -107,17 +107,9 @@ pub unsafe fn run<P: Arithmetic>(call: &Call<'_, P>, groups: &[Group<'_>]) {
     }
     // About 20 microseconds, whether bound by arithmetic (the rows) or by reading the columns (the constant).
     let words = call.depth.div_ceil(P::GROUP);
-    let cost = call
-        .cols
-        .len()
-        .saturating_mul(words)
-        .saturating_mul(rows + 11 * groups.len());
+    let cost = call.cols.len().saturating_mul(words).saturating_mul(rows + 11 * groups.len());
     let parallel = cost > 1 << 20 && pool::threads() > 1;
-    let wanted = if parallel {
-        (8 * pool::threads()).div_ceil(row_blocks)
-    } else {
-        1
-    };
+    let wanted = if parallel { (8 * pool::threads()).div_ceil(row_blocks) } else { 1 };
     // Whole groups of panels, so that kernels for several of them are not cut short.
     let col_blocks = wanted.min(panels.div_ceil(MAX_PANELS));
     let task = |index: usize| {
@@ -129,15 +121,7 @@ pub unsafe fn run<P: Arithmetic>(call: &Call<'_, P>, groups: &[Group<'_>]) {
                 let rows = group.rows.start + rows.start..group.rows.start + rows.end;
                 let panels = cut(panels, MAX_PANELS, col_blocks, col_block);
                 // SAFETY: the caller's; no two tasks have a block in common.
-                unsafe {
-                    Task {
-                        call,
-                        group,
-                        rows,
-                        panels,
-                    }
-                    .run()
-                };
+                unsafe { Task { call, group, rows, panels }.run() };
                 return;
             }
             row_block -= here;
@@ -235,11 +219,7 @@ impl<P: Arithmetic> Task<'_, P> {
             Right::Strided(..) => several * block_words * PANEL_BYTES,
         };
         let tile_bytes = rows.min(full) * P::COLS * size_of::<P::Acc>();
-        let tiles = if words > block_words {
-            group.min(self.panels.len()) * rows.div_ceil(full)
-        } else {
-            0
-        };
+        let tiles = if words > block_words { group.min(self.panels.len()) * rows.div_ceil(full) } else { 0 };
         let left_stride = full * slab_words * P::WORD + OVERRUN;
         let left_bytes = rows.div_ceil(full) * left_stride;
 
@@ -301,15 +281,7 @@ impl<P: Arithmetic> Task<'_, P> {
         let source = moved(call.left, self.rows.start, words.start * P::GROUP, call.pack_left.size);
         // SAFETY: the caller's; between panels there is room for an overrun.
         unsafe {
-            pack_panels::<P>(
-                call.pack_left,
-                source,
-                self.rows.len(),
-                (call.kernels.rows(), false),
-                depth,
-                left,
-                stride,
-            )
+            pack_panels::<P>(call.pack_left, source, self.rows.len(), (call.kernels.rows(), false), depth, left, stride)
         };
     }
 
@@ -382,9 +354,7 @@ impl<P: Arithmetic> Task<'_, P> {
         let (call, col) = (self.call, panel * P::COLS);
         match &self.group.right {
             Right::Packed(panels) => Columns {
-                start: panels
-                    .start
-                    .wrapping_add(panel * panels.stride + block.from * PANEL_BYTES),
+                start: panels.start.wrapping_add(panel * panels.stride + block.from * PANEL_BYTES),
                 step: PANEL_BYTES,
                 panel: panels.stride,
                 shifts: match panels.shifts {
@@ -407,12 +377,7 @@ impl<P: Arithmetic> Task<'_, P> {
                 let stride = block.words * PANEL_BYTES;
                 // SAFETY: the caller's; the scratch has room for as many panels.
                 unsafe { pack_panels::<P>(*pack, source, cols, (P::COLS, true), depth, block.right, stride) };
-                Columns {
-                    start: block.right,
-                    step: PANEL_BYTES,
-                    panel: stride,
-                    shifts: std::ptr::null(),
-                }
+                Columns { start: block.right, step: PANEL_BYTES, panel: stride, shifts: std::ptr::null() }
             }
         }
     }
@@ -427,10 +392,7 @@ impl<P: Arithmetic> Task<'_, P> {
         };
         let resting = || {
             let place = call.resting.expect("calls that share sums say where these rest");
-            (
-                place.0.wrapping_add(part.row * place.1 + part.col - call.cols.start),
-                place.1,
-            )
+            (place.0.wrapping_add(part.row * place.1 + part.col - call.cols.start), place.1)
         };
         let mut own = std::mem::MaybeUninit::<Sums<P::Acc>>::uninit();
         let own = own.as_mut_ptr().cast::<P::Acc>();
@@ -516,10 +478,7 @@ struct Spot<Acc> {
 unsafe fn copy<Acc: Copy>(from: *const Acc, from_stride: usize, to: *mut Acc, to_stride: usize, part: Part) {
     for row in 0..part.rows {
         // SAFETY: the caller vouches for both sides.
-        unsafe {
-            to.add(row * to_stride)
-                .copy_from_nonoverlapping(from.add(row * from_stride), part.cols)
-        };
+        unsafe { to.add(row * to_stride).copy_from_nonoverlapping(from.add(row * from_stride), part.cols) };
     }
 }
 

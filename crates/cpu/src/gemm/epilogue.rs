@@ -47,10 +47,7 @@ impl<Acc: Accumulator, C> Default for Epilogue<'_, Acc, C> {
 impl<Acc: Accumulator, C> Epilogue<'_, Acc, C> {
     /// Adds the product to C: `C += A B`.
     pub fn accumulate() -> Self {
-        Self {
-            accumulate: true,
-            ..Self::default()
-        }
+        Self { accumulate: true, ..Self::default() }
     }
 }
 
@@ -97,12 +94,7 @@ impl<'a, Acc: Accumulator, C: Output<Acc>> Target<'a, Acc, C> {
     pub fn new(c: &mut MatMut<'_, C>, epilogue: Epilogue<'a, Acc, C>, tier: Isa) -> Self {
         let sizes = (c.rows(), c.cols());
         if let Some(bias) = epilogue.bias {
-            assert!(
-                bias.len() == sizes.1,
-                "matmul: a bias of {} for {} columns",
-                bias.len(),
-                sizes.1
-            );
+            assert!(bias.len() == sizes.1, "matmul: a bias of {} for {} columns", bias.len(), sizes.1);
         }
         let check = |name: &str, rows: usize, cols: usize| {
             assert!(

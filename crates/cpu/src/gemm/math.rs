@@ -25,10 +25,7 @@ pub fn exp<const FUSED: bool>(x: f32) -> f32 {
     let shifted = fma::<FUSED>(x, std::f32::consts::LOG2_E, SHIFT);
     let n = shifted - SHIFT;
     let r = fma::<FUSED>(n, -LN2_LOW, fma::<FUSED>(n, -LN2_HIGH, x));
-    let p = polynomial::<FUSED, 7>(
-        r,
-        [1.394_110_9e-3, 8.375_126e-3, 4.166_635e-2, 0.166_664_16, 0.5, 1.0, 1.0],
-    );
+    let p = polynomial::<FUSED, 7>(r, [1.394_110_9e-3, 8.375_126e-3, 4.166_635e-2, 0.166_664_16, 0.5, 1.0, 1.0]);
     // 2^n in two factors, because n = 128 has no f32.
     let n = shifted.to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
     let half = n >> 1;

@@ -66,14 +66,7 @@ impl<'a, T> MatRef<'a, T> {
             );
         }
         let offset = offset.min(data.len());
-        Self {
-            ptr: data[offset..].as_ptr(),
-            rows,
-            cols,
-            row_stride,
-            col_stride,
-            data: PhantomData,
-        }
+        Self { ptr: data[offset..].as_ptr(), rows, cols, row_stride, col_stride, data: PhantomData }
     }
 
     /// Number of rows.
@@ -98,13 +91,7 @@ impl<'a, T> MatRef<'a, T> {
 
     /// The transpose.
     pub fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
     /// The rows of `range`.
@@ -118,11 +105,7 @@ impl<'a, T> MatRef<'a, T> {
             "rows {range:?} of a matrix with {} rows",
             self.rows
         );
-        Self {
-            ptr: self.ptr.wrapping_offset(self.row_stride * range.start as isize),
-            rows: range.len(),
-            ..self
-        }
+        Self { ptr: self.ptr.wrapping_offset(self.row_stride * range.start as isize), rows: range.len(), ..self }
     }
 
     /// The columns of `range`.
@@ -165,18 +148,9 @@ impl<'a, T> MatMut<'a, T> {
     #[track_caller]
     pub fn strided(data: &'a mut [T], offset: usize, rows: usize, cols: usize, row_stride: usize) -> Self {
         let view = MatRef::strided(data, offset, rows, cols, stride(row_stride), 1);
-        assert!(
-            row_stride >= cols || rows <= 1,
-            "rows of {cols} columns overlap with a row stride of {row_stride}"
-        );
+        assert!(row_stride >= cols || rows <= 1, "rows of {cols} columns overlap with a row stride of {row_stride}");
         let offset = view.ptr.addr() - data.as_ptr().addr();
-        Self {
-            ptr: data.as_mut_ptr().wrapping_byte_add(offset),
-            rows,
-            cols,
-            row_stride,
-            data: PhantomData,
-        }
+        Self { ptr: data.as_mut_ptr().wrapping_byte_add(offset), rows, cols, row_stride, data: PhantomData }
     }
 
     /// Number of rows.
@@ -196,10 +170,7 @@ impl<'a, T> MatMut<'a, T> {
 
     /// The same matrix, borrowed for a shorter time.
     pub fn reborrow(&mut self) -> MatMut<'_, T> {
-        MatMut {
-            data: PhantomData,
-            ..*self
-        }
+        MatMut { data: PhantomData, ..*self }
     }
 
     /// The rows of `range`.
@@ -213,11 +184,7 @@ impl<'a, T> MatMut<'a, T> {
             "rows {range:?} of a matrix with {} rows",
             self.rows
         );
-        Self {
-            ptr: self.ptr.wrapping_add(self.row_stride * range.start),
-            rows: range.len(),
-            ..self
-        }
+        Self { ptr: self.ptr.wrapping_add(self.row_stride * range.start), rows: range.len(), ..self }
     }
 
     /// The columns of `range`.
@@ -231,11 +198,7 @@ impl<'a, T> MatMut<'a, T> {
             "columns {range:?} of a matrix with {} columns",
             self.cols
         );
-        Self {
-            ptr: self.ptr.wrapping_add(range.start),
-            cols: range.len(),
-            ..self
-        }
+        Self { ptr: self.ptr.wrapping_add(range.start), cols: range.len(), ..self }
     }
 }
 

@@ -88,12 +88,7 @@ pub trait Product: Arithmetic {
         mut c: MatMut<'_, C>,
         epilogue: Epilogue<'_, Self::Acc, C>,
     ) {
-        check(
-            "matmul",
-            (a.rows(), a.cols()),
-            (b.rows(), b.cols()),
-            (c.rows(), c.cols()),
-        );
+        check("matmul", (a.rows(), a.cols()), (b.rows(), b.cols()), (c.rows(), c.cols()));
         let call = Prepared::<Self, A, C>::new(a, &mut c, epilogue);
         call.strided(b);
     }
@@ -106,18 +101,10 @@ pub trait Product: Arithmetic {
         mut c: MatMut<'_, C>,
         epilogue: Epilogue<'_, Self::Acc, C>,
     ) {
-        check(
-            "matmul_packed",
-            (a.rows(), a.cols()),
-            (b.rows(), b.cols()),
-            (c.rows(), c.cols()),
-        );
+        check("matmul_packed", (a.rows(), a.cols()), (b.rows(), b.cols()), (c.rows(), c.cols()));
         let rows = 0..a.rows();
         let call = Prepared::<Self, A, C>::new(a, &mut c, epilogue);
-        call.groups(&[Group {
-            rows,
-            right: Right::Packed(b.panels()),
-        }]);
+        call.groups(&[Group { rows, right: Right::Packed(b.panels()) }]);
     }
 
     /// For each group of consecutive rows the product with a right operand of its own, as one list of tasks: experts.
@@ -134,18 +121,10 @@ pub trait Product: Arithmetic {
         let groups: Vec<_> = groups
             .iter()
             .map(|&(rows, b)| {
-                check(
-                    "matmul_grouped",
-                    (rows, a.cols()),
-                    (b.rows(), b.cols()),
-                    (rows, c.cols()),
-                );
+                check("matmul_grouped", (rows, a.cols()), (b.rows(), b.cols()), (rows, c.cols()));
                 let rows = next..next + rows;
                 next = rows.end;
-                Group {
-                    rows,
-                    right: Right::Packed(b.panels()),
-                }
+                Group { rows, right: Right::Packed(b.panels()) }
             })
             .collect();
         assert!(
@@ -192,23 +171,14 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
         let accumulate = epilogue.accumulate;
         let cols = c.cols();
         let target = Target::new(c, epilogue, isa());
-        Self {
-            a,
-            cols,
-            target,
-            accumulate,
-        }
+        Self { a, cols, target, accumulate }
     }
 
     fn call(&self) -> Call<'_, P> {
         let tier = P::tier(isa());
         Call {
             kernels: P::kernels(tier),
-            left: View {
-                ptr: self.a.ptr.cast(),
-                lane_stride: self.a.row_stride(),
-                depth_stride: self.a.col_stride(),
-            },
+            left: View { ptr: self.a.ptr.cast(), lane_stride: self.a.row_stride(), depth_stride: self.a.col_stride() },
             pack_left: A::packer(tier),
             shifted: A::SHIFTED,
             depth: self.a.cols(),
@@ -235,11 +205,7 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
             return self.groups(&[Group { rows, right }]);
         }
         let depth = b.rows();
-        let chunk_depth = if depth <= CHUNK_WORDS * P::GROUP {
-            depth.max(1)
-        } else {
-            CHUNK_WORDS * P::GROUP
-        };
+        let chunk_depth = if depth <= CHUNK_WORDS * P::GROUP { depth.max(1) } else { CHUNK_WORDS * P::GROUP };
         let panels = CHUNK_BYTES / (chunk_depth.div_ceil(P::GROUP) * PANEL_BYTES);
         for col in (0..self.cols).step_by(panels * P::COLS) {
             let cols = col..self.cols.min(col + panels * P::COLS);
@@ -264,15 +230,7 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
                 };
                 let right = Right::Packed(chunk.panels());
                 // SAFETY: as in `groups`.
-                unsafe {
-                    driver::run(
-                        &part,
-                        &[Group {
-                            rows: rows.clone(),
-                            right,
-                        }],
-                    )
-                };
+                unsafe { driver::run(&part, &[Group { rows: rows.clone(), right }]) };
             }
         }
     }

@@ -78,11 +78,8 @@ impl<P: Arithmetic> Packed<P> {
         let tier = P::tier(isa());
         let panel = panel_bytes::<P>(self.depth);
         let target = Shared(self.panels.as_mut_slice::<u8>().as_mut_ptr());
-        let shifts = Shared(
-            self.shifts
-                .as_mut()
-                .map_or(std::ptr::null_mut(), |s| s.as_mut_slice::<i32>().as_mut_ptr()),
-        );
+        let shifts =
+            Shared(self.shifts.as_mut().map_or(std::ptr::null_mut(), |s| s.as_mut_slice::<i32>().as_mut_ptr()));
         let source = columns(b);
         let count = self.cols.div_ceil(P::COLS);
         let task = |index: usize| {
@@ -163,20 +160,13 @@ pub fn panel_bytes<P: Arithmetic>(depth: usize) -> usize {
 
 /// A right operand as packers see it.
 pub fn columns<B>(b: MatRef<'_, B>) -> Shared<View> {
-    Shared(View {
-        ptr: b.ptr.cast(),
-        lane_stride: b.col_stride(),
-        depth_stride: b.row_stride(),
-    })
+    Shared(View { ptr: b.ptr.cast(), lane_stride: b.col_stride(), depth_stride: b.row_stride() })
 }
 
 /// The view moved on by `lanes` lanes and `depths` elements of depth of `size` bytes each.
 pub fn moved(view: View, lanes: usize, depths: usize, size: usize) -> View {
     let elements = lanes as isize * view.lane_stride + depths as isize * view.depth_stride;
-    View {
-        ptr: view.ptr.wrapping_offset(elements * size as isize),
-        ..view
-    }
+    View { ptr: view.ptr.wrapping_offset(elements * size as isize), ..view }
 }
 
 /// Packs `lanes` lanes into panels of `width` of them that start `stride` bytes apart. The last panel is narrower, or, if
@@ -212,15 +202,7 @@ pub unsafe fn pack_panels<P: Arithmetic>(
             let words = if whole { width } else { here };
             let to = target.wrapping_add(first / width * stride + from / P::GROUP * words * P::WORD);
             // SAFETY: the caller's.
-            unsafe {
-                (pack.run)(
-                    moved(source, first, from, pack.size),
-                    here,
-                    step.min(depth - from),
-                    words,
-                    to,
-                )
-            };
+            unsafe { (pack.run)(moved(source, first, from, pack.size), here, step.min(depth - from), words, to) };
         }
     }
 }
@@ -237,11 +219,7 @@ unsafe fn column_shifts(tier: Isa, panel: *const u8, words: usize, shifts: *mut 
             b: panel.wrapping_add(word * PANEL_BYTES),
             b_step: PANEL_BYTES,
             b_panel: 0,
-            start: if word == 0 {
-                std::ptr::null()
-            } else {
-                shifts.cast_const()
-            },
+            start: if word == 0 { std::ptr::null() } else { shifts.cast_const() },
             start_stride: 0,
             end: shifts,
             end_stride: 0,

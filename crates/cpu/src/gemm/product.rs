@@ -179,14 +179,7 @@ float!(
     math::gelu_tanh::<FUSED>,
     math::silu::<FUSED>
 );
-float!(
-    f64,
-    FUSED,
-    |x: f64| if x < 0.0 { 0.0 } else { x },
-    math::gelu_erf_f64,
-    math::gelu_tanh_f64,
-    math::silu_f64
-);
+float!(f64, FUSED, |x: f64| if x < 0.0 { 0.0 } else { x }, math::gelu_erf_f64, math::gelu_tanh_f64, math::silu_f64);
 
 impl Accumulator for i32 {
     type Activation = NoActivation;

@@ -11,10 +11,7 @@ use crate::real::Real;
 /// # Panics
 /// When a slice has another length.
 pub fn statistics<T: Real>(images: &Images, x: &[T], mean: &mut [T], variance: &mut [T]) {
-    assert_eq!(
-        (x.len(), mean.len(), variance.len()),
-        (images.numel(), images.channels, images.channels)
-    );
+    assert_eq!((x.len(), mean.len(), variance.len()), (images.numel(), images.channels, images.channels));
     let scale = T::of(1.0 / images.per_channel().max(1) as f64);
     sums(images, Term::Plain(x), mean, variance);
     mean.iter_mut().for_each(|mean| *mean = *mean * scale);
@@ -40,9 +37,7 @@ pub fn forward<T: Real>(
     y: &mut [T],
 ) {
     assert_eq!((x.len(), y.len()), (images.numel(), images.numel()));
-    let scale: Vec<T> = (0..images.channels)
-        .map(|c| weight.map_or(rstd[c], |w| w[c] * rstd[c]))
-        .collect();
+    let scale: Vec<T> = (0..images.channels).map(|c| weight.map_or(rstd[c], |w| w[c] * rstd[c])).collect();
     let shift: Vec<T> = (0..images.channels).map(|c| bias.map_or(T::ZERO, |b| b[c])).collect();
     linear(images, x, mean, &scale, &shift, y);
 }
@@ -52,10 +47,7 @@ pub fn forward<T: Real>(
 /// # Panics
 /// When a slice has another length.
 pub fn moments<T: Real>(images: &Images, dy: &[T], x: &[T], mean: &[T]) -> (Vec<T>, Vec<T>) {
-    assert_eq!(
-        (dy.len(), x.len(), mean.len()),
-        (images.numel(), images.numel(), images.channels)
-    );
+    assert_eq!((dy.len(), x.len(), mean.len()), (images.numel(), images.numel(), images.channels));
     let (mut plain, mut weighted) = (vec![T::ZERO; images.channels], vec![T::ZERO; images.channels]);
     sums(images, Term::Moments(dy, x, mean), &mut plain, &mut weighted);
     (plain, weighted)
@@ -92,9 +84,7 @@ pub fn backward<T: Real>(
 
 /// dx where mean and variance were given: `dx = dy weight rstd`.
 pub fn backward_given<T: Real>(images: &Images, dy: &[T], rstd: &[T], weight: Option<&[T]>, dx: &mut [T]) {
-    let scale: Vec<T> = (0..images.channels)
-        .map(|c| weight.map_or(rstd[c], |w| w[c] * rstd[c]))
-        .collect();
+    let scale: Vec<T> = (0..images.channels).map(|c| weight.map_or(rstd[c], |w| w[c] * rstd[c])).collect();
     let zeros = vec![T::ZERO; images.channels];
     linear(images, dy, &zeros, &scale, &zeros, dx);
 }

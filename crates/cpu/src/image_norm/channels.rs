@@ -121,20 +121,14 @@ fn narrow_sums<T: Real>(images: &Images, term: Term<'_, T>, first: &mut [T], sec
     let (isa, inner) = (isa(), images.inner);
     let width = images.channels * inner;
     let (mut plain, mut weighted) = (vec![T::ZERO; width], vec![T::ZERO; width]);
-    pieces2(
-        (&mut plain, COLUMNS),
-        (&mut weighted, COLUMNS),
-        |start, plain, weighted| {
-            for image in 0..images.batch {
-                add_row::<T>(isa, inner, term, image * width, start, plain, weighted);
-            }
-        },
-    );
+    pieces2((&mut plain, COLUMNS), (&mut weighted, COLUMNS), |start, plain, weighted| {
+        for image in 0..images.batch {
+            add_row::<T>(isa, inner, term, image * width, start, plain, weighted);
+        }
+    });
     let gather = |columns: &[T], sums: &mut [T]| {
         for (channel, sum) in sums.iter_mut().enumerate() {
-            *sum = columns[channel * inner..(channel + 1) * inner]
-                .iter()
-                .fold(T::ZERO, |sum, &x| sum + x);
+            *sum = columns[channel * inner..(channel + 1) * inner].iter().fold(T::ZERO, |sum, &x| sum + x);
         }
     };
     gather(&plain, first);
@@ -150,12 +144,7 @@ pub(super) fn linear<T: Real>(images: &Images, x: &[T], mean: &[T], a: &[T], b: 
         return;
     }
     if inner < NARROW {
-        let spread = |values: &[T]| {
-            values
-                .iter()
-                .flat_map(|&v| std::iter::repeat_n(v, inner))
-                .collect::<Vec<T>>()
-        };
+        let spread = |values: &[T]| values.iter().flat_map(|&v| std::iter::repeat_n(v, inner)).collect::<Vec<T>>();
         let (mean, a, b) = (spread(mean), spread(a), spread(b));
         let width = channels * inner;
         return pieces(y, crate::work::rows_per_piece(width) * width, |first, y| {
@@ -165,11 +154,7 @@ pub(super) fn linear<T: Real>(images: &Images, x: &[T], mean: &[T], a: &[T], b: 
         });
     }
     pieces(y, crate::work::rows_per_piece(inner) * inner, |first, y| {
-        for (row, (x, y)) in x[first..]
-            .chunks_exact(inner)
-            .zip(y.chunks_exact_mut(inner))
-            .enumerate()
-        {
+        for (row, (x, y)) in x[first..].chunks_exact(inner).zip(y.chunks_exact_mut(inner)).enumerate() {
             let c = (first / inner + row) % channels;
             linear_row::<T>(isa, x, mean[c], a[c], b[c], y);
         }

@@ -21,25 +21,15 @@ pub fn forward<T: Real>(
     y: &mut [T],
     statistics: &mut [T],
 ) {
-    assert!(
-        groups > 0 && images.channels.is_multiple_of(groups),
-        "groups divide the channels"
-    );
-    assert_eq!(
-        (x.len(), y.len(), statistics.len()),
-        (images.numel(), images.numel(), 2 * images.batch * groups)
-    );
+    assert!(groups > 0 && images.channels.is_multiple_of(groups), "groups divide the channels");
+    assert_eq!((x.len(), y.len(), statistics.len()), (images.numel(), images.numel(), 2 * images.batch * groups));
     let width = images.channels / groups * images.inner;
     if y.is_empty() {
         return statistics.fill(T::ZERO);
     }
     let (isa, rows) = (isa(), rows_per_piece(width));
     pieces2((y, rows * width), (statistics, 2 * rows), |first, y, statistics| {
-        for (row, (y, statistics)) in y
-            .chunks_exact_mut(width)
-            .zip(statistics.chunks_exact_mut(2))
-            .enumerate()
-        {
+        for (row, (y, statistics)) in y.chunks_exact_mut(width).zip(statistics.chunks_exact_mut(2)).enumerate() {
             let row = first / width + row;
             let channel = row % groups * (images.channels / groups);
             let x = &x[row * width..(row + 1) * width];
@@ -62,45 +52,23 @@ pub fn backward<T: Real>(
     dx: &mut [T],
     partial: &mut [T],
 ) {
-    assert_eq!(
-        (dy.len(), x.len(), dx.len()),
-        (images.numel(), images.numel(), images.numel())
-    );
-    assert_eq!(
-        (statistics.len(), partial.len()),
-        (2 * images.batch * groups, 2 * images.batch * images.channels)
-    );
+    assert_eq!((dy.len(), x.len(), dx.len()), (images.numel(), images.numel(), images.numel()));
+    assert_eq!((statistics.len(), partial.len()), (2 * images.batch * groups, 2 * images.batch * images.channels));
     let channels = images.channels / groups;
     let width = channels * images.inner;
     if dx.is_empty() {
         return partial.fill(T::ZERO);
     }
     let (isa, rows) = (isa(), rows_per_piece(width));
-    pieces2(
-        (dx, rows * width),
-        (partial, 2 * rows * channels),
-        |first, dx, partial| {
-            for (row, (dx, partial)) in dx
-                .chunks_exact_mut(width)
-                .zip(partial.chunks_exact_mut(2 * channels))
-                .enumerate()
-            {
-                let row = first / width + row;
-                let weight = weight.map(|w| &w[row % groups * channels..][..channels]);
-                let range = row * width..(row + 1) * width;
-                let statistics = (statistics[2 * row], statistics[2 * row + 1]);
-                group_backward::<T>(
-                    isa,
-                    images.inner,
-                    (&dy[range.clone()], &x[range]),
-                    statistics,
-                    weight,
-                    dx,
-                    partial,
-                );
-            }
-        },
-    );
+    pieces2((dx, rows * width), (partial, 2 * rows * channels), |first, dx, partial| {
+        for (row, (dx, partial)) in dx.chunks_exact_mut(width).zip(partial.chunks_exact_mut(2 * channels)).enumerate() {
+            let row = first / width + row;
+            let weight = weight.map(|w| &w[row % groups * channels..][..channels]);
+            let range = row * width..(row + 1) * width;
+            let statistics = (statistics[2 * row], statistics[2 * row + 1]);
+            group_backward::<T>(isa, images.inner, (&dy[range.clone()], &x[range]), statistics, weight, dx, partial);
+        }
+    });
 }
 
 /// dweight and dbias, `[C]` each, from the images' parts, summed in order.

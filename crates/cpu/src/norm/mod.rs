@@ -83,35 +83,21 @@ pub struct Gradient<'a, T: Number> {
 fn check<T: Number>(op: &str, input: &Input<'_, T>, output: &Output<'_, T>, centred: bool) -> usize {
     let width = input.width;
     assert!(width > 0, "{op}: rows of width 0 cannot be normalised");
-    assert!(
-        input.x.len().is_multiple_of(width),
-        "{op}: {} elements are no rows of {width}",
-        input.x.len()
-    );
+    assert!(input.x.len().is_multiple_of(width), "{op}: {} elements are no rows of {width}", input.x.len());
     let rows = input.x.len() / width;
     assert_eq!(output.y.len(), input.x.len(), "{op}: lengths of x and y");
     assert_eq!(output.rstd.len(), rows, "{op}: length of rstd for {rows} rows");
-    assert_eq!(
-        output.mean.len(),
-        if centred { rows } else { 0 },
-        "{op}: length of mean for {rows} rows"
-    );
+    assert_eq!(output.mean.len(), if centred { rows } else { 0 }, "{op}: length of mean for {rows} rows");
     assert_eq!(
         input.residual.is_some(),
         output.sum.is_some(),
         "{op}: the sum is written exactly when there is a residual"
     );
-    for (name, len) in [
-        ("residual", input.residual.map(<[T]>::len)),
-        ("sum", output.sum.as_ref().map(|s| s.len())),
-    ] {
+    for (name, len) in [("residual", input.residual.map(<[T]>::len)), ("sum", output.sum.as_ref().map(|s| s.len()))] {
         assert!(len.is_none_or(|len| len == input.x.len()), "{op}: length of {name}");
     }
     for (name, vector) in [("weight", input.weight), ("bias", input.bias)] {
-        assert!(
-            vector.is_none_or(|v| v.len() == width),
-            "{op}: length of {name} for rows of {width}"
-        );
+        assert!(vector.is_none_or(|v| v.len() == width), "{op}: length of {name} for rows of {width}");
     }
     assert!(centred || input.bias.is_none(), "{op} has no bias");
     rows
@@ -120,14 +106,7 @@ fn check<T: Number>(op: &str, input: &Input<'_, T>, output: &Output<'_, T>, cent
 #[track_caller]
 fn forward<T: Number, const CENTRED: bool>(op: &str, input: Input<'_, T>, output: Output<'_, T>) {
     let rows = check(op, &input, &output, CENTRED);
-    let Input {
-        x,
-        residual,
-        weight,
-        bias,
-        eps,
-        width,
-    } = input;
+    let Input { x, residual, weight, bias, eps, width } = input;
     let isa = isa();
     let step = rows_per_piece(width);
     let step = if rows <= 2 * step { rows } else { step };
@@ -137,11 +116,7 @@ fn forward<T: Number, const CENTRED: bool>(op: &str, input: Input<'_, T>, output
     let eps = T::Real::of(eps);
     parallel_for(rstd.len(), &|index| {
         let ((first, y), (first_row, rstd)) = (y.take(index), rstd.take(index));
-        let mut mean = if CENTRED {
-            mean.take(index).1.iter_mut()
-        } else {
-            [].iter_mut()
-        };
+        let mut mean = if CENTRED { mean.take(index).1.iter_mut() } else { [].iter_mut() };
         let mut sum = sum.as_ref().map(|sum| sum.take(index).1.chunks_mut(width));
         let [mut wide, mut other, mut result] = [(); 3].map(|()| scratch::<T>(width));
         // With a residual the row is built here, in the type of computing, before it is stored and read back.
@@ -161,9 +136,7 @@ fn forward<T: Number, const CENTRED: bool>(op: &str, input: Input<'_, T>, output
                 }
                 _ => loaded(isa, x, &mut wide),
             };
-            let (m, s) = stored(isa, y, &mut result, |y| {
-                forward_row(isa, h, weight, bias, eps, CENTRED, y)
-            });
+            let (m, s) = stored(isa, y, &mut result, |y| forward_row(isa, h, weight, bias, eps, CENTRED, y));
             *rstd = s;
             if let Some(mean) = mean.next() {
                 *mean = m;
@@ -174,41 +147,15 @@ fn forward<T: Number, const CENTRED: bool>(op: &str, input: Input<'_, T>, output
 
 #[track_caller]
 fn backward<T: Number, const CENTRED: bool>(op: &str, saved: Saved<'_, T>, dy: &[T], gradient: Gradient<'_, T>) {
-    let Saved {
-        h,
-        weight,
-        mean,
-        rstd,
-        dh,
-        width,
-    } = saved;
+    let Saved { h, weight, mean, rstd, dh, width } = saved;
     assert!(width > 0, "{op}: rows of width 0 cannot be normalised");
     let rows = h.len() / width;
-    assert_eq!(
-        h.len(),
-        rows * width,
-        "{op}: {} elements are no rows of {width}",
-        h.len()
-    );
-    assert_eq!(
-        (dy.len(), gradient.dx.len()),
-        (h.len(), h.len()),
-        "{op}: lengths of dy and dx"
-    );
+    assert_eq!(h.len(), rows * width, "{op}: {} elements are no rows of {width}", h.len());
+    assert_eq!((dy.len(), gradient.dx.len()), (h.len(), h.len()), "{op}: lengths of dy and dx");
     assert_eq!(rstd.len(), rows, "{op}: length of rstd for {rows} rows");
-    assert_eq!(
-        mean.len(),
-        if CENTRED { rows } else { 0 },
-        "{op}: length of mean for {rows} rows"
-    );
-    assert!(
-        dh.is_none_or(|dh| dh.len() == h.len()),
-        "{op}: length of the residual's gradient"
-    );
-    assert!(
-        weight.is_none_or(|w| w.len() == width),
-        "{op}: length of weight for rows of {width}"
-    );
+    assert_eq!(mean.len(), if CENTRED { rows } else { 0 }, "{op}: length of mean for {rows} rows");
+    assert!(dh.is_none_or(|dh| dh.len() == h.len()), "{op}: length of the residual's gradient");
+    assert!(weight.is_none_or(|w| w.len() == width), "{op}: length of weight for rows of {width}");
     assert!(CENTRED || gradient.dbias.is_none(), "{op} has no bias");
     let isa = isa();
     let blocks = rows.div_ceil(ROW_BLOCK);
@@ -231,31 +178,15 @@ fn backward<T: Number, const CENTRED: bool>(op: &str, saved: Saved<'_, T>, dy: &
                 let dy = loaded(isa, &dy[at..at + width], &mut wide_dy);
                 let dh = dh.map(|dh| loaded(isa, &dh[at..at + width], &mut wide_dh));
                 let mean = if CENTRED { mean[row] } else { T::Real::ZERO };
-                let saved = BackwardRow {
-                    h,
-                    dy,
-                    dh,
-                    weight,
-                    mean,
-                    rstd: rstd[row],
-                    centred: CENTRED,
-                };
+                let saved = BackwardRow { h, dy, dh, weight, mean, rstd: rstd[row], centred: CENTRED };
                 stored(isa, dx, &mut result, |dx| backward_row(isa, saved, dw, db, dx));
             }
         };
-        if rows * width <= 2 * crate::work::PIECE {
-            (0..blocks).for_each(run)
-        } else {
-            parallel_for(blocks, &run)
-        }
+        if rows * width <= 2 * crate::work::PIECE { (0..blocks).for_each(run) } else { parallel_for(blocks, &run) }
     }
     let targets = [gradient.dweight, gradient.dbias];
     for (k, target) in targets.into_iter().flatten().enumerate() {
-        assert_eq!(
-            target.len(),
-            width,
-            "{op}: length of a weight's gradient for rows of {width}"
-        );
+        assert_eq!(target.len(), width, "{op}: length of a weight's gradient for rows of {width}");
         for block in partial.chunks(vectors * width) {
             rows::accumulate_row(isa, target, &block[k * width..(k + 1) * width]);
         }

@@ -26,9 +26,7 @@ fn reference_backward(h: &[f64], w: &[f64], dy: &[f64], eps: f64, centred: bool)
         let (mean, rstd) = (means[row], rstds[row]);
         let d_rstd: f64 = (0..n).map(|k| dy[k] * w[k] * (h[k] - mean)).sum();
         let d_var = d_rstd * -0.5 * rstd.powi(3);
-        let direct: Vec<f64> = (0..n)
-            .map(|k| dy[k] * w[k] * rstd + d_var * 2.0 * (h[k] - mean) / n as f64)
-            .collect();
+        let direct: Vec<f64> = (0..n).map(|k| dy[k] * w[k] * rstd + d_var * 2.0 * (h[k] - mean) / n as f64).collect();
         let d_mean = if centred { direct.iter().sum::<f64>() } else { 0.0 };
         dx.extend(direct.iter().map(|d| d - d_mean / n as f64));
         for k in 0..n {
@@ -65,20 +63,8 @@ fn run<T: Norm<T>>(v: Variant, n: usize, x: &[T], r: &[T], w: &[T::Real], b: &[T
     let (mut y, mut sum) = (x.to_vec(), vec![T::default(); if v.residual { x.len() } else { 0 }]);
     let (mut mean, mut rstd) = (vec![zero; means], vec![zero; rows]);
     let weight = v.weight.then_some(w);
-    let input = Input {
-        x,
-        residual: v.residual.then_some(r),
-        weight,
-        bias: v.bias.then_some(b),
-        eps: 1e-5,
-        width: n,
-    };
-    let output = Output {
-        y: &mut y,
-        sum: v.residual.then_some(&mut sum),
-        mean: &mut mean,
-        rstd: &mut rstd,
-    };
+    let input = Input { x, residual: v.residual.then_some(r), weight, bias: v.bias.then_some(b), eps: 1e-5, width: n };
+    let output = Output { y: &mut y, sum: v.residual.then_some(&mut sum), mean: &mut mean, rstd: &mut rstd };
     if v.centred {
         layer_norm(input, output)
     } else {
@@ -87,63 +73,30 @@ fn run<T: Norm<T>>(v: Variant, n: usize, x: &[T], r: &[T], w: &[T::Real], b: &[T
     // The gradients of weight and bias are added to what is there.
     let (mut dx, mut dw, mut db) = (x.to_vec(), vec![T::Real::ONE; n], vec![T::Real::ONE; n]);
     let h = if v.residual { &sum } else { x };
-    let saved = Saved {
-        h,
-        weight,
-        mean: &mean,
-        rstd: &rstd,
-        dh: v.residual.then_some(dh),
-        width: n,
-    };
-    let gradient = Gradient {
-        dx: &mut dx,
-        dweight: v.weight.then_some(&mut dw),
-        dbias: v.bias.then_some(&mut db),
-    };
+    let saved = Saved { h, weight, mean: &mean, rstd: &rstd, dh: v.residual.then_some(dh), width: n };
+    let gradient = Gradient { dx: &mut dx, dweight: v.weight.then_some(&mut dw), dbias: v.bias.then_some(&mut db) };
     if v.centred {
         layer_norm_backward(saved, dy, gradient)
     } else {
         rms_norm_backward(saved, dy, gradient)
     }
-    Run {
-        y,
-        sum,
-        mean,
-        rstd,
-        dx,
-        dw,
-        db,
-    }
+    Run { y, sum, mean, rstd, dx, dw, db }
 }
 
 fn variants() -> impl Iterator<Item = Variant> {
     (0..16)
-        .map(|k| Variant {
-            centred: k & 1 == 0,
-            residual: k & 2 == 0,
-            weight: k & 4 == 0,
-            bias: k & 8 == 0,
-        })
+        .map(|k| Variant { centred: k & 1 == 0, residual: k & 2 == 0, weight: k & 4 == 0, bias: k & 8 == 0 })
         .filter(|v| v.centred || !v.bias)
 }
 
 fn check<T: Norm<T>>() {
     for (rows, n) in [(0, 3), (5, 1), (3, 31), (300, 33), (2, 65), (600, 257), (1, 5000)] {
         let [x, r, dy, dh] = [1, 2, 3, 4].map(|seed| normal::<T>(rows * n, 1.0, seed));
-        let vector = |seed| {
-            normal::<T>(n, 1.0, seed)
-                .into_iter()
-                .map(|x| x.load())
-                .collect::<Vec<_>>()
-        };
+        let vector = |seed| normal::<T>(n, 1.0, seed).into_iter().map(|x| x.load()).collect::<Vec<_>>();
         let (w, b) = (vector(5), vector(6));
         for v in variants() {
             let h: Vec<f64> = match v.residual {
-                true => x
-                    .iter()
-                    .zip(&r)
-                    .map(|(x, r)| T::from_f64(x.to_f64() + r.to_f64()).to_f64())
-                    .collect(),
+                true => x.iter().zip(&r).map(|(x, r)| T::from_f64(x.to_f64() + r.to_f64()).to_f64()).collect(),
                 false => wide(&x),
             };
             let wide_w = if v.weight { wide(&w) } else { vec![1.0; n] };
@@ -161,11 +114,7 @@ fn check<T: Norm<T>>() {
             crate::testing::each_tier(|_| {
                 let out = run(v, n, &x, &r, &w, &b, &dy, &dh);
                 // A row of one element has no variance: eps alone decides, and its gradient is a difference of equals.
-                let real = if T::DTYPE == cupola_core::DType::F64 {
-                    1e-12
-                } else {
-                    4e-6
-                };
+                let real = if T::DTYPE == cupola_core::DType::F64 { 1e-12 } else { 4e-6 };
                 let bound = tolerance::<T>().max(real);
                 close(&out.y, &y, bound, &format!("{what} y"));
                 close(&out.rstd, &rstd, real, &format!("{what} rstd"));
@@ -207,12 +156,7 @@ fn gradients_agree_with_central_differences() {
             let y = reference(x, w, &vec![0.0; n], 1e-5, centred).0;
             y.iter().zip(&dy).map(|(y, dy)| y * dy).sum::<f64>()
         };
-        let v = Variant {
-            centred,
-            residual: false,
-            weight: true,
-            bias: false,
-        };
+        let v = Variant { centred, residual: false, weight: true, bias: false };
         let out = run(v, n, &x, &[], &w, &[], &dy, &[]);
         for k in 0..3 * n {
             let moved = |h: f64| {
@@ -221,11 +165,7 @@ fn gradients_agree_with_central_differences() {
                 loss(&x, &w)
             };
             let difference = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-            assert!(
-                (difference - out.dx[k]).abs() < 1e-8,
-                "dx {k}: {difference} {}",
-                out.dx[k]
-            );
+            assert!((difference - out.dx[k]).abs() < 1e-8, "dx {k}: {difference} {}", out.dx[k]);
         }
         for k in 0..n {
             let moved = |h: f64| {
@@ -234,11 +174,7 @@ fn gradients_agree_with_central_differences() {
                 loss(&x, &w)
             };
             let difference = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-            assert!(
-                (difference + 1.0 - out.dw[k]).abs() < 1e-8,
-                "dw {k}: {difference} {}",
-                out.dw[k]
-            );
+            assert!((difference + 1.0 - out.dw[k]).abs() < 1e-8, "dw {k}: {difference} {}", out.dw[k]);
         }
     }
 }
@@ -248,48 +184,19 @@ fn weight_gradients_of_two_halves_have_the_bits_of_the_whole() {
     let (n, rows) = (33, 1024);
     let [x, dy]: [Vec<f32>; 2] = [1, 2].map(|seed| normal(rows * n, 1.0, seed));
     let (mut mean, mut rstd, mut y) = (vec![0.0; rows], vec![0.0; rows], x.clone());
-    let input = Input {
-        x: &x,
-        residual: None,
-        weight: None,
-        bias: None,
-        eps: 1e-5,
-        width: n,
-    };
-    layer_norm(
-        input,
-        Output {
-            y: &mut y,
-            sum: None,
-            mean: &mut mean,
-            rstd: &mut rstd,
-        },
-    );
+    let input = Input { x: &x, residual: None, weight: None, bias: None, eps: 1e-5, width: n };
+    layer_norm(input, Output { y: &mut y, sum: None, mean: &mut mean, rstd: &mut rstd });
     let sums = |cuts: &[(usize, usize)]| {
         let (mut dw, mut db) = (vec![0.0; n], vec![0.0; n]);
         for &(top, bottom) in cuts {
             let mut dx = vec![0.0; (bottom - top) * n];
             let (mean, rstd) = (&mean[top..bottom], &rstd[top..bottom]);
-            let saved = Saved {
-                h: &x[top * n..bottom * n],
-                weight: None,
-                mean,
-                rstd,
-                dh: None,
-                width: n,
-            };
-            let gradient = Gradient {
-                dx: &mut dx,
-                dweight: Some(&mut dw),
-                dbias: Some(&mut db),
-            };
+            let saved = Saved { h: &x[top * n..bottom * n], weight: None, mean, rstd, dh: None, width: n };
+            let gradient = Gradient { dx: &mut dx, dweight: Some(&mut dw), dbias: Some(&mut db) };
             layer_norm_backward(saved, &dy[top * n..bottom * n], gradient);
         }
         (dw, db)
     };
     assert_eq!(sums(&[(0, rows)]), sums(&[(0, 512), (512, rows)]));
-    assert_eq!(
-        sums(&[(0, rows)]),
-        sums(&[(0, 256), (256, 512), (512, 768), (768, rows)])
-    );
+    assert_eq!(sums(&[(0, rows)]), sums(&[(0, 256), (256, 512), (512, 768), (768, rows)]));
 }

@@ -92,11 +92,7 @@ impl Adam {
         AdamFactors {
             scale: R::of(self.grad_scale),
             decay: R::of(if self.decoupled { 0.0 } else { self.weight_decay }),
-            keep: R::of(if self.decoupled {
-                1.0 - self.lr * self.weight_decay
-            } else {
-                1.0
-            }),
+            keep: R::of(if self.decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 }),
             enter1: R::of(1.0 - self.beta1),
             beta2: R::of(self.beta2),
             enter2: R::of(1.0 - self.beta2),
@@ -178,20 +174,11 @@ pub(super) fn adam_of<R: Real>(list: Vec<(Adam, Slices<'_, R, 3>)>) {
         let len = slices.param.len();
         let [m, v, largest] = slices.state.each_ref().map(|state| state.len());
         assert_eq!((m, v), (len, len), "adam: lengths of the state");
-        assert_eq!(
-            largest,
-            if settings.amsgrad { len } else { 0 },
-            "adam: length of AMSGrad's state"
-        );
+        assert_eq!(largest, if settings.amsgrad { len } else { 0 }, "adam: length of AMSGrad's state");
         ((settings.amsgrad, settings.factors::<R>()), slices)
     });
     let list: Vec<_> = list.collect();
-    each_piece("adam", list, &|(amsgrad, factors),
-                               Slices {
-                                   param,
-                                   grad,
-                                   state: [m, v, largest],
-                               }| {
+    each_piece("adam", list, &|(amsgrad, factors), Slices { param, grad, state: [m, v, largest] }| {
         if amsgrad {
             amsgrad_piece(isa, factors, param, grad, m, v, largest);
         } else {
@@ -205,23 +192,10 @@ pub(super) fn rmsprop_of<R: Real>(list: Vec<(RmsProp, Slices<'_, R, 3>)>) {
     let isa = isa();
     for (settings, slices) in &list {
         let len = slices.param.len();
-        let wanted = [
-            len,
-            if settings.centered { len } else { 0 },
-            if settings.momentum > 0.0 { len } else { 0 },
-        ];
-        assert_eq!(
-            slices.state.each_ref().map(|state| state.len()),
-            wanted,
-            "rmsprop: lengths of the state"
-        );
+        let wanted = [len, if settings.centered { len } else { 0 }, if settings.momentum > 0.0 { len } else { 0 }];
+        assert_eq!(slices.state.each_ref().map(|state| state.len()), wanted, "rmsprop: lengths of the state");
     }
-    each_piece("rmsprop", list, &|settings,
-                                  Slices {
-                                      param,
-                                      grad,
-                                      state: [v, mean, buffer],
-                                  }| {
+    each_piece("rmsprop", list, &|settings, Slices { param, grad, state: [v, mean, buffer] }| {
         rmsprop_piece(isa, settings, param, grad, v, mean, buffer);
     });
 }
@@ -231,48 +205,21 @@ pub(super) fn lamb_update_of<R: Real>(list: Vec<(Lamb, Slices<'_, R, 3>)>) {
     let isa = isa();
     let list = list.into_iter().map(|(s, slices)| {
         assert!(s.step > 0, "lamb: steps are counted from 1");
-        assert!(
-            slices.state.iter().all(|state| state.len() == slices.param.len()),
-            "lamb: lengths of the state"
-        );
-        let Lamb {
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            step,
-            grad_scale,
-        } = s;
-        let adam = Adam {
-            lr: 1.0,
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            decoupled: false,
-            amsgrad: false,
-            step,
-            grad_scale,
-        };
+        assert!(slices.state.iter().all(|state| state.len() == slices.param.len()), "lamb: lengths of the state");
+        let Lamb { beta1, beta2, eps, weight_decay, step, grad_scale } = s;
+        let adam =
+            Adam { lr: 1.0, beta1, beta2, eps, weight_decay, decoupled: false, amsgrad: false, step, grad_scale };
         (adam.factors::<R>(), slices)
     });
     let list: Vec<_> = list.collect();
-    each_piece("lamb", list, &|factors,
-                               Slices {
-                                   param,
-                                   grad,
-                                   state: [m, v, update],
-                               }| {
+    each_piece("lamb", list, &|factors, Slices { param, grad, state: [m, v, update] }| {
         lamb_piece(isa, factors, param, grad, m, v, update);
     });
 }
 
 #[track_caller]
 pub(super) fn lamb_apply_of<R: Real>(lr: f64, param: &mut [R], update: &[R]) -> f64 {
-    let (weight, step) = (
-        super::vector::sum_squares_of(param).sqrt(),
-        super::vector::sum_squares_of(update).sqrt(),
-    );
+    let (weight, step) = (super::vector::sum_squares_of(param).sqrt(), super::vector::sum_squares_of(update).sqrt());
     let trust = if weight > 0.0 && step > 0.0 { weight / step } else { 1.0 };
     super::vector::add_scaled_of(param, -lr * trust, update);
     trust

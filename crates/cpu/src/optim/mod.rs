@@ -45,10 +45,7 @@ fn each_piece<R: Real, S: Copy + Sync + Send, const N: usize>(
         let len = param.len();
         assert_eq!(grad.len(), len, "{op}: length of the gradient of a parameter of {len}");
         let fits = |state: &&mut [R]| state.is_empty() || state.len() == len;
-        assert!(
-            state.iter().all(fits),
-            "{op}: length of the state of a parameter of {len}"
-        );
+        assert!(state.iter().all(fits), "{op}: length of the state of a parameter of {len}");
         let mut state = state.map(|state| state.chunks_mut(PIECE));
         for (param, grad) in param.chunks_mut(PIECE).zip(grad.chunks(PIECE)) {
             let state = state.each_mut().map(|state| state.next().unwrap_or_default());
@@ -62,11 +59,7 @@ fn each_piece<R: Real, S: Copy + Sync + Send, const N: usize>(
             update(settings, slices);
         }
     };
-    if elements <= 2 * PIECE {
-        (0..parts.len()).for_each(run)
-    } else {
-        parallel_for(parts.len(), &run)
-    }
+    if elements <= 2 * PIECE { (0..parts.len()).for_each(run) } else { parallel_for(parts.len(), &run) }
 }
 
 instantiate! {

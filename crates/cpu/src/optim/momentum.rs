@@ -80,17 +80,9 @@ pub(super) fn sgd_of<R: Real>(list: Vec<(Sgd, Slices<'_, R, 1>)>) {
     let isa = isa();
     for (settings, slices) in &list {
         let stateless = settings.momentum == 0.0;
-        assert!(
-            stateless || slices.state[0].len() == slices.param.len(),
-            "sgd: momentum needs its state"
-        );
+        assert!(stateless || slices.state[0].len() == slices.param.len(), "sgd: momentum needs its state");
     }
-    each_piece("sgd", list, &|settings,
-                              Slices {
-                                  param,
-                                  grad,
-                                  state: [buffer],
-                              }| {
+    each_piece("sgd", list, &|settings, Slices { param, grad, state: [buffer] }| {
         if settings.momentum == 0.0 {
             plain(isa, settings, param, grad);
         } else {
@@ -105,12 +97,5 @@ pub(super) fn lion_of<R: Real>(list: Vec<(Lion, Slices<'_, R, 1>)>) {
     for (_, slices) in &list {
         assert_eq!(slices.state[0].len(), slices.param.len(), "lion: length of the state");
     }
-    each_piece("lion", list, &|settings,
-                               Slices {
-                                   param,
-                                   grad,
-                                   state: [m],
-                               }| {
-        lion_piece(isa, settings, param, grad, m)
-    });
+    each_piece("lion", list, &|settings, Slices { param, grad, state: [m] }| lion_piece(isa, settings, param, grad, m));
 }

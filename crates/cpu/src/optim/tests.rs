@@ -7,11 +7,7 @@ const LENGTHS: [usize; 7] = [0, 1, 31, 33, 65, 257, 100_001];
 const STEPS: u64 = 4;
 
 fn tolerance<R: Real>() -> f64 {
-    if R::DTYPE == cupola_core::DType::F64 {
-        1e-12
-    } else {
-        3e-6
-    }
+    if R::DTYPE == cupola_core::DType::F64 { 1e-12 } else { 3e-6 }
 }
 
 /// Parameters after some steps of `run` in every tier, against `formula`, which updates one element: (p, g, state, step).
@@ -22,12 +18,7 @@ fn check<R: Steps<R> + Real>(
     formula: impl Fn(&mut f64, f64, &mut [f64; 3], u64),
 ) {
     let start: Vec<Vec<R>> = LENGTHS.iter().map(|&n| normal(n, 1.0, n as u64)).collect();
-    let gradients = |step| {
-        LENGTHS
-            .iter()
-            .map(|&n| normal::<R>(n, 0.5, 1000 * step + n as u64))
-            .collect()
-    };
+    let gradients = |step| LENGTHS.iter().map(|&n| normal::<R>(n, 0.5, 1000 * step + n as u64)).collect();
     let grads: Vec<Vec<Vec<R>>> = (1..=STEPS).map(gradients).collect();
     let mut expected: Vec<(Vec<f64>, Vec<[f64; 3]>)> =
         start.iter().map(|p| (wide(p), vec![[0.0; 3]; p.len()])).collect();
@@ -40,10 +31,8 @@ fn check<R: Steps<R> + Real>(
     }
     for params in each_tier_same_on_threads(|| {
         let mut params = start.clone();
-        let mut state: Vec<[Vec<R>; 3]> = LENGTHS
-            .iter()
-            .map(|&n| std::array::from_fn(|k| vec![R::ZERO; if k < states { n } else { 0 }]))
-            .collect();
+        let mut state: Vec<[Vec<R>; 3]> =
+            LENGTHS.iter().map(|&n| std::array::from_fn(|k| vec![R::ZERO; if k < states { n } else { 0 }])).collect();
         for step in 1..=STEPS {
             let list = params.iter_mut().zip(&grads[step as usize - 1]).zip(&mut state);
             let list = list.map(|((param, grad), state)| {
@@ -55,27 +44,14 @@ fn check<R: Steps<R> + Real>(
         params
     }) {
         for (param, (expected, _)) in params.iter().zip(&expected) {
-            close(
-                param,
-                expected,
-                tolerance::<R>(),
-                &format!("{name} {} {}", R::DTYPE, expected.len()),
-            );
+            close(param, expected, tolerance::<R>(), &format!("{name} {} {}", R::DTYPE, expected.len()));
         }
     }
 }
 
 fn first<R>(slices: Slices<'_, R, 3>) -> Slices<'_, R, 1> {
-    let Slices {
-        param,
-        grad,
-        state: [state, ..],
-    } = slices;
-    Slices {
-        param,
-        grad,
-        state: [state],
-    }
+    let Slices { param, grad, state: [state, ..] } = slices;
+    Slices { param, grad, state: [state] }
 }
 
 fn check_sgd<R: Steps<R> + Real>() {
@@ -86,26 +62,15 @@ fn check_sgd<R: Steps<R> + Real>() {
         (0.8, 0.3, false, 0.0),
         (0.9, 0.0, true, 0.1),
     ] {
-        let settings = |step| Sgd {
-            lr: 0.1,
-            momentum,
-            dampening,
-            nesterov,
-            weight_decay,
-            first: step == 1,
-            grad_scale: 0.5,
-        };
+        let settings =
+            |step| Sgd { lr: 0.1, momentum, dampening, nesterov, weight_decay, first: step == 1, grad_scale: 0.5 };
         let states = usize::from(momentum > 0.0);
         let run = |step, list: Vec<Slices<'_, R, 3>>| {
             sgd(list.into_iter().map(|s| (settings(step), first::<R>(s))).collect())
         };
         check::<R>("sgd", states, run, |p, g, state, step| {
             let g = 0.5 * g + weight_decay * *p;
-            state[0] = if step == 1 {
-                g
-            } else {
-                momentum * state[0] + (1.0 - dampening) * g
-            };
+            state[0] = if step == 1 { g } else { momentum * state[0] + (1.0 - dampening) * g };
             let direction = if momentum == 0.0 {
                 g
             } else if nesterov {
@@ -119,12 +84,9 @@ fn check_sgd<R: Steps<R> + Real>() {
 }
 
 fn check_adam<R: Steps<R> + Real>() {
-    for (decoupled, amsgrad, weight_decay) in [
-        (true, false, 0.1),
-        (false, false, 0.1),
-        (true, true, 0.0),
-        (false, true, 0.2),
-    ] {
+    for (decoupled, amsgrad, weight_decay) in
+        [(true, false, 0.1), (false, false, 0.1), (true, true, 0.0), (false, true, 0.2)]
+    {
         let settings = |step| Adam {
             lr: 0.01,
             beta1: 0.9,
@@ -137,59 +99,33 @@ fn check_adam<R: Steps<R> + Real>() {
             grad_scale: 2.0,
         };
         let run = |step, list: Vec<Slices<'_, R, 3>>| adam(list.into_iter().map(|s| (settings(step), s)).collect());
-        check::<R>(
-            "adam",
-            if amsgrad { 3 } else { 2 },
-            run,
-            |p, g, [m, v, largest], step| {
-                let mut g = 2.0 * g;
-                if decoupled {
-                    *p *= 1.0 - 0.01 * weight_decay;
-                } else {
-                    g += weight_decay * *p;
-                }
-                *m = 0.9 * *m + (1.0 - 0.9) * g;
-                *v = 0.99 * *v + (1.0 - 0.99) * g * g;
-                *largest = largest.max(*v);
-                let square = if amsgrad { *largest } else { *v };
-                let m_hat = *m / (1.0 - 0.9f64.powi(step as i32));
-                let denominator = square.sqrt() / (1.0 - 0.99f64.powi(step as i32)).sqrt() + 1e-8;
-                *p -= 0.01 * m_hat / denominator;
-            },
-        );
+        check::<R>("adam", if amsgrad { 3 } else { 2 }, run, |p, g, [m, v, largest], step| {
+            let mut g = 2.0 * g;
+            if decoupled {
+                *p *= 1.0 - 0.01 * weight_decay;
+            } else {
+                g += weight_decay * *p;
+            }
+            *m = 0.9 * *m + (1.0 - 0.9) * g;
+            *v = 0.99 * *v + (1.0 - 0.99) * g * g;
+            *largest = largest.max(*v);
+            let square = if amsgrad { *largest } else { *v };
+            let m_hat = *m / (1.0 - 0.9f64.powi(step as i32));
+            let denominator = square.sqrt() / (1.0 - 0.99f64.powi(step as i32)).sqrt() + 1e-8;
+            *p -= 0.01 * m_hat / denominator;
+        });
     }
 }
 
 fn check_rmsprop<R: Steps<R> + Real>() {
     for (momentum, centered, weight_decay) in [(0.0, false, 0.0), (0.9, true, 0.1), (0.5, true, 0.0)] {
-        let settings = RmsProp {
-            lr: 0.01,
-            alpha: 0.9,
-            eps: 1e-3,
-            momentum,
-            centered,
-            weight_decay,
-            grad_scale: 1.0,
-        };
+        let settings = RmsProp { lr: 0.01, alpha: 0.9, eps: 1e-3, momentum, centered, weight_decay, grad_scale: 1.0 };
         let run = |_, list: Vec<Slices<'_, R, 3>>| {
-            let trimmed = list.into_iter().map(
-                |Slices {
-                     param,
-                     grad,
-                     state: [v, mean, buffer],
-                 }| {
-                    let mean = if centered { mean } else { &mut [] };
-                    let buffer = if momentum > 0.0 { buffer } else { &mut [] };
-                    (
-                        settings,
-                        Slices {
-                            param,
-                            grad,
-                            state: [v, mean, buffer],
-                        },
-                    )
-                },
-            );
+            let trimmed = list.into_iter().map(|Slices { param, grad, state: [v, mean, buffer] }| {
+                let mean = if centered { mean } else { &mut [] };
+                let buffer = if momentum > 0.0 { buffer } else { &mut [] };
+                (settings, Slices { param, grad, state: [v, mean, buffer] })
+            });
             rmsprop(trimmed.collect());
         };
         check::<R>("rmsprop", 3, run, |p, g, [v, mean, buffer], _| {
@@ -204,13 +140,7 @@ fn check_rmsprop<R: Steps<R> + Real>() {
 }
 
 fn check_lion<R: Steps<R> + Real>() {
-    let settings = Lion {
-        lr: 0.01,
-        beta1: 0.9,
-        beta2: 0.99,
-        weight_decay: 0.1,
-        grad_scale: 1.0,
-    };
+    let settings = Lion { lr: 0.01, beta1: 0.9, beta2: 0.99, weight_decay: 0.1, grad_scale: 1.0 };
     let run = |_, list: Vec<Slices<'_, R, 3>>| lion(list.into_iter().map(|s| (settings, first::<R>(s))).collect());
     check::<R>("lion", 1, run, |p, g, [m, ..], _| {
         let update = (0.9 * *m + (1.0 - 0.9) * g).signum();
@@ -236,22 +166,11 @@ fn lamb_scales_its_step_by_the_norms() {
     let n = 40_000;
     let p: Vec<f64> = normal(n, 1.0, 1);
     let g: Vec<f64> = normal(n, 0.5, 2);
-    let settings = Lamb {
-        beta1: 0.9,
-        beta2: 0.999,
-        eps: 1e-6,
-        weight_decay: 0.01,
-        step: 1,
-        grad_scale: 1.0,
-    };
+    let settings = Lamb { beta1: 0.9, beta2: 0.999, eps: 1e-6, weight_decay: 0.01, step: 1, grad_scale: 1.0 };
     for params in each_tier_same_on_threads(|| {
         let mut param = p.clone();
         let mut state = [(); 3].map(|()| vec![0.0; n]);
-        let slices = Slices {
-            param: &mut param,
-            grad: &g,
-            state: state.each_mut().map(|state| &mut state[..]),
-        };
+        let slices = Slices { param: &mut param, grad: &g, state: state.each_mut().map(|state| &mut state[..]) };
         lamb_update(vec![(settings, slices)]);
         lamb_apply(0.1, &mut param, &state[2]);
         param
@@ -281,24 +200,9 @@ fn vectors_scale_add_and_blend() {
             (scaled, added, blended, sum_squares(&x))
         }) {
             let pairs = || wide(&x).into_iter().zip(wide(&y));
-            close(
-                &scaled,
-                &pairs().map(|(x, _)| 0.3 * x).collect::<Vec<_>>(),
-                1e-6,
-                "scale",
-            );
-            close(
-                &added,
-                &pairs().map(|(x, y)| y - 0.7 * x).collect::<Vec<_>>(),
-                1e-6,
-                "add_scaled",
-            );
-            close(
-                &blended,
-                &pairs().map(|(x, y)| 0.9 * y + 0.1 * x).collect::<Vec<_>>(),
-                1e-6,
-                "lerp",
-            );
+            close(&scaled, &pairs().map(|(x, _)| 0.3 * x).collect::<Vec<_>>(), 1e-6, "scale");
+            close(&added, &pairs().map(|(x, y)| y - 0.7 * x).collect::<Vec<_>>(), 1e-6, "add_scaled");
+            close(&blended, &pairs().map(|(x, y)| 0.9 * y + 0.1 * x).collect::<Vec<_>>(), 1e-6, "lerp");
             assert!((sum - squares).abs() <= 1e-6 * squares);
         }
     }
@@ -307,20 +211,7 @@ fn vectors_scale_add_and_blend() {
 #[test]
 fn a_gradient_that_is_no_number_reaches_the_parameter() {
     let (mut p, mut m) = ([1.0f32; 2], [0.0; 2]);
-    let settings = Lion {
-        lr: 0.1,
-        beta1: 0.9,
-        beta2: 0.99,
-        weight_decay: 0.0,
-        grad_scale: 1.0,
-    };
-    lion(vec![(
-        settings,
-        Slices {
-            param: &mut p,
-            grad: &[f32::NAN, 1.0],
-            state: [&mut m],
-        },
-    )]);
+    let settings = Lion { lr: 0.1, beta1: 0.9, beta2: 0.99, weight_decay: 0.0, grad_scale: 1.0 };
+    lion(vec![(settings, Slices { param: &mut p, grad: &[f32::NAN, 1.0], state: [&mut m] })]);
     assert!(p[0].is_nan() && p[1] == 0.9);
 }

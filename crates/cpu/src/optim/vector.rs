@@ -65,11 +65,7 @@ pub(super) fn sum_squares_of<R: Real>(x: &[R]) -> f64 {
             let piece = &x[index * PIECE..x.len().min((index + 1) * PIECE)];
             cells.take(index).1[0] = squares_piece(isa, piece);
         };
-        if cells.len() <= 2 {
-            (0..cells.len()).for_each(run)
-        } else {
-            parallel_for(cells.len(), &run)
-        }
+        if cells.len() <= 2 { (0..cells.len()).for_each(run) } else { parallel_for(cells.len(), &run) }
     }
     parts.iter().sum()
 }

@@ -32,8 +32,7 @@ impl Pooling {
     fn scales<T: Real>(&self, divisor: Divisor) -> Vec<T> {
         let counts: Vec<usize> = (0..self.output[1]).map(|j| self.counted(1, j, divisor)).collect();
         let rows = (0..self.output[0]).map(|i| self.counted(0, i, divisor));
-        rows.flat_map(|rows| counts.iter().map(move |&columns| T::of(1.0 / (rows * columns) as f64)))
-            .collect()
+        rows.flat_map(|rows| counts.iter().map(move |&columns| T::of(1.0 / (rows * columns) as f64))).collect()
     }
 }
 

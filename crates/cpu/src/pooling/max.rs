@@ -16,10 +16,7 @@ use crate::{isa, kernel};
 /// When a slice has another length.
 pub fn forward<T: Convolve>(pooling: &Pooling, x: &[T], y: &mut [T], index: &mut [i32]) {
     let (from, to) = (pooling.input_plane(), pooling.output_plane());
-    assert_eq!(
-        (x.len(), y.len(), index.len()),
-        (pooling.planes * from, pooling.planes * to, pooling.planes * to)
-    );
+    assert_eq!((x.len(), y.len(), index.len()), (pooling.planes * from, pooling.planes * to, pooling.planes * to));
     if y.is_empty() {
         return;
     }
@@ -39,10 +36,7 @@ pub fn forward<T: Convolve>(pooling: &Pooling, x: &[T], y: &mut [T], index: &mut
 /// When a slice has another length or an index lies outside its plane.
 pub fn backward<T: Real>(pooling: &Pooling, dy: &[T], index: &[i32], dx: &mut [T]) {
     let (from, to) = (pooling.output_plane(), pooling.input_plane());
-    assert_eq!(
-        (dx.len(), dy.len(), index.len()),
-        (pooling.planes * to, pooling.planes * from, pooling.planes * from)
-    );
+    assert_eq!((dx.len(), dy.len(), index.len()), (pooling.planes * to, pooling.planes * from, pooling.planes * from));
     if dx.is_empty() {
         return;
     }

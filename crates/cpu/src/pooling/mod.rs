@@ -78,13 +78,7 @@ impl Pooling {
         tap: usize,
     ) -> ([T; LANES], usize, usize) {
         let offset = (tap * self.dilation[1]) as isize - self.padding[1] as isize;
-        let run = Run {
-            at: 0,
-            len,
-            image: 0,
-            row: 0,
-            column: from,
-        };
+        let run = Run { at: 0, len, image: 0, row: 0, column: from };
         let step = self.stride[1];
         let (low, high) = RowCopy::<T>::inside(&run, step, offset, row.len(), true);
         let mut values = [T::ZERO; LANES];

@@ -33,11 +33,7 @@ fn sum_groups<R: FoldReal + Lane<Compute = R>>(isa: Isa, mut x: Vec<R>, mut grou
 
 fn step<T: Lane<Compute: FoldReal>>(isa: Isa, x: &[T], groups: &mut Vec<(usize, bool)>, at: usize) -> Vec<T::Compute> {
     let product = |groups: &[(usize, bool)]| groups.iter().map(|&(size, _)| size).product();
-    let dims = Dims {
-        outer: product(&groups[..at]),
-        n: groups[at].0,
-        inner: product(&groups[at + 1..]),
-    };
+    let dims = Dims { outer: product(&groups[..at]), n: groups[at].0, inner: product(&groups[at + 1..]) };
     let mut out = vec![T::Compute::ZERO; dims.outer * dims.inner];
     fold(isa, T::Compute::folder::<Sum>(), x, dims, &[], &mut out);
     groups.remove(at);
@@ -57,20 +53,12 @@ fn sum_dims_of<
     let isa = isa();
     let mut groups = groups(shape, |axis| summed.contains(&axis));
     let Some(last) = groups.iter().rposition(|&(_, summed)| summed) else {
-        assert_eq!(
-            y.len(),
-            x.len(),
-            "sum: length of the result of shape {shape} over {summed:?}"
-        );
+        assert_eq!(y.len(), x.len(), "sum: length of the result of shape {shape} over {summed:?}");
         return y.copy_from_slice(x);
     };
     let first = step(isa, x, &mut groups, last);
     let result = sum_groups(isa, first, groups);
-    assert_eq!(
-        y.len(),
-        result.len(),
-        "sum: length of the result of shape {shape} over {summed:?}"
-    );
+    assert_eq!(y.len(), result.len(), "sum: length of the result of shape {shape} over {summed:?}");
     T::narrow(isa, &result, y);
 }
 

@@ -103,11 +103,7 @@ impl Dims {
     pub(crate) fn check(self, op: &str, x: usize, y: usize) {
         let Self { outer, n, inner } = self;
         assert_eq!(x, self.numel(), "{op}: length of x of shape [{outer}, {n}, {inner}]");
-        assert_eq!(
-            y,
-            self.results(),
-            "{op}: length of the result of shape [{outer}, {inner}]"
-        );
+        assert_eq!(y, self.results(), "{op}: length of the result of shape [{outer}, {inner}]");
     }
 }
 
@@ -129,10 +125,7 @@ fn tree<R: Copy>(parts: &[R], merge: fn(R, R) -> R, identity: R) -> R {
         [one] => *one,
         _ => {
             let middle = parts.len().div_ceil(2);
-            merge(
-                tree(&parts[..middle], merge, identity),
-                tree(&parts[middle..], merge, identity),
-            )
+            merge(tree(&parts[..middle], merge, identity), tree(&parts[middle..], merge, identity))
         }
     }
 }
@@ -210,11 +203,8 @@ pub(crate) fn fold_columns<T: Lane>(
             let (begin, end) = (s * strip, ((s + 1) * strip).min(inner));
             // SAFETY: distinct indices have distinct (o, block, s), whose ranges do not overlap.
             let acc = unsafe { cells.range(rest * inner + begin, end - begin) };
-            let centres = if centres.is_empty() {
-                &zeros[..acc.len()]
-            } else {
-                &centres[o * inner + begin..o * inner + end]
-            };
+            let centres =
+                if centres.is_empty() { &zeros[..acc.len()] } else { &centres[o * inner + begin..o * inner + end] };
             let mut buffer = Vec::new();
             let (top, bottom) = (block * ROW_BLOCK, ((block + 1) * ROW_BLOCK).min(n));
             let at = |row: usize| (o * n + row) * inner;
@@ -229,11 +219,7 @@ pub(crate) fn fold_columns<T: Lane>(
             }
         };
         let units = outer * row_blocks * strips;
-        if units <= 2 {
-            (0..units).for_each(run)
-        } else {
-            parallel_for(units, &run)
-        }
+        if units <= 2 { (0..units).for_each(run) } else { parallel_for(units, &run) }
     }
     for (o, out) in out.chunks_mut(inner).enumerate() {
         for part in parts[o * row_blocks * inner..][..row_blocks * inner].chunks(inner) {
@@ -254,21 +240,14 @@ unsafe impl<T: Send> Sync for Cells<'_, T> {}
 
 impl<'a, T> Cells<'a, T> {
     pub fn new(slice: &'a mut [T]) -> Self {
-        Self {
-            start: slice.as_mut_ptr(),
-            len: slice.len(),
-            slice: std::marker::PhantomData,
-        }
+        Self { start: slice.as_mut_ptr(), len: slice.len(), slice: std::marker::PhantomData }
     }
 
     /// # Safety
     /// No two parts that are alive at the same time may overlap.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn range(&self, first: usize, len: usize) -> &mut [T] {
-        assert!(
-            first <= self.len && len <= self.len - first,
-            "a part lies inside its slice"
-        );
+        assert!(first <= self.len && len <= self.len - first, "a part lies inside its slice");
         // SAFETY: inside the slice by the assertion, disjoint from other parts by contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), len) }
     }

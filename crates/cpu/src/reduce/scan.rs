@@ -36,11 +36,7 @@ running!(i64, i32, u32, i8, u8 => i64, to_i64, from_i64, |a, b| a.wrapping_add(b
 #[track_caller]
 fn cumsum_of<T: Running>(x: &[T], dims: Dims, reverse: bool, y: &mut [T]) {
     let Dims { outer, n, inner } = dims;
-    assert_eq!(
-        x.len(),
-        outer * n * inner,
-        "cumsum: length of x of shape [{outer}, {n}, {inner}]"
-    );
+    assert_eq!(x.len(), outer * n * inner, "cumsum: length of x of shape [{outer}, {n}, {inner}]");
     assert_eq!(y.len(), x.len(), "cumsum: lengths of x and y");
     let matrix = n * inner;
     pieces(y, (PIECE / matrix.max(1)).max(1) * matrix, |first, y| {

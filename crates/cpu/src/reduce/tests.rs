@@ -60,17 +60,9 @@ fn check<T: Reducible<T> + Number<Real: Element>>() {
         Reduction::Norm1,
     ];
     for (seed, shape) in SHAPES.into_iter().enumerate() {
-        let dims = Dims {
-            outer: shape.0,
-            n: shape.1,
-            inner: shape.2,
-        };
+        let dims = Dims { outer: shape.0, n: shape.1, inner: shape.2 };
         // Near one, so that products of many neither vanish nor overflow, f16 included.
-        let spread = if T::DTYPE == cupola_core::DType::F16 && shape.1 > 1000 {
-            0.1
-        } else {
-            0.2
-        };
+        let spread = if T::DTYPE == cupola_core::DType::F16 && shape.1 > 1000 { 0.1 } else { 0.2 };
         let x: Vec<T> = uniform(dims.numel(), 1.0 - spread, 1.0 + spread, seed as u64);
         // The sum of squares of long f16 rows is beyond its range.
         let long = T::DTYPE == cupola_core::DType::F16 && shape.1 > 40_000;
@@ -86,24 +78,13 @@ fn check<T: Reducible<T> + Number<Real: Element>>() {
             });
             for y in results {
                 // A product's error grows with its length.
-                let factor = if op == Reduction::Prod {
-                    1.0 + shape.1 as f64 / 20.0
-                } else {
-                    1.0
-                };
-                let bound = if T::DTYPE.size() == 2 {
-                    tolerance::<T>()
-                } else {
-                    tolerance::<T>() * factor
-                };
+                let factor = if op == Reduction::Prod { 1.0 + shape.1 as f64 / 20.0 } else { 1.0 };
+                let bound = if T::DTYPE.size() == 2 { tolerance::<T>() } else { tolerance::<T>() * factor };
                 close(&y, &expected, bound, &format!("{} {} {shape:?}", op.name(), T::DTYPE));
             }
         }
         let expected: Vec<f64> = columns.iter().map(|x| variance(x, 1.0)).collect();
-        let sums: Vec<f64> = columns
-            .iter()
-            .map(|x| x.iter().map(|x| x.exp()).sum::<f64>().ln())
-            .collect();
+        let sums: Vec<f64> = columns.iter().map(|x| x.iter().map(|x| x.exp()).sum::<f64>().ln()).collect();
         let results = each_tier_same_on_threads(|| {
             let mut y = vec![T::from_f64(7.0); dims.results()];
             let mut means = vec![<T::Real as Default>::default(); dims.results()];
@@ -119,12 +100,7 @@ fn check<T: Reducible<T> + Number<Real: Element>>() {
             } else {
                 assert!(y.iter().all(|y| y.is_nan()), "var of one element is not a number");
             }
-            close(
-                &l,
-                &sums,
-                tolerance::<T>(),
-                &format!("logsumexp {} {shape:?}", T::DTYPE),
-            );
+            close(&l, &sums, tolerance::<T>(), &format!("logsumexp {} {shape:?}", T::DTYPE));
         }
     }
 }
@@ -144,16 +120,7 @@ fn a_sum_of_millions_stays_accurate() {
     for y in each_tier_same_on_threads(|| {
         let (mut row, mut column) = ([0.0], [0.0; 2]);
         reduce(Reduction::Sum, &x, Dims::rows(1, x.len()), &mut row);
-        reduce(
-            Reduction::Sum,
-            &x,
-            Dims {
-                outer: 1,
-                n: x.len() / 2,
-                inner: 2,
-            },
-            &mut column,
-        );
+        reduce(Reduction::Sum, &x, Dims { outer: 1, n: x.len() / 2, inner: 2 }, &mut column);
         [row[0], column[0] + column[1]]
     }) {
         assert!((f64::from(y[0]) / exact - 1.0).abs() < 2e-7, "{y:?} {exact}");
@@ -196,35 +163,18 @@ fn extrema_and_their_places_put_nan_first() {
     assert_eq!(at, [1, 0, 0]);
     argmin(&x, Dims::rows(3, 3), &mut at);
     assert_eq!(at, [0, 0, 1]);
-    argmax(
-        &x,
-        Dims {
-            outer: 1,
-            n: 3,
-            inner: 3,
-        },
-        &mut at,
-    );
+    argmax(&x, Dims { outer: 1, n: 3, inner: 3 }, &mut at);
     assert_eq!(at, [1, 0, 1]);
 }
 
 fn check_integers<T: Integer + ReducibleInteger<T> + scan::Scannable<T>>() {
     for (seed, shape) in SHAPES.into_iter().enumerate() {
-        let dims = Dims {
-            outer: shape.0,
-            n: shape.1,
-            inner: shape.2,
-        };
+        let dims = Dims { outer: shape.0, n: shape.1, inner: shape.2 };
         let rng = Rng::seed(seed as u64);
-        let x: Vec<T> = (0..dims.numel() as u64)
-            .map(|i| T::from_i64(rng.u64(i) as i64))
-            .collect();
+        let x: Vec<T> = (0..dims.numel() as u64).map(|i| T::from_i64(rng.u64(i) as i64)).collect();
         let cells = columns(&(0..x.len()).map(|k| k as f64).collect::<Vec<_>>(), shape);
         let fold = |begin: T, merge: fn(T, T) -> T| -> Vec<T> {
-            cells
-                .iter()
-                .map(|cell| cell.iter().fold(begin, |a, &k| merge(a, x[k as usize])))
-                .collect()
+            cells.iter().map(|cell| cell.iter().fold(begin, |a, &k| merge(a, x[k as usize]))).collect()
         };
         let mut y = vec![T::default(); dims.results()];
         reduce_integers(Reduction::Sum, &x, dims, &mut y);
@@ -236,10 +186,7 @@ fn check_integers<T: Integer + ReducibleInteger<T> + scan::Scannable<T>>() {
             assert_eq!(y, fold(x[0].min(T::from_f64(f64::NEG_INFINITY)), Ord::max));
             let mut y = vec![T::default(); x.len()];
             cumsum(&x, dims, false, &mut y);
-            let last: Vec<T> = cells
-                .iter()
-                .map(|cell| y[*cell.last().expect("n > 0") as usize])
-                .collect();
+            let last: Vec<T> = cells.iter().map(|cell| y[*cell.last().expect("n > 0") as usize]).collect();
             assert_eq!(last, fold(T::from_i64(0), T::add));
         }
     }
@@ -257,45 +204,25 @@ fn integer_reductions_are_exact() {
 #[test]
 fn any_and_all_join_booleans() {
     let x = [true, false, false, false, true, true];
-    let dims = Dims {
-        outer: 3,
-        n: 2,
-        inner: 1,
-    };
+    let dims = Dims { outer: 3, n: 2, inner: 1 };
     let mut y = [false; 3];
     any(&x, dims, &mut y);
     assert_eq!(y, [true, false, true]);
     all(&x, dims, &mut y);
     assert_eq!(y, [false, false, true]);
-    let dims = Dims {
-        outer: 1,
-        n: 2,
-        inner: 3,
-    };
+    let dims = Dims { outer: 1, n: 2, inner: 3 };
     all(&x, dims, &mut y);
     assert_eq!(y, [false, false, false]);
     any(&x, dims, &mut y);
     assert_eq!(y, [true, true, true]);
-    any(
-        &[],
-        Dims {
-            outer: 1,
-            n: 0,
-            inner: 3,
-        },
-        &mut y,
-    );
+    any(&[], Dims { outer: 1, n: 0, inner: 3 }, &mut y);
     assert_eq!(y, [false; 3]);
 }
 
 #[test]
 fn cumulative_sums_run_both_ways() {
     let x: Vec<f32> = uniform(2 * 40_000 * 2, -1.0, 1.0, 3);
-    let dims = Dims {
-        outer: 2,
-        n: 40_000,
-        inner: 2,
-    };
+    let dims = Dims { outer: 2, n: 40_000, inner: 2 };
     let [mut forward, mut backward] = [vec![0.0; x.len()], vec![0.0; x.len()]];
     cumsum(&x, dims, false, &mut forward);
     cumsum(&x, dims, true, &mut backward);
@@ -321,10 +248,7 @@ fn sums_over_any_dimensions_undo_broadcasting() {
             let mut expected = std::collections::BTreeMap::<Vec<usize>, f64>::new();
             for (k, x) in x.iter().enumerate() {
                 let index = [k / 1400, k / 280 % 5, 0, k / 70 % 4, k % 70];
-                let key = (0..5)
-                    .filter(|axis| !summed.contains(axis))
-                    .map(|axis| index[axis])
-                    .collect();
+                let key = (0..5).filter(|axis| !summed.contains(axis)).map(|axis| index[axis]).collect();
                 *expected.entry(key).or_default() += x.to_f64();
             }
             let expected: Vec<f64> = expected.into_values().collect();

@@ -59,11 +59,7 @@ impl Sequences<'_> {
 
     /// The token that a sequence meets in step `step`, which is below its length.
     fn time(&self, sequence: usize, step: usize) -> usize {
-        if self.reverse {
-            self.length(sequence) - 1 - step
-        } else {
-            step
-        }
+        if self.reverse { self.length(sequence) - 1 - step } else { step }
     }
 }
 
@@ -140,22 +136,11 @@ fn check<T, C: Cell>(sequences: &Sequences<'_>, weights: &Weights<'_, T>, x: &[T
         "weights of {sequences:?}"
     );
     let biases = [weights.input_bias, weights.hidden_bias];
-    assert!(
-        biases.into_iter().flatten().all(|b| b.len() == rows),
-        "biases of {sequences:?}"
-    );
+    assert!(biases.into_iter().flatten().all(|b| b.len() == rows), "biases of {sequences:?}");
     let states = [first.h, first.c];
+    assert!(states.into_iter().flatten().all(|s| s.len() == sequences.batch * hidden), "states of {sequences:?}");
     assert!(
-        states
-            .into_iter()
-            .flatten()
-            .all(|s| s.len() == sequences.batch * hidden),
-        "states of {sequences:?}"
-    );
-    assert!(
-        sequences
-            .lengths
-            .is_none_or(|l| l.len() == sequences.batch && l.iter().all(|&l| l <= sequences.steps)),
+        sequences.lengths.is_none_or(|l| l.len() == sequences.batch && l.iter().all(|&l| l <= sequences.steps)),
         "lengths of {sequences:?}"
     );
 }
@@ -188,10 +173,7 @@ pub fn forward<T: Multiply, C: Cell>(
         MatRef::new(x, sequences.tokens(), sequences.inputs),
         MatRef::new(weights.input, rows, sequences.inputs).t(),
         MatMut::new(gates, sequences.tokens(), rows),
-        Epilogue {
-            bias: weights.input_bias,
-            ..Epilogue::default()
-        },
+        Epilogue { bias: weights.input_bias, ..Epilogue::default() },
     );
     walk::forward(cell, sequences, weights, gates, first, results);
 }
@@ -214,37 +196,16 @@ pub fn backward<T: Multiply, C: Cell>(
 ) {
     check::<T, C>(sequences, weights, x, &first);
     let (tokens, hidden, rows) = (sequences.tokens(), sequences.hidden, C::GATES * sequences.hidden);
-    assert_eq!(
-        (y.len(), saved.len()),
-        (tokens * hidden, tokens * C::SAVED * hidden),
-        "{sequences:?}"
-    );
-    let Gradients {
-        dx,
-        dinput,
-        dhidden,
-        dinput_bias,
-        dhidden_bias,
-        dh,
-        dc,
-    } = gradients;
+    assert_eq!((y.len(), saved.len()), (tokens * hidden, tokens * C::SAVED * hidden), "{sequences:?}");
+    let Gradients { dx, dinput, dhidden, dinput_bias, dhidden_bias, dh, dc } = gradients;
     // The gradients of the gates, as sums with the input and, where that differs, with the hidden state.
     let mut of_input = Buffer::uninit(T::DTYPE, tokens * rows, Placement::Passing);
-    let mut of_hidden = Buffer::uninit(
-        T::DTYPE,
-        if C::SEPARATE { tokens * rows } else { 0 },
-        Placement::Passing,
-    );
+    let mut of_hidden = Buffer::uninit(T::DTYPE, if C::SEPARATE { tokens * rows } else { 0 }, Placement::Passing);
     let mut before = Buffer::uninit(T::DTYPE, tokens * hidden, Placement::Passing);
     let (of_input, of_hidden) = (of_input.as_mut_slice::<T>(), of_hidden.as_mut_slice::<T>());
     let before = before.as_mut_slice::<T>();
     walk::previous(sequences, y, first.h, before);
-    let states = walk::Reverse {
-        before,
-        c: first.c,
-        saved,
-        upstream,
-    };
+    let states = walk::Reverse { before, c: first.c, saved, upstream };
     walk::backward(cell, sequences, weights, states, [of_input, of_hidden], [dh, dc]);
     let of_input: &[T] = of_input;
     let of_hidden: &[T] = if C::SEPARATE { of_hidden } else { of_input };
@@ -263,20 +224,13 @@ pub fn backward<T: Multiply, C: Cell>(
                 MatRef::new(gates, tokens, rows).t(),
                 MatRef::new(other, tokens, width),
                 MatMut::new(target, rows, width),
-                Epilogue {
-                    accumulate,
-                    ..Epilogue::default()
-                },
+                Epilogue { accumulate, ..Epilogue::default() },
             );
         }
     };
     weight(of_input, x, sequences.inputs, dinput);
     weight(of_hidden, before, hidden, dhidden);
-    let images = Images {
-        batch: tokens,
-        channels: rows,
-        inner: 1,
-    };
+    let images = Images { batch: tokens, channels: rows, inner: 1 };
     channel_sums(&images, of_input, dinput_bias);
     if C::SEPARATE {
         channel_sums(&images, of_hidden, dhidden_bias);

@@ -50,12 +50,7 @@ impl<T: Multiply> Right<T> {
         } else {
             parallel_for(panels, task);
         }
-        Self {
-            buffer,
-            depth,
-            cols,
-            element: std::marker::PhantomData,
-        }
+        Self { buffer, depth, cols, element: std::marker::PhantomData }
     }
 
     /// Columns, rounded up to whole panels.
@@ -102,29 +97,17 @@ impl<T: Multiply> Left<T> {
         let kernels = kernels::<T>(self.isa);
         let packer = <T as Lhs<T::Product>>::packer(self.isa);
         let packed = self.buffer.as_mut_slice::<T>().as_mut_ptr();
-        let view = View {
-            ptr: data.as_ptr().cast(),
-            lane_stride: depth as isize,
-            depth_stride: 1,
-        };
+        let view = View { ptr: data.as_ptr().cast(), lane_stride: depth as isize, depth_stride: 1 };
         // SAFETY: the rows lie in `data`; the buffer has room for them and the overrun.
         unsafe { (packer.run)(view, rows, depth, rows, packed.cast()) };
         // A few rows alone would wait for each multiply-add; kernels over several panels give them more to do.
-        let several = kernels
-            .several
-            .get(rows - 1)
-            .copied()
-            .unwrap_or((1, kernels.single[rows - 1]));
+        let several = kernels.several.get(rows - 1).copied().unwrap_or((1, kernels.single[rows - 1]));
         let pitch = depth * width::<T>();
         let panels = stride / width::<T>();
         let (b, target) = (right.buffer.as_slice::<T>().as_ptr(), target.as_mut_ptr());
         let mut panel = 0;
         while panel < panels {
-            let (count, kernel) = if panels - panel >= several.0 {
-                several
-            } else {
-                (1, kernels.single[rows - 1])
-            };
+            let (count, kernel) = if panels - panel >= several.0 { several } else { (1, kernels.single[rows - 1]) };
             let end = target.wrapping_add(panel * width::<T>());
             let (start, start_stride) = match start {
                 Start::Zero => (std::ptr::null(), 0),

@@ -15,9 +15,7 @@ const SPLIT: usize = 8;
 
 /// Sequences in a block: about equal, at most what a kernel takes.
 fn block_rows<T: Multiply>(isa: Isa, batch: usize) -> usize {
-    let blocks = batch
-        .div_ceil(kernels::<T>(isa).rows())
-        .max(if batch >= SPLIT { 2 } else { 1 });
+    let blocks = batch.div_ceil(kernels::<T>(isa).rows()).max(if batch >= SPLIT { 2 } else { 1 });
     batch.div_ceil(blocks).max(1)
 }
 
@@ -80,19 +78,12 @@ pub(super) fn forward<T: Multiply, C: Cell>(
     let kept = if keep { C::SAVED * hidden } else { 0 };
     let y = Parts::new(results.y, rows * steps * hidden);
     let saved = Parts::new(results.saved.unwrap_or_default(), rows * steps * kept);
-    let (last_h, last_c) = (
-        Parts::new(results.h, rows * hidden),
-        Parts::new(results.c, rows * memory),
-    );
+    let (last_h, last_c) = (Parts::new(results.h, rows * hidden), Parts::new(results.c, rows * memory));
     parallel_for(sequences.batch.div_ceil(rows), |block| {
         let (_, h) = last_h.take(block);
         let c = if C::MEMORY { last_c.take(block).1 } else { &mut [] };
         let y = if steps > 0 { y.take(block).1 } else { &mut [] };
-        let saved = if keep && steps > 0 {
-            saved.take(block).1
-        } else {
-            &mut []
-        };
+        let saved = if keep && steps > 0 { saved.take(block).1 } else { &mut [] };
         let (begin, count) = (block * rows, h.len() / hidden);
         load(first.h, begin * hidden, h);
         load(first.c, begin * memory, c);
@@ -108,11 +99,7 @@ pub(super) fn forward<T: Multiply, C: Cell>(
             left.multiply(h, &right, start, &mut products);
             for index in (0..count).filter(|&index| now < sequences.length(begin + index)) {
                 let time = sequences.time(begin + index, now);
-                let saved = if keep {
-                    row_mut(saved, index * steps + time, kept)
-                } else {
-                    &mut unsaved
-                };
+                let saved = if keep { row_mut(saved, index * steps + time, kept) } else { &mut unsaved };
                 let all = Step {
                     input: row(gates, (begin + index) * steps + time, width),
                     hidden: &row(&products, index, right.padded())[..width],
@@ -183,21 +170,12 @@ pub(super) fn backward<T: Multiply, C: Cell>(
     let of_input = Parts::new(of_input, rows * steps * width);
     let of_hidden = Parts::new(of_hidden, rows * steps * separate);
     let (dh, dc) = (Parts::new(dh, rows * hidden), Parts::new(dc, rows * memory));
-    let Reverse {
-        before,
-        c,
-        saved,
-        upstream,
-    } = states;
+    let Reverse { before, c, saved, upstream } = states;
     parallel_for(sequences.batch.div_ceil(rows), |block| {
         let (_, dh) = dh.take(block);
         let dc = if C::MEMORY { dc.take(block).1 } else { &mut [] };
         let of_input = if steps > 0 { of_input.take(block).1 } else { &mut [] };
-        let of_hidden = if C::SEPARATE && steps > 0 {
-            of_hidden.take(block).1
-        } else {
-            &mut []
-        };
+        let of_hidden = if C::SEPARATE && steps > 0 { of_hidden.take(block).1 } else { &mut [] };
         let (begin, count) = (block * rows, dh.len() / hidden);
         load(upstream.last.h, begin * hidden, dh);
         load(upstream.last.c, begin * memory, dc);

@@ -149,9 +149,7 @@ pub fn backward<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, saved: &[T], 
     assert_eq!(dy.len(), dx.len(), "{}: lengths of dy and dx", F::NAME);
     let isa = isa();
     let saved = saved_or(op, saved, dy);
-    backward_loop(isa, saved, dy, dx, &|saved, dy, dx| {
-        T::Real::backward(op, isa, saved, dy, dx)
-    });
+    backward_loop(isa, saved, dy, dx, &|saved, dy, dx| T::Real::backward(op, isa, saved, dy, dx));
 }
 
 /// dy = dy f', as [`backward`] in the memory of dy.
@@ -165,9 +163,7 @@ pub fn backward_in_place<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, save
         return in_place_loop(isa, dy, &|dy, dx| T::Real::backward(op, isa, dy, dy, dx));
     }
     assert_eq!(saved.len(), dy.len(), "{}: lengths of the saved tensor and dy", F::NAME);
-    backward_in_place_loop(isa, saved, dy, &|saved, dy, dx| {
-        T::Real::backward(op, isa, saved, dy, dx)
-    });
+    backward_in_place_loop(isa, saved, dy, &|saved, dy, dx| T::Real::backward(op, isa, saved, dy, dx));
 }
 
 // The loops over pieces and blocks know nothing of the function, so that they are compiled once for each element type.

@@ -32,12 +32,7 @@ fn check_type<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, (low, high, for
             let saved = if F::SAVES == Saves::Output { &y } else { &x };
             let slope = |s: &T| op.slope::<crate::tier::Portable, f64>(s.to_f64());
             let slopes = saved.iter().zip(&dy).map(|(s, dy)| slope(s) * dy.to_f64());
-            close(
-                &dx,
-                &slopes.collect::<Vec<_>>(),
-                2.0 * tolerance::<T>(),
-                &format!("{} backward", F::NAME),
-            );
+            close(&dx, &slopes.collect::<Vec<_>>(), 2.0 * tolerance::<T>(), &format!("{} backward", F::NAME));
         }
     }
 }
@@ -53,12 +48,7 @@ fn check<F: UnaryKernel>(op: F, case: Case) {
         let h = 1e-5 * x.abs().max(0.1);
         let difference = (case.2(x + h) - case.2(x - h)) / (2.0 * h);
         let error = (slope(x) - difference).abs();
-        assert!(
-            error <= 1e-7 * difference.abs().max(1.0),
-            "{}'({x}) = {} but {difference}",
-            F::NAME,
-            slope(x)
-        );
+        assert!(error <= 1e-7 * difference.abs().max(1.0), "{}'({x}) = {} but {difference}", F::NAME, slope(x));
     }
     check_type::<f64, F>(op, case);
     check_type::<f32, F>(op, case);
@@ -67,11 +57,7 @@ fn check<F: UnaryKernel>(op: F, case: Case) {
 }
 
 fn softplus(x: f64) -> f64 {
-    if x > 0.0 {
-        x + (-x).exp().ln_1p()
-    } else {
-        x.exp().ln_1p()
-    }
+    if x > 0.0 { x + (-x).exp().ln_1p() } else { x.exp().ln_1p() }
 }
 
 #[test]
@@ -92,13 +78,7 @@ fn elementary_functions() {
     check(Ceil, (-4.0, 4.0, f64::ceil));
     check(Round, (-4.0, 4.0, f64::round_ties_even));
     check(Sign, (-4.0, 4.0, f64::signum));
-    check(
-        Affine {
-            scale: -1.75,
-            shift: 0.3,
-        },
-        (-3.0, 3.0, |x| -1.75 * x + 0.3),
-    );
+    check(Affine { scale: -1.75, shift: 0.3 }, (-3.0, 3.0, |x| -1.75 * x + 0.3));
     check(Clamp { min: -1.0, max: 1.5 }, (-3.0, 3.0, |x| x.clamp(-1.0, 1.5)));
     check(Recip, (0.2, 5.0, |x| 1.0 / x));
 }
@@ -118,20 +98,9 @@ fn powers() {
 #[test]
 fn activation_functions() {
     check(Relu, (-3.0, 3.0, |x| x.max(0.0)));
-    check(
-        LeakyRelu { slope: 0.1 },
-        (-3.0, 3.0, |x| if x > 0.0 { x } else { 0.1 * x }),
-    );
-    check(
-        Elu { alpha: 1.3 },
-        (-4.0, 3.0, |x| if x > 0.0 { x } else { 1.3 * x.exp_m1() }),
-    );
-    check(
-        Gelu,
-        (-5.0, 5.0, |x| {
-            0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
-        }),
-    );
+    check(LeakyRelu { slope: 0.1 }, (-3.0, 3.0, |x| if x > 0.0 { x } else { 0.1 * x }));
+    check(Elu { alpha: 1.3 }, (-4.0, 3.0, |x| if x > 0.0 { x } else { 1.3 * x.exp_m1() }));
+    check(Gelu, (-5.0, 5.0, |x| 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)));
     let gelu_tanh =
         |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());
     check(GeluTanh, (-5.0, 5.0, gelu_tanh));
@@ -156,11 +125,7 @@ fn activations_have_limits_at_large_arguments_and_pass_nan() {
         }
     };
     fn run<F: UnaryKernel>(op: F, x: &[f32], y: &mut [f32], slope: bool) {
-        if slope {
-            backward(op, x, &[1.0; 6], y)
-        } else {
-            forward(op, x, y)
-        }
+        if slope { backward(op, x, &[1.0; 6], y) } else { forward(op, x, y) }
     }
     let up = [1e20, 0.0, 1e38, 0.0, f32::NAN, 0.0];
     let one = [1.0, 0.0, 1.0, 0.0, f32::NAN];

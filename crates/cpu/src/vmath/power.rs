@@ -79,11 +79,7 @@ pub fn pow<I: Tier>(x: f32, y: f32) -> f32 {
     let small = size < 16_777_216.0;
     let integer = !small || whole as f32 == size;
     let odd = small && whole as f32 == size && whole & 1 == 1;
-    let result = if x < 0.0 && !integer && magnitude < f32::INFINITY {
-        f32::NAN
-    } else {
-        result
-    };
+    let result = if x < 0.0 && !integer && magnitude < f32::INFINITY { f32::NAN } else { result };
     let negative = odd && x.to_bits() >> 31 == 1;
     let result = if negative { -result } else { result };
     let result = if x.is_nan() || y.is_nan() { f32::NAN } else { result };

@@ -15,45 +15,13 @@ macro_rules! mapped {
         }
     )*} } };
 }
-mapped!(
-    exp,
-    exp_nonpositive,
-    expm1,
-    ln,
-    log1p_unit,
-    tanh,
-    sigmoid,
-    erf,
-    sin,
-    cos
-);
+mapped!(exp, exp_nonpositive, expm1, ln, log1p_unit, tanh, sigmoid, erf, sin, cos);
 
 /// About a million arguments: every exponent with both signs, evenly spread fractions, the special values.
 fn arguments() -> Vec<f32> {
-    let mut all: Vec<f32> = (0..u32::MAX / 4099)
-        .map(|k| f32::from_bits(k.wrapping_mul(4099)))
-        .collect();
-    all.extend([
-        0.0,
-        -0.0,
-        f32::INFINITY,
-        f32::NEG_INFINITY,
-        f32::NAN,
-        f32::MIN_POSITIVE,
-        f32::MAX,
-        f32::MIN,
-    ]);
-    all.extend([
-        1e-45,
-        -1e-45,
-        88.722_84,
-        88.722_85,
-        -87.336_55,
-        -103.278_93,
-        -104.1,
-        1.0,
-        -1.0,
-    ]);
+    let mut all: Vec<f32> = (0..u32::MAX / 4099).map(|k| f32::from_bits(k.wrapping_mul(4099))).collect();
+    all.extend([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MIN_POSITIVE, f32::MAX, f32::MIN]);
+    all.extend([1e-45, -1e-45, 88.722_84, 88.722_85, -87.336_55, -103.278_93, -104.1, 1.0, -1.0]);
     all.extend((-100_000..100_000).map(|k| k as f32 * 1.234_567e-3));
     all
 }
@@ -80,11 +48,7 @@ fn worst(x: &[f32], y: &[f32], reference: fn(f64) -> f64) -> (f64, f32) {
     let mut worst = (0.0, 0.0);
     for (&x, &y) in x.iter().zip(y) {
         let error = ulps(y, reference(f64::from(x)));
-        assert!(
-            !error.is_nan(),
-            "at {x:e}: {y:e}, expected {:e}",
-            reference(f64::from(x))
-        );
+        assert!(!error.is_nan(), "at {x:e}: {y:e}, expected {:e}", reference(f64::from(x)));
         if error > worst.0 {
             worst = (error, x);
         }
@@ -94,13 +58,7 @@ fn worst(x: &[f32], y: &[f32], reference: fn(f64) -> f64) -> (f64, f32) {
 
 #[test]
 fn bounds_hold_over_all_exponents() {
-    let sigmoid = |x: f64| {
-        flushed(if x < 0.0 {
-            x.exp() / (1.0 + x.exp())
-        } else {
-            1.0 / (1.0 + (-x).exp())
-        })
-    };
+    let sigmoid = |x: f64| flushed(if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) });
     let cases: [(Pair, f64); 8] = [
         (("exp", mapped::exp, f64::exp), 1.0),
         (("expm1", mapped::expm1, f64::exp_m1), 2.0),
@@ -157,14 +115,8 @@ fn the_normal_distribution_keeps_its_lower_tail() {
             let expected = 0.5 * libm::erfc(-wide / std::f64::consts::SQRT_2);
             let density = (-0.5 * wide * wide).exp() / std::f64::consts::TAU.sqrt();
             let relative = 4e-7 * (1.0 + wide * wide);
-            assert!(
-                (f64::from(c) - expected).abs() <= (expected * relative).min(2e-7) + 1e-44,
-                "{x}: {c} {expected}"
-            );
-            assert!(
-                (f64::from(p) - density).abs() <= density * relative + 1e-44,
-                "{x}: {p} {density}"
-            );
+            assert!((f64::from(c) - expected).abs() <= (expected * relative).min(2e-7) + 1e-44, "{x}: {c} {expected}");
+            assert!((f64::from(p) - density).abs() <= density * relative + 1e-44, "{x}: {p} {density}");
         }
     });
 }

@@ -38,9 +38,7 @@ fn reduce(x: f32) -> (u32, f32) {
     let cut = |high: u64, low: u64| (((high << 32 | low) << shift) >> 32) & 0xffff_ffff;
     let (a, b, c) = (cut(w(0), w(1)), cut(w(1), w(2)), cut(w(2), w(3)));
     // The product modulo 4 in units of 2^-62: what carries out at the top is whole turns.
-    let fixed = ((mantissa * a) << 32)
-        .wrapping_add(mantissa * b)
-        .wrapping_add((mantissa * c) >> 32);
+    let fixed = ((mantissa * a) << 32).wrapping_add(mantissa * b).wrapping_add((mantissa * c) >> 32);
     let quadrant = fixed.wrapping_add(1 << 61) >> 62;
     let rest = fixed.wrapping_sub(quadrant << 62) as i64;
     // The 24 x 32 bit products leave the rest exact to 2^-62 * 2; in f64 it keeps 53 bits.
@@ -53,10 +51,7 @@ fn both<I: Tier>(r: f32) -> (f32, f32) {
     let z = r * r;
     let s = polynomial::<I, 4>(z, [-0.166_666_67, 0.008_333_379, -1.985_306_9e-4, 2.832_629_4e-6]);
     let c = polynomial::<I, 3>(z, [0.041_666_646, -0.001_388_731, 2.443_233_1e-5]);
-    (
-        super::fma::<I>(r * z, s, r),
-        super::fma::<I>(z * z, c, super::fma::<I>(z, -0.5, 1.0)),
-    )
+    (super::fma::<I>(r * z, s, r), super::fma::<I>(z * z, c, super::fma::<I>(z, -0.5, 1.0)))
 }
 
 /// sin x.

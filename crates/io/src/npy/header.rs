@@ -43,18 +43,10 @@ pub(super) fn parse(path: &Path, file: &[u8]) -> Result<(Header, usize)> {
         [1, 0, a, b, rest @ ..] => (usize::from(u16::from_le_bytes([*a, *b])), rest),
         [2 | 3, 0, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest),
         [major, minor, ..] if !matches!((major, minor), (1..=3, 0)) => {
-            return Err(damaged(
-                "the version",
-                format!("{major}.{minor}"),
-                "1.0, 2.0 or 3.0".into(),
-            ));
+            return Err(damaged("the version", format!("{major}.{minor}"), "1.0, 2.0 or 3.0".into()));
         }
         _ => {
-            return Err(damaged(
-                "the file",
-                format!("{} bytes long", file.len()),
-                "longer".into(),
-            ));
+            return Err(damaged("the file", format!("{} bytes long", file.len()), "longer".into()));
         }
     };
     if length > rest.len() {
@@ -113,23 +105,13 @@ impl<'a> Reader<'a> {
         let dims = &dims[..rank];
         let (shape, _) = checked_shape(dims, dtype)
             .map_err(|expected| Error::damaged(self.path, "the shape", format!("{dims:?}"), expected))?;
-        Ok(Header {
-            dtype,
-            big_endian,
-            order,
-            shape,
-        })
+        Ok(Header { dtype, big_endian, order, shape })
     }
 
     fn dtype(&self, descr: &str) -> Result<(DType, bool)> {
         let unsupported = || {
             let expected = "one of f8 f4 f2 i8 i4 u4 i1 u1 b1, with < or > before it";
-            Error::damaged(
-                self.path,
-                "the type of the elements",
-                format!("'{}'", shortened(descr)),
-                expected,
-            )
+            Error::damaged(self.path, "the type of the elements", format!("'{}'", shortened(descr)), expected)
         };
         let (order, name) = descr.split_at_checked(1).ok_or_else(unsupported)?;
         let (dtype, _) = NAMES.iter().find(|(_, known)| *known == name).ok_or_else(unsupported)?;
@@ -159,9 +141,7 @@ impl<'a> Reader<'a> {
         while !self.skip(")") {
             let start = self.rest.trim_ascii_start();
             let digits = start.bytes().take_while(u8::is_ascii_digit).count();
-            let size = start[..digits]
-                .parse()
-                .map_err(|_| self.unexpected("a size that fits in memory"))?;
+            let size = start[..digits].parse().map_err(|_| self.unexpected("a size that fits in memory"))?;
             self.rest = &start[digits..];
             if rank == MAX_RANK {
                 return Err(self.error(format!("more than {MAX_RANK} dimensions"), "fewer"));
@@ -195,11 +175,7 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, token: &str, expected: &str) -> Result<()> {
-        if self.skip(token) {
-            Ok(())
-        } else {
-            Err(self.unexpected(expected))
-        }
+        if self.skip(token) { Ok(()) } else { Err(self.unexpected(expected)) }
     }
 
     fn unexpected(&self, expected: &str) -> Error {

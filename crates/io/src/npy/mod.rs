@@ -120,9 +120,7 @@ impl Npy {
         };
         if self.header.big_endian && dtype.size() > 1 {
             let mut buffer = Buffer::from_le_bytes(dtype, &self.source.bytes()[self.base..]).map_err(invalid)?;
-            bytes_mut(&mut buffer)
-                .chunks_exact_mut(dtype.size())
-                .for_each(<[u8]>::reverse);
+            bytes_mut(&mut buffer).chunks_exact_mut(dtype.size()).for_each(<[u8]>::reverse);
             return Ok(buffer);
         }
         self.source.buffer(dtype, self.base, end).map_err(invalid)
@@ -154,9 +152,7 @@ fn bytes_mut(buffer: &mut Buffer) -> &mut [u8] {
 pub fn save(path: impl AsRef<Path>, shape: impl Into<Shape>, order: Order, buffer: &Buffer) -> Result<()> {
     let path = path.as_ref();
     let header = header::format(path, shape.into(), order, buffer)?;
-    atomic::write_file(path, |file| {
-        emit(file, &header, buffer).map_err(Error::io(path, "write"))
-    })
+    atomic::write_file(path, |file| emit(file, &header, buffer).map_err(Error::io(path, "write")))
 }
 
 /// The file as bytes; see [`save`].

@@ -60,27 +60,13 @@ impl Header {
 /// Checks a whole file. Returns its header and the place where the data begins.
 pub(super) fn parse(path: &Path, file: &[u8]) -> Result<(Header, usize)> {
     let Some((prefix, rest)) = file.split_first_chunk::<8>() else {
-        return Err(Error::damaged(
-            path,
-            "the file",
-            format!("{} bytes long", file.len()),
-            "at least 8",
-        ));
+        return Err(Error::damaged(path, "the file", format!("{} bytes long", file.len()), "at least 8"));
     };
     let length = u64::from_le_bytes(*prefix);
     let most = MAX_HEADER.min(rest.len() as u64);
     if length > most {
-        let limit = if most == MAX_HEADER {
-            "the format's limit"
-        } else {
-            "what follows in the file"
-        };
-        return Err(Error::damaged(
-            path,
-            "the header's length",
-            length,
-            format!("at most {most}, {limit}"),
-        ));
+        let limit = if most == MAX_HEADER { "the format's limit" } else { "what follows in the file" };
+        return Err(Error::damaged(path, "the header's length", length, format!("at most {most}, {limit}")));
     }
     let (header, data) = rest.split_at(length as usize);
     let header = std::str::from_utf8(header).map_err(|error| {
@@ -88,10 +74,7 @@ pub(super) fn parse(path: &Path, file: &[u8]) -> Result<(Header, usize)> {
         Error::damaged(path, "the header", found, "UTF-8")
     })?;
     if !header.starts_with('{') {
-        let found = header
-            .chars()
-            .next()
-            .map_or("empty".to_owned(), |c| format!("begun by {c:?}"));
+        let found = header.chars().next().map_or("empty".to_owned(), |c| format!("begun by {c:?}"));
         return Err(Error::damaged(path, "the header", found, "begun by '{'"));
     }
     let mut header = json::read(path, header, data.len())?;
@@ -104,10 +87,7 @@ fn check(path: &Path, header: &mut Header, data: usize) -> Result<()> {
     let mut entries = std::mem::take(&mut header.entries);
     // Names before places: a name that occurs twice would otherwise be reported as an overlap.
     entries.sort_unstable_by(|a, b| header.name(a).cmp(header.name(b)));
-    if let Some(pair) = entries
-        .windows(2)
-        .find(|pair| header.name(&pair[0]) == header.name(&pair[1]))
-    {
+    if let Some(pair) = entries.windows(2).find(|pair| header.name(&pair[0]) == header.name(&pair[1])) {
         return Err(duplicate(path, header.name(&pair[0])));
     }
     entries.sort_unstable_by_key(|entry| (entry.begin, entry.end));
@@ -126,24 +106,13 @@ fn check(path: &Path, header: &mut Header, data: usize) -> Result<()> {
         }
         if entry.begin > end {
             let expected = format!("byte {end}, where the data before it ends");
-            return Err(Error::tensor(
-                path,
-                name,
-                "its start",
-                format!("byte {}", entry.begin),
-                expected,
-            ));
+            return Err(Error::tensor(path, name, "its start", format!("byte {}", entry.begin), expected));
         }
         end = entry.end;
         before = Some(entry);
     }
     if end != data {
-        return Err(Error::damaged(
-            path,
-            "the data",
-            format!("{data} bytes long"),
-            format!("{end} by the header"),
-        ));
+        return Err(Error::damaged(path, "the data", format!("{data} bytes long"), format!("{end} by the header")));
     }
     entries.sort_unstable_by(|a, b| header.name(a).cmp(header.name(b)));
     header.entries = entries;
@@ -151,8 +120,5 @@ fn check(path: &Path, header: &mut Header, data: usize) -> Result<()> {
 }
 
 pub(super) fn duplicate(path: &Path, name: &str) -> Error {
-    Error::Duplicate {
-        path: path.to_owned(),
-        tensor: shortened(name),
-    }
+    Error::Duplicate { path: path.to_owned(), tensor: shortened(name) }
 }

@@ -108,10 +108,7 @@ impl SafeTensors {
 
     /// All tensors, sorted by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = TensorView<'_>> + DoubleEndedIterator {
-        self.header
-            .entries
-            .iter()
-            .map(|&entry| TensorView { file: self, entry })
+        self.header.entries.iter().map(|&entry| TensorView { file: self, entry })
     }
 
     /// The names of all tensors, sorted.
@@ -122,10 +119,7 @@ impl SafeTensors {
     /// The tensor called `name`, if there is one.
     pub fn get(&self, name: &str) -> Option<TensorView<'_>> {
         let index = self.header.find(name)?;
-        Some(TensorView {
-            file: self,
-            entry: self.header.entries[index],
-        })
+        Some(TensorView { file: self, entry: self.header.entries[index] })
     }
 
     /// The tensor called `name`.
@@ -190,13 +184,10 @@ impl<'a> TensorView<'a> {
     /// When an element of a bool tensor is neither 0 nor 1.
     pub fn buffer(&self) -> Result<Buffer> {
         let range = self.range();
-        self.file
-            .source
-            .buffer(self.dtype(), range.start, range.end)
-            .map_err(|error| {
-                let (found, expected) = invalid_elements(&error);
-                Error::tensor(self.file.path(), self.name(), "the data", found, expected)
-            })
+        self.file.source.buffer(self.dtype(), range.start, range.end).map_err(|error| {
+            let (found, expected) = invalid_elements(&error);
+            Error::tensor(self.file.path(), self.name(), "the data", found, expected)
+        })
     }
 }
 
@@ -204,10 +195,8 @@ impl<'a> TensorView<'a> {
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     let longest = 200;
     let near = |other: &&str| name.len().max(other.len()) <= longest;
-    let (distance, best) = candidates
-        .filter(near)
-        .map(|other| (edits(name.as_bytes(), other.as_bytes()), other))
-        .min()?;
+    let (distance, best) =
+        candidates.filter(near).map(|other| (edits(name.as_bytes(), other.as_bytes()), other)).min()?;
     (distance * 3 <= name.len()).then(|| shortened(best))
 }
 
@@ -238,10 +227,7 @@ pub fn fuzz(bytes: &[u8]) -> Result<usize> {
         total += tensor.bytes().len();
     }
     assert!(total < bytes.len(), "tensors never hold more than the file");
-    assert!(
-        file.metadata()
-            .all(|(key, value)| key.len() + value.len() < bytes.len())
-    );
+    assert!(file.metadata().all(|(key, value)| key.len() + value.len() < bytes.len()));
     Ok(file.len())
 }
 

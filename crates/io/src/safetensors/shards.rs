@@ -88,11 +88,7 @@ impl Shards {
         let path = path.as_ref();
         if path.is_dir() {
             let single = path.join(SINGLE_NAME);
-            return if single.exists() {
-                Self::single(&single)
-            } else {
-                Self::indexed(&path.join(INDEX_NAME))
-            };
+            return if single.exists() { Self::single(&single) } else { Self::indexed(&path.join(INDEX_NAME)) };
         }
         if path.extension().is_some_and(|extension| extension == "json") {
             Self::indexed(path)
@@ -128,26 +124,12 @@ impl Shards {
         }
         for (number, file) in files.iter().enumerate() {
             if let Some(name) = file.names().find(|&name| homes.get(name) != Some(&number)) {
-                let found = if homes.contains_key(name) {
-                    "for another file"
-                } else {
-                    "missing"
-                };
+                let found = if homes.contains_key(name) { "for another file" } else { "missing" };
                 let expected = format!("for this file, in {}", path.display());
-                return Err(Error::tensor(
-                    file.path(),
-                    name,
-                    "its entry in the index",
-                    found,
-                    expected,
-                ));
+                return Err(Error::tensor(file.path(), name, "its entry in the index", found, expected));
             }
         }
-        Ok(Self {
-            path: path.to_owned(),
-            files,
-            homes,
-        })
+        Ok(Self { path: path.to_owned(), files, homes })
     }
 
     /// The single file's path, or the index's.
@@ -199,25 +181,14 @@ fn read_index(path: &Path, text: &[u8]) -> Result<BTreeMap<String, String>> {
         return Err(Error::damaged(path, "the index's length", text.len(), expected));
     }
     let index: Index = serde_json::from_slice(text).map_err(|error| {
-        Error::damaged(
-            path,
-            "the index",
-            shortened(&error.to_string()),
-            "an object with `weight_map`",
-        )
+        Error::damaged(path, "the index", shortened(&error.to_string()), "an object with `weight_map`")
     })?;
     for (name, file) in &index.weight_map {
         // A shard lies beside its index; anything else would let an index open files all over the machine.
         let mut parts = Path::new(file).components();
         let plain = matches!(parts.next(), Some(std::path::Component::Normal(_))) && parts.next().is_none();
         if !plain || file.contains(['/', '\\', ':', '\0']) {
-            return Err(Error::tensor(
-                path,
-                name,
-                "its file",
-                format!("`{}`", shortened(file)),
-                "a plain file name",
-            ));
+            return Err(Error::tensor(path, name, "its file", format!("`{}`", shortened(file)), "a plain file name"));
         }
     }
     Ok(index.weight_map)
@@ -255,18 +226,12 @@ pub fn save_shards(
         save(dir.join(&file), group, metadata)?;
         for tensor in *group {
             if weight_map.insert(tensor.name.to_owned(), file.clone()).is_some() {
-                return Err(Error::Duplicate {
-                    path: dir.to_owned(),
-                    tensor: shortened(tensor.name),
-                });
+                return Err(Error::Duplicate { path: dir.to_owned(), tensor: shortened(tensor.name) });
             }
         }
     }
     let total: usize = tensors.iter().map(|tensor| tensor.bytes.len()).sum();
-    let index = NewIndex {
-        metadata: TotalSize { total_size: total },
-        weight_map,
-    };
+    let index = NewIndex { metadata: TotalSize { total_size: total }, weight_map };
     let path = dir.join(INDEX_NAME);
     atomic::write_file(&path, |file| {
         serde_json::to_writer_pretty(file, &index).map_err(|error| Error::io(&path, "write")(error.into()))

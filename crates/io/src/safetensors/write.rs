@@ -46,12 +46,7 @@ impl<'a> TensorBytes<'a> {
             "tensor `{name}` of shape {shape} cannot be written from a buffer of {} elements",
             buffer.len()
         );
-        Self {
-            name,
-            dtype: buffer.dtype(),
-            shape,
-            bytes: little_endian(buffer),
-        }
+        Self { name, dtype: buffer.dtype(), shape, bytes: little_endian(buffer) }
     }
 }
 
@@ -73,9 +68,7 @@ fn little_endian(buffer: &Buffer) -> Cow<'_, [u8]> {
 pub fn save(path: impl AsRef<Path>, tensors: &[TensorBytes<'_>], metadata: &Metadata) -> Result<()> {
     let path = path.as_ref();
     let (order, header) = plan(path, tensors, metadata)?;
-    atomic::write_file(path, |file| {
-        emit(file, tensors, &order, &header).map_err(Error::io(path, "write"))
-    })
+    atomic::write_file(path, |file| emit(file, tensors, &order, &header).map_err(Error::io(path, "write")))
 }
 
 /// Writes to anything, in one pass from front to back; see [`save`].
@@ -126,14 +119,8 @@ fn plan(path: &Path, tensors: &[TensorBytes<'_>], metadata: &Metadata) -> Result
     }
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&i| tensors[i].name);
-    if let Some(pair) = order
-        .windows(2)
-        .find(|pair| tensors[pair[0]].name == tensors[pair[1]].name)
-    {
-        return Err(Error::Duplicate {
-            path: path.to_owned(),
-            tensor: shortened(tensors[pair[0]].name),
-        });
+    if let Some(pair) = order.windows(2).find(|pair| tensors[pair[0]].name == tensors[pair[1]].name) {
+        return Err(Error::Duplicate { path: path.to_owned(), tensor: shortened(tensors[pair[0]].name) });
     }
     order.sort_by_key(|&i| std::cmp::Reverse(rank(tensors[i].dtype)));
 
@@ -161,10 +148,7 @@ fn plan(path: &Path, tensors: &[TensorBytes<'_>], metadata: &Metadata) -> Result
         begin = end;
     }
     header.push('}');
-    header.extend(std::iter::repeat_n(
-        ' ',
-        header.len().next_multiple_of(8) - header.len(),
-    ));
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
     if header.len() as u64 > MAX_HEADER {
         let expected = format!("at most {MAX_HEADER}, the format's limit");
         return Err(Error::damaged(path, "the header's length", header.len(), expected));

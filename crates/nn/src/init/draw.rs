@@ -43,10 +43,7 @@ pub fn normal<T: Element>(out: &mut [T], mean: f64, std: f64, rng: Rng) {
 /// "Simulation of truncated normal variables", 1995).
 #[track_caller]
 pub fn trunc_normal<T: Element>(out: &mut [T], mean: f64, std: f64, low: f64, high: f64, rng: Rng) {
-    assert!(
-        low < high && std > 0.0,
-        "init: a normal with deviation {std} has no part in {low}..{high}"
-    );
+    assert!(low < high && std > 0.0, "init: a normal with deviation {std} has no part in {low}..{high}");
     let (a, b) = ((low - mean) / std, (high - mean) / std);
     let from_normal = a < 0.0 && b > 0.0 && b - a > TAU.sqrt();
     // The density is largest at the point of the interval that is nearest to 0.
@@ -56,11 +53,8 @@ pub fn trunc_normal<T: Element>(out: &mut [T], mean: f64, std: f64, low: f64, hi
             let stream = rng.stream(&[(start + index) as u64]);
             let mut attempt = 0;
             let z = loop {
-                let z = if from_normal {
-                    stream.normal(2 * attempt)
-                } else {
-                    a + (b - a) * stream.uniform(2 * attempt)
-                };
+                let z =
+                    if from_normal { stream.normal(2 * attempt) } else { a + (b - a) * stream.uniform(2 * attempt) };
                 let kept = from_normal || stream.uniform(2 * attempt + 1) <= ((peak - z * z) / 2.0).exp();
                 if kept && (a..=b).contains(&z) {
                     break z;

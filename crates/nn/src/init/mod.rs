@@ -150,10 +150,7 @@ impl Init {
 
     /// Uniform within `bound` of 0.
     pub const fn uniform_within(bound: f64) -> Init {
-        Init::Uniform {
-            low: -bound,
-            high: bound,
-        }
+        Init::Uniform { low: -bound, high: bound }
     }
 
     /// Normal with mean 0.
@@ -163,25 +160,14 @@ impl Init {
 
     /// Normal with mean 0, truncated at two standard deviations as `torch.nn.init.trunc_normal_` is for `std` 1.
     pub const fn trunc_normal(std: f64) -> Init {
-        Init::TruncNormal {
-            mean: 0.0,
-            std,
-            low: -2.0,
-            high: 2.0,
-        }
+        Init::TruncNormal { mean: 0.0, std, low: -2.0, high: 2.0 }
     }
 
     /// Kaiming's uniform for a layer that a rectifier follows.
-    pub const KAIMING_UNIFORM: Init = Init::KaimingUniform {
-        mode: FanMode::FanIn,
-        nonlinearity: Nonlinearity::Relu,
-    };
+    pub const KAIMING_UNIFORM: Init = Init::KaimingUniform { mode: FanMode::FanIn, nonlinearity: Nonlinearity::Relu };
 
     /// Kaiming's normal for a layer that a rectifier follows.
-    pub const KAIMING_NORMAL: Init = Init::KaimingNormal {
-        mode: FanMode::FanIn,
-        nonlinearity: Nonlinearity::Relu,
-    };
+    pub const KAIMING_NORMAL: Init = Init::KaimingNormal { mode: FanMode::FanIn, nonlinearity: Nonlinearity::Relu };
 
     /// Writes the values of a parameter of `shape` to positions `range` of `buffer`.
     ///

@@ -31,11 +31,7 @@ pub fn orthogonal<T: Element>(out: &mut [T], shape: &Shape, gain: f64, rng: Rng)
     }
     for (position, y) in out.iter_mut().enumerate() {
         let (row, col) = (position / cols, position % cols);
-        let entry = if rows <= cols {
-            vectors[row][col]
-        } else {
-            vectors[col][row]
-        };
+        let entry = if rows <= cols { vectors[row][col] } else { vectors[col][row] };
         *y = T::from_f64(gain * entry);
     }
 }
@@ -53,10 +49,7 @@ pub fn dirac<T: Element>(out: &mut [T], shape: &Shape, groups: usize) {
     let [outputs, inputs, kernel @ ..] = shape.dims() else {
         panic!("init: dirac needs a convolution's weight, not shape {shape}")
     };
-    assert!(
-        groups > 0 && outputs.is_multiple_of(groups),
-        "init: {groups} groups do not divide shape {shape}"
-    );
+    assert!(groups > 0 && outputs.is_multiple_of(groups), "init: {groups} groups do not divide shape {shape}");
     let field: usize = kernel.iter().product();
     let centre = kernel.iter().fold(0, |position, size| position * size + size / 2);
     let (per_group, inputs) = (outputs / groups, *inputs);
@@ -79,8 +72,6 @@ pub fn sparse<T: Element>(out: &mut [T], shape: &Shape, sparsity: f64, std: f64,
         let keys = rng.stream(&[1, col as u64]);
         let mut order: Vec<usize> = (0..rows).collect();
         order.sort_by_key(|&row| (keys.u64(row as u64), row));
-        order[..zeros]
-            .iter()
-            .for_each(|row| out[row * cols + col] = T::from_f64(0.0));
+        order[..zeros].iter().for_each(|row| out[row * cols + col] = T::from_f64(0.0));
     }
 }

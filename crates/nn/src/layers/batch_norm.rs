@@ -27,12 +27,7 @@ pub struct BatchNormConfig {
 
 impl Default for BatchNormConfig {
     fn default() -> Self {
-        Self {
-            eps: 1e-5,
-            momentum: Some(0.1),
-            affine: true,
-            track_running_stats: true,
-        }
+        Self { eps: 1e-5, momentum: Some(0.1), affine: true, track_running_stats: true }
     }
 }
 
@@ -103,11 +98,7 @@ impl<const D: usize> BatchNorm<D> {
     /// When none is kept.
     #[track_caller]
     pub fn running_mean(&self) -> Tensor {
-        self.running
-            .as_ref()
-            .expect("this norm keeps no running statistics")
-            .running_mean
-            .value()
+        self.running.as_ref().expect("this norm keeps no running statistics").running_mean.value()
     }
 
     /// The running variance `[C]`.
@@ -116,11 +107,7 @@ impl<const D: usize> BatchNorm<D> {
     /// When none is kept.
     #[track_caller]
     pub fn running_var(&self) -> Tensor {
-        self.running
-            .as_ref()
-            .expect("this norm keeps no running statistics")
-            .running_var
-            .value()
+        self.running.as_ref().expect("this norm keeps no running statistics").running_var.value()
     }
 
     fn track(&self, running: &Running, x: &Tensor, mean: &Tensor, var: &Tensor) {
@@ -145,17 +132,8 @@ impl<const D: usize> Layer for BatchNorm<D> {
     /// # Panics
     /// When the shape is another, a channel has one value in training, or the layer is recorded outside of a training scope.
     fn forward(&self, x: &Tensor) -> Tensor {
-        let fits = if D == 1 {
-            matches!(x.rank(), 2 | 3)
-        } else {
-            x.rank() == D + 2
-        };
-        assert!(
-            fits,
-            "{}: shape {} has another number of dimensions than expected",
-            Self::NAME,
-            x.shape()
-        );
+        let fits = if D == 1 { matches!(x.rank(), 2 | 3) } else { x.rank() == D + 2 };
+        assert!(fits, "{}: shape {} has another number of dimensions than expected", Self::NAME, x.shape());
         let (weight, bias) = (self.weight.as_deref(), self.bias.as_deref());
         let training = is_training(Self::NAME);
         match &self.running {

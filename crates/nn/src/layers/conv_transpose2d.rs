@@ -47,12 +47,7 @@ impl ConvTranspose2d {
             "ConvTranspose2d: {groups} groups do not divide {inputs} input and {outputs} output channels"
         );
         let (weight, bias) = parameters(&[inputs, outputs / groups, kernel[0], kernel[1]], outputs);
-        Self {
-            weight,
-            bias,
-            config,
-            output_padding: [0, 0],
-        }
+        Self { weight, bias, config, output_padding: [0, 0] }
     }
 
     /// The same with a larger result.

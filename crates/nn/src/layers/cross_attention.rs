@@ -53,11 +53,7 @@ impl CrossAttention {
             heads > 0 && width.is_multiple_of(heads),
             "CrossAttention: {heads} heads do not divide the width {width}"
         );
-        assert!(
-            (0.0..1.0).contains(&config.dropout),
-            "CrossAttention: a dropout of {} is not in 0..1",
-            config.dropout
-        );
+        assert!((0.0..1.0).contains(&config.dropout), "CrossAttention: a dropout of {} is not in 0..1", config.dropout);
         let projection = |inputs: usize| {
             let mut layer = out_projection(inputs, width, config.bias);
             layer.weight.set_initializer(Init::XavierUniform { gain: 1.0 });
@@ -84,11 +80,7 @@ impl CrossAttention {
     pub fn forward(&self, x: &Tensor, queries: &Segments, context: &Tensor, keys: &Segments) -> Tensor {
         let rows = tokens("CrossAttention", x, queries, self.q_proj.weight.shape()[1]);
         let context = tokens("CrossAttention", context, keys, self.k_proj.weight.shape()[1]);
-        let (q, k, v) = (
-            self.q_proj.forward(&rows),
-            self.k_proj.forward(&context),
-            self.v_proj.forward(&context),
-        );
+        let (q, k, v) = (self.q_proj.forward(&rows), self.k_proj.forward(&context), self.v_proj.forward(&context));
         let config = AttentionConfig::cross(queries, keys);
         let y = attend("CrossAttention", self.heads, self.dropout, [&q, &k, &v], config);
         self.out_proj.forward(&y).reshape(x.shape())

@@ -45,11 +45,7 @@ impl Layer for Dropout {
     /// # Panics
     /// When recorded outside of a training scope, unless nothing is ever dropped.
     fn forward(&self, x: &Tensor) -> Tensor {
-        if self.p > 0.0 && is_training("Dropout") {
-            x.dropout(self.p)
-        } else {
-            x.clone()
-        }
+        if self.p > 0.0 && is_training("Dropout") { x.dropout(self.p) } else { x.clone() }
     }
 }
 
@@ -133,12 +129,8 @@ impl Layer for AlphaDropout {
         if self.p == 0.0 || !is_training("AlphaDropout") {
             return x.clone();
         }
-        let kept = no_grad(|| {
-            Tensor::ones_of(*x.shape(), x.dtype())
-                .dropout(self.p)
-                .gt_scalar(0.0)
-                .to_dtype(x.dtype())
-        });
+        let kept =
+            no_grad(|| Tensor::ones_of(*x.shape(), x.dtype()).dropout(self.p).gt_scalar(0.0).to_dtype(x.dtype()));
         let scale = ((1.0 - self.p) * (1.0 + self.p * SATURATED * SATURATED)).sqrt().recip();
         let shift = -scale * self.p * SATURATED;
         let constant = (1.0 - &kept) * (scale * SATURATED) + shift;

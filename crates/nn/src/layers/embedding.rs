@@ -25,9 +25,7 @@ impl Embedding {
     /// A table of `symbols` rows of `width`.
     #[track_caller]
     pub fn new(symbols: usize, width: usize) -> Self {
-        Self {
-            weight: Param::new([symbols, width], Init::normal(1.0)),
-        }
+        Self { weight: Param::new([symbols, width], Init::normal(1.0)) }
     }
 
     /// The same table with other values at first.

@@ -54,11 +54,7 @@ impl GroupNorm {
     /// The same norm without weight and bias.
     #[must_use]
     pub fn without_affine(self) -> Self {
-        Self {
-            weight: None,
-            bias: None,
-            ..self
-        }
+        Self { weight: None, bias: None, ..self }
     }
 }
 
@@ -92,22 +88,14 @@ pub struct InstanceNorm {
 impl InstanceNorm {
     /// A norm without weight and bias, which suits any number of channels.
     pub fn new() -> Self {
-        Self {
-            weight: None,
-            bias: None,
-            eps: 1e-5,
-        }
+        Self { weight: None, bias: None, eps: 1e-5 }
     }
 
     /// A norm of `channels` channels with weight and bias.
     #[track_caller]
     pub fn affine(channels: usize) -> Self {
         let param = |init| Some(Param::new([channels], init));
-        Self {
-            weight: param(Init::Ones),
-            bias: param(Init::Zeros),
-            eps: 1e-5,
-        }
+        Self { weight: param(Init::Ones), bias: param(Init::Zeros), eps: 1e-5 }
     }
 
     /// The same norm with another `eps`.

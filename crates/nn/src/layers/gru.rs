@@ -37,9 +37,7 @@ impl Gru {
     /// When there are no layers or the dropout is not in 0..1.
     #[track_caller]
     pub fn with(inputs: usize, hidden: usize, config: RecurrentConfig) -> Self {
-        Self {
-            stack: Stack::new("Gru", inputs, hidden, 3, config),
-        }
+        Self { stack: Stack::new("Gru", inputs, hidden, 3, config) }
     }
 
     /// The outputs of the last layer and the final states of all.
@@ -82,17 +80,13 @@ impl GruCell {
     /// A cell with biases.
     #[track_caller]
     pub fn new(inputs: usize, hidden: usize) -> Self {
-        Self {
-            params: CellParams::new(inputs, hidden, 3, true),
-        }
+        Self { params: CellParams::new(inputs, hidden, 3, true) }
     }
 
     /// A cell without biases.
     #[track_caller]
     pub fn without_bias(inputs: usize, hidden: usize) -> Self {
-        Self {
-            params: CellParams::new(inputs, hidden, 3, false),
-        }
+        Self { params: CellParams::new(inputs, hidden, 3, false) }
     }
 
     /// The next state; from a zero state without a given one.

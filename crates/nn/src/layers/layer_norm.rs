@@ -59,11 +59,7 @@ impl LayerNorm {
     /// The same norm without weight and bias.
     #[must_use]
     pub fn without_affine(self) -> Self {
-        Self {
-            weight: None,
-            bias: None,
-            ..self
-        }
+        Self { weight: None, bias: None, ..self }
     }
 }
 
@@ -83,7 +79,6 @@ impl Layer for LayerNorm {
         let width = self.shape.numel();
         let flat = |param: &Option<Param>| param.as_ref().map(|param| param.reshape([width]));
         let rows = x.reshape([x.numel().checked_div(width).unwrap_or(0), width]);
-        rows.layer_norm(flat(&self.weight).as_ref(), flat(&self.bias).as_ref(), self.eps)
-            .reshape(x.shape())
+        rows.layer_norm(flat(&self.weight).as_ref(), flat(&self.bias).as_ref(), self.eps).reshape(x.shape())
     }
 }

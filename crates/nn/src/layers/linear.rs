@@ -45,16 +45,9 @@ impl Linear {
     #[track_caller]
     pub fn fused(inputs: usize, outputs: &[(&str, usize)]) -> Self {
         let Self { weight, bias } = Self::new(inputs, outputs.iter().map(|(_, size)| size).sum());
-        let parts = |what: &str| {
-            outputs
-                .iter()
-                .map(|(name, size)| (format!("{name}.{what}"), *size))
-                .collect::<Vec<_>>()
-        };
-        Self {
-            weight: weight.with_parts(parts("weight")),
-            bias: bias.map(|bias| bias.with_parts(parts("bias"))),
-        }
+        let parts =
+            |what: &str| outputs.iter().map(|(name, size)| (format!("{name}.{what}"), *size)).collect::<Vec<_>>();
+        Self { weight: weight.with_parts(parts("weight")), bias: bias.map(|bias| bias.with_parts(parts("bias"))) }
     }
 
     /// `activation(x W^T + b)` in one pass; see [`Layer::forward`].

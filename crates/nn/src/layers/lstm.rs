@@ -38,9 +38,7 @@ impl Lstm {
     /// When there are no layers or the dropout is not in 0..1.
     #[track_caller]
     pub fn with(inputs: usize, hidden: usize, config: RecurrentConfig) -> Self {
-        Self {
-            stack: Stack::new("Lstm", inputs, hidden, 4, config),
-        }
+        Self { stack: Stack::new("Lstm", inputs, hidden, 4, config) }
     }
 
     /// The outputs of the last layer and the final states `(h, c)` of all.
@@ -91,17 +89,13 @@ impl LstmCell {
     /// A cell with biases.
     #[track_caller]
     pub fn new(inputs: usize, hidden: usize) -> Self {
-        Self {
-            params: CellParams::new(inputs, hidden, 4, true),
-        }
+        Self { params: CellParams::new(inputs, hidden, 4, true) }
     }
 
     /// A cell without biases.
     #[track_caller]
     pub fn without_bias(inputs: usize, hidden: usize) -> Self {
-        Self {
-            params: CellParams::new(inputs, hidden, 4, false),
-        }
+        Self { params: CellParams::new(inputs, hidden, 4, false) }
     }
 
     /// The next states `(h, c)`; from zero states without given ones.

@@ -20,10 +20,7 @@ pub struct MultiHeadAttentionConfig {
 
 impl Default for MultiHeadAttentionConfig {
     fn default() -> Self {
-        Self {
-            bias: true,
-            dropout: 0.0,
-        }
+        Self { bias: true, dropout: 0.0 }
     }
 }
 
@@ -99,17 +96,9 @@ impl MultiHeadAttention {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, segments: &Segments, causal: bool) -> Tensor {
         let tokens = tokens("MultiHeadAttention", x, segments, self.width());
-        let projected = linear(
-            &tokens,
-            &self.in_proj_weight,
-            self.in_proj_bias.as_deref(),
-            Activation::None,
-        );
+        let projected = linear(&tokens, &self.in_proj_weight, self.in_proj_bias.as_deref(), Activation::None);
         let [q, k, v] = [0, 1, 2].map(|part| projected.narrow(1, part * self.width(), self.width()));
-        let config = AttentionConfig {
-            causal,
-            ..AttentionConfig::of(segments)
-        };
+        let config = AttentionConfig { causal, ..AttentionConfig::of(segments) };
         self.attend(&q, &k, &v, config).reshape(x.shape())
     }
 
@@ -131,24 +120,11 @@ impl MultiHeadAttention {
         let width = self.width();
         let project = |x: &Tensor, segments: &Segments, part: usize| {
             let weight = self.in_proj_weight.narrow(0, part * width, width);
-            let bias = self
-                .in_proj_bias
-                .as_ref()
-                .map(|bias| bias.narrow(0, part * width, width));
-            linear(
-                &tokens("MultiHeadAttention", x, segments, width),
-                &weight,
-                bias.as_ref(),
-                Activation::None,
-            )
+            let bias = self.in_proj_bias.as_ref().map(|bias| bias.narrow(0, part * width, width));
+            linear(&tokens("MultiHeadAttention", x, segments, width), &weight, bias.as_ref(), Activation::None)
         };
-        let (q, k, v) = (
-            project(query, queries, 0),
-            project(key, keys, 1),
-            project(value, keys, 2),
-        );
-        self.attend(&q, &k, &v, AttentionConfig::cross(queries, keys))
-            .reshape(query.shape())
+        let (q, k, v) = (project(query, queries, 0), project(key, keys, 1), project(value, keys, 2));
+        self.attend(&q, &k, &v, AttentionConfig::cross(queries, keys)).reshape(query.shape())
     }
 
     fn width(&self) -> usize {
@@ -157,29 +133,17 @@ impl MultiHeadAttention {
 
     #[track_caller]
     fn attend(&self, q: &Tensor, k: &Tensor, v: &Tensor, config: AttentionConfig) -> Tensor {
-        self.out_proj.forward(&attend(
-            "MultiHeadAttention",
-            self.heads,
-            self.dropout,
-            [q, k, v],
-            config,
-        ))
+        self.out_proj.forward(&attend("MultiHeadAttention", self.heads, self.dropout, [q, k, v], config))
     }
 }
 
 /// Uniform within `1 / sqrt(in)`, biases zero at first.
 pub(super) fn out_projection(inputs: usize, outputs: usize, bias: bool) -> Linear {
-    let Linear {
-        weight,
-        bias: mut biases,
-    } = Linear::new(inputs, outputs);
+    let Linear { weight, bias: mut biases } = Linear::new(inputs, outputs);
     if let Some(bias) = &mut biases {
         bias.set_initializer(Init::Zeros);
     }
-    Linear {
-        weight,
-        bias: biases.filter(|_| bias),
-    }
+    Linear { weight, bias: biases.filter(|_| bias) }
 }
 
 /// `x` as packed tokens `[N, D]`.
@@ -198,11 +162,7 @@ pub(super) fn tokens(name: &str, x: &Tensor, segments: &Segments, width: usize) 
 /// The heads' results beside each other, `[N, D]`.
 #[track_caller]
 pub(super) fn attend(name: &str, heads: usize, dropout: f64, qkv: [&Tensor; 3], config: AttentionConfig) -> Tensor {
-    let dropout = if dropout > 0.0 && is_training(name) {
-        dropout
-    } else {
-        0.0
-    };
+    let dropout = if dropout > 0.0 && is_training(name) { dropout } else { 0.0 };
     let split = |x: &Tensor| x.reshape([x.dim(0), heads, x.dim(1) / heads]);
     let [q, k, v] = qkv.map(split);
     attention(&q, &k, &v, &AttentionConfig { dropout, ..config }).flatten_dims(1, 2)

@@ -29,10 +29,8 @@ pub fn pack(x: &Tensor, lengths: &[usize]) -> (Tensor, Segments) {
     if segments.total() == rows.dim(0) {
         return (rows, segments);
     }
-    let kept = lengths
-        .iter()
-        .enumerate()
-        .flat_map(|(b, &length)| (b * steps..b * steps + length).map(|row| row as i64));
+    let kept =
+        lengths.iter().enumerate().flat_map(|(b, &length)| (b * steps..b * steps + length).map(|row| row as i64));
     let kept: Vec<i64> = kept.collect();
     let count = kept.len();
     (rows.index_select(0, &Tensor::from_vec(kept, [count])), segments)
@@ -51,10 +49,7 @@ pub fn unpack(x: &Tensor, segments: &Segments, steps: usize) -> Tensor {
         segments.longest(),
         x.shape()
     );
-    let shape: Vec<usize> = [segments.count(), steps]
-        .into_iter()
-        .chain(x.shape()[1..].iter().copied())
-        .collect();
+    let shape: Vec<usize> = [segments.count(), steps].into_iter().chain(x.shape()[1..].iter().copied()).collect();
     if segments.uniform_length() == Some(steps) {
         return x.reshape(shape);
     }

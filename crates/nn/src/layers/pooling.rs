@@ -74,20 +74,14 @@ pub struct AdaptiveAvgPool2d(pub [usize; 2]);
 impl AvgPool1d {
     /// Windows in which padding counts.
     pub fn new(window: Window<1>) -> Self {
-        Self {
-            window,
-            count_include_pad: true,
-        }
+        Self { window, count_include_pad: true }
     }
 }
 
 impl AvgPool2d {
     /// Windows in which padding counts.
     pub fn new(window: Window<2>) -> Self {
-        Self {
-            window,
-            count_include_pad: true,
-        }
+        Self { window, count_include_pad: true }
     }
 }
 

@@ -37,9 +37,7 @@ fn at_positions(name: &str, table: &Tensor, x: &Tensor, segments: &Segments) -> 
             let all = rows.unsqueeze(0).expand([tokens / length, length, width]);
             all.reshape(Shape::new(x.shape().dims()))
         }
-        _ => table
-            .embedding(&positions(segments))
-            .reshape(Shape::new(x.shape().dims())),
+        _ => table.embedding(&positions(segments)).reshape(Shape::new(x.shape().dims())),
     }
 }
 
@@ -70,18 +68,10 @@ impl SinusoidalPositions {
         let value = |position: usize, index: usize| {
             let rate = 10000f64.powf((index / 2 * 2) as f64 / width as f64);
             let angle = position as f64 / rate;
-            if index.is_multiple_of(2) {
-                angle.sin()
-            } else {
-                angle.cos()
-            }
+            if index.is_multiple_of(2) { angle.sin() } else { angle.cos() }
         };
-        let values = (0..longest)
-            .flat_map(|t| (0..width).map(move |i| value(t, i)))
-            .collect();
-        Self {
-            table: Tensor::from_vec::<f64>(values, [longest, width]),
-        }
+        let values = (0..longest).flat_map(|t| (0..width).map(move |i| value(t, i))).collect();
+        Self { table: Tensor::from_vec::<f64>(values, [longest, width]) }
     }
 
     /// The table, `[longest, D]` in f64.
@@ -122,9 +112,7 @@ impl LearnedPositions {
     /// For sequences of up to `longest` tokens.
     #[track_caller]
     pub fn new(longest: usize, width: usize) -> Self {
-        Self {
-            weight: Param::new([longest, width], Init::normal(0.02)),
-        }
+        Self { weight: Param::new([longest, width], Init::normal(0.02)) }
     }
 
     /// `x` with the positions added.

@@ -25,12 +25,7 @@ pub struct RecurrentConfig {
 
 impl Default for RecurrentConfig {
     fn default() -> Self {
-        Self {
-            num_layers: 1,
-            bidirectional: false,
-            bias: true,
-            dropout: 0.0,
-        }
+        Self { num_layers: 1, bidirectional: false, bias: true, dropout: 0.0 }
     }
 }
 
@@ -57,10 +52,7 @@ impl Direction {
 impl Field for Direction {
     fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn Visitor<'a>) {
         let biases = self.bias.iter().flatten();
-        for (name, param) in NAMES
-            .iter()
-            .zip([&self.weight_ih, &self.weight_hh].into_iter().chain(biases))
-        {
+        for (name, param) in NAMES.iter().zip([&self.weight_ih, &self.weight_hh].into_iter().chain(biases)) {
             path.push(&format!("{name}{}", self.suffix));
             visitor.param(path, param);
             path.pop();
@@ -69,10 +61,7 @@ impl Field for Direction {
 
     fn visit_mut<'a>(&'a mut self, path: &mut Path, visitor: &mut dyn VisitorMut<'a>) {
         let biases = self.bias.iter_mut().flatten();
-        for (name, param) in NAMES
-            .iter()
-            .zip([&mut self.weight_ih, &mut self.weight_hh].into_iter().chain(biases))
-        {
+        for (name, param) in NAMES.iter().zip([&mut self.weight_ih, &mut self.weight_hh].into_iter().chain(biases)) {
             path.push(&format!("{name}{}", self.suffix));
             visitor.param(path, param);
             path.pop();
@@ -105,15 +94,11 @@ pub(super) struct Stack {
 
 impl Field for Stack {
     fn visit<'a>(&'a self, path: &mut Path, visitor: &mut dyn Visitor<'a>) {
-        self.directions
-            .iter()
-            .for_each(|direction| direction.visit(path, visitor));
+        self.directions.iter().for_each(|direction| direction.visit(path, visitor));
     }
 
     fn visit_mut<'a>(&'a mut self, path: &mut Path, visitor: &mut dyn VisitorMut<'a>) {
-        self.directions
-            .iter_mut()
-            .for_each(|direction| direction.visit_mut(path, visitor));
+        self.directions.iter_mut().for_each(|direction| direction.visit_mut(path, visitor));
     }
 }
 
@@ -123,35 +108,18 @@ pub(super) type Finals = Vec<Tensor>;
 impl Stack {
     #[track_caller]
     pub fn new(name: &str, inputs: usize, hidden: usize, gates: usize, config: RecurrentConfig) -> Self {
-        let RecurrentConfig {
-            num_layers,
-            bidirectional,
-            bias,
-            dropout,
-        } = config;
+        let RecurrentConfig { num_layers, bidirectional, bias, dropout } = config;
         assert!(num_layers > 0, "{name}: there are no layers");
-        assert!(
-            (0.0..1.0).contains(&dropout),
-            "{name}: a dropout of {dropout} is not in 0..1"
-        );
+        assert!((0.0..1.0).contains(&dropout), "{name}: a dropout of {dropout} is not in 0..1");
         let mut directions = Vec::new();
         for layer in 0..num_layers {
-            let width = if layer == 0 {
-                inputs
-            } else {
-                hidden * (1 + usize::from(bidirectional))
-            };
+            let width = if layer == 0 { inputs } else { hidden * (1 + usize::from(bidirectional)) };
             directions.push(direction(width, hidden, gates, bias, format!("_l{layer}")));
             if bidirectional {
                 directions.push(direction(width, hidden, gates, bias, format!("_l{layer}_reverse")));
             }
         }
-        Self {
-            directions,
-            hidden,
-            both: bidirectional,
-            dropout,
-        }
+        Self { directions, hidden, both: bidirectional, dropout }
     }
 
     /// Runs all layers. `states` are the initial states in `[layers * directions, B, H]`, or none; `cell` computes one layer in one
@@ -168,11 +136,7 @@ impl Stack {
         assert_eq!(x.rank(), 3, "{name}: input {}, expected [B, T, D]", x.shape());
         let expected = [self.directions.len(), x.shape()[0], self.hidden];
         for state in states {
-            assert!(
-                state.shape().dims() == expected,
-                "{name}: a state of {}, expected {expected:?}",
-                state.shape()
-            );
+            assert!(state.shape().dims() == expected, "{name}: a state of {}, expected {expected:?}", state.shape());
         }
         let lengths: Option<Arc<[usize]>> = lengths.map(Into::into);
         let per_layer = 1 + usize::from(self.both);
@@ -186,10 +150,7 @@ impl Stack {
             for (way, direction) in directions.iter().enumerate() {
                 let index = layer * per_layer + way;
                 let first: Vec<Tensor> = states.iter().map(|state| state.select(0, index)).collect();
-                let order = Order {
-                    lengths: lengths.clone(),
-                    reverse: way == 1,
-                };
+                let order = Order { lengths: lengths.clone(), reverse: way == 1 };
                 let (y, last) = cell(&x, direction.weights(), &first, &order);
                 outputs.push(y);
                 finals.push(last);

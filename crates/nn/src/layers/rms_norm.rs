@@ -27,10 +27,7 @@ impl RmsNorm {
     /// A norm of vectors of this width.
     #[track_caller]
     pub fn new(width: usize) -> Self {
-        Self {
-            weight: Param::new([width], Init::Ones),
-            eps: 1e-5,
-        }
+        Self { weight: Param::new([width], Init::Ones), eps: 1e-5 }
     }
 
     /// The same norm with another `eps`.

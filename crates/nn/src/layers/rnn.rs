@@ -39,10 +39,7 @@ impl Rnn {
     /// When there are no layers or the dropout is not in 0..1.
     #[track_caller]
     pub fn with(inputs: usize, hidden: usize, config: RecurrentConfig) -> Self {
-        Self {
-            stack: Stack::new("Rnn", inputs, hidden, 1, config),
-            nonlinearity: Nonlinearity::Tanh,
-        }
+        Self { stack: Stack::new("Rnn", inputs, hidden, 1, config), nonlinearity: Nonlinearity::Tanh }
     }
 
     /// The same with another function.
@@ -93,19 +90,13 @@ impl RnnCell {
     /// A cell with biases.
     #[track_caller]
     pub fn new(inputs: usize, hidden: usize) -> Self {
-        Self {
-            params: CellParams::new(inputs, hidden, 1, true),
-            nonlinearity: Nonlinearity::Tanh,
-        }
+        Self { params: CellParams::new(inputs, hidden, 1, true), nonlinearity: Nonlinearity::Tanh }
     }
 
     /// A cell without biases.
     #[track_caller]
     pub fn without_bias(inputs: usize, hidden: usize) -> Self {
-        Self {
-            params: CellParams::new(inputs, hidden, 1, false),
-            nonlinearity: Nonlinearity::Tanh,
-        }
+        Self { params: CellParams::new(inputs, hidden, 1, false), nonlinearity: Nonlinearity::Tanh }
     }
 
     /// The same with another function.

@@ -87,9 +87,7 @@ impl Layer for Sequential {
 
 impl Clone for Sequential {
     fn clone(&self) -> Self {
-        Self {
-            layers: self.layers.iter().map(|layer| (**layer).clone_boxed()).collect(),
-        }
+        Self { layers: self.layers.iter().map(|layer| (**layer).clone_boxed()).collect() }
     }
 }
 

@@ -31,13 +31,8 @@ impl TransformerEncoder {
     /// When the heads do not divide the width or the dropout is not in 0..1.
     #[track_caller]
     pub fn new(depth: usize, width: usize, heads: usize, config: TransformerLayerConfig) -> Self {
-        let layers = (0..depth)
-            .map(|_| TransformerEncoderLayer::new(width, heads, config))
-            .collect();
-        Self {
-            layers,
-            norm: Some(config.norm(width)),
-        }
+        let layers = (0..depth).map(|_| TransformerEncoderLayer::new(width, heads, config)).collect();
+        Self { layers, norm: Some(config.norm(width)) }
     }
 
     /// The same without the last norm.
@@ -55,10 +50,7 @@ impl TransformerEncoder {
     /// As [`TransformerEncoderLayer::forward`].
     #[track_caller]
     pub fn forward(&self, x: &Tensor, segments: &Segments, causal: bool) -> Tensor {
-        let x = self
-            .layers
-            .iter()
-            .fold(x.clone(), |x, layer| layer.forward(&x, segments, causal));
+        let x = self.layers.iter().fold(x.clone(), |x, layer| layer.forward(&x, segments, causal));
         self.norm.as_ref().map_or(x.clone(), |norm| norm.forward(&x))
     }
 }
@@ -89,13 +81,8 @@ impl TransformerDecoder {
     /// When the heads do not divide the width or the dropout is not in 0..1.
     #[track_caller]
     pub fn new(depth: usize, width: usize, heads: usize, config: TransformerLayerConfig) -> Self {
-        let layers = (0..depth)
-            .map(|_| TransformerDecoderLayer::new(width, heads, config))
-            .collect();
-        Self {
-            layers,
-            norm: Some(config.norm(width)),
-        }
+        let layers = (0..depth).map(|_| TransformerDecoderLayer::new(width, heads, config)).collect();
+        Self { layers, norm: Some(config.norm(width)) }
     }
 
     /// The same without the last norm.
@@ -113,10 +100,7 @@ impl TransformerDecoder {
     /// As [`TransformerDecoderLayer::forward`].
     #[track_caller]
     pub fn forward(&self, x: &Tensor, segments: &Segments, memory: &Tensor, memories: &Segments) -> Tensor {
-        let x = self
-            .layers
-            .iter()
-            .fold(x.clone(), |x, layer| layer.forward(&x, segments, memory, memories));
+        let x = self.layers.iter().fold(x.clone(), |x, layer| layer.forward(&x, segments, memory, memories));
         self.norm.as_ref().map_or(x.clone(), |norm| norm.forward(&x))
     }
 }

@@ -39,14 +39,7 @@ impl Default for TransformerLayerConfig {
 impl TransformerLayerConfig {
     #[track_caller]
     fn attention(&self, width: usize, heads: usize) -> MultiHeadAttention {
-        MultiHeadAttention::with(
-            width,
-            heads,
-            MultiHeadAttentionConfig {
-                bias: self.bias,
-                dropout: self.dropout,
-            },
-        )
+        MultiHeadAttention::with(width, heads, MultiHeadAttentionConfig { bias: self.bias, dropout: self.dropout })
     }
 
     fn linear(&self, inputs: usize, outputs: usize) -> Linear {
@@ -62,11 +55,7 @@ impl TransformerLayerConfig {
 
 /// `x + part(norm(x))` or `norm(x + part(x))`.
 fn around(x: &Tensor, norm: &LayerNorm, first: bool, part: impl FnOnce(&Tensor) -> Tensor) -> Tensor {
-    if first {
-        x + part(&norm.forward(x))
-    } else {
-        norm.forward(&(x + part(x)))
-    }
+    if first { x + part(&norm.forward(x)) } else { norm.forward(&(x + part(x))) }
 }
 
 /// Attention of a sequence to itself and a feed-forward part, `torch.nn.TransformerEncoderLayer` (Vaswani et al. 2017).
@@ -132,14 +121,9 @@ impl TransformerEncoderLayer {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, segments: &Segments, causal: bool) -> Tensor {
         let drop = |y: Tensor| self.dropout.forward(&y);
-        let x = around(x, &self.norm1, self.norm_first, |x| {
-            drop(self.self_attn.forward(x, segments, causal))
-        });
+        let x = around(x, &self.norm1, self.norm_first, |x| drop(self.self_attn.forward(x, segments, causal)));
         around(&x, &self.norm2, self.norm_first, |x| {
-            drop(
-                self.linear2
-                    .forward(&drop(self.linear1.forward_activated(x, self.activation))),
-            )
+            drop(self.linear2.forward(&drop(self.linear1.forward_activated(x, self.activation))))
         })
     }
 }
@@ -216,20 +200,12 @@ impl TransformerDecoderLayer {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, segments: &Segments, memory: &Tensor, memories: &Segments) -> Tensor {
         let drop = |y: Tensor| self.dropout.forward(&y);
-        let x = around(x, &self.norm1, self.norm_first, |x| {
-            drop(self.self_attn.forward(x, segments, true))
-        });
+        let x = around(x, &self.norm1, self.norm_first, |x| drop(self.self_attn.forward(x, segments, true)));
         let x = around(&x, &self.norm2, self.norm_first, |x| {
-            drop(
-                self.multihead_attn
-                    .forward_cross(x, segments, (memory, memory), memories),
-            )
+            drop(self.multihead_attn.forward_cross(x, segments, (memory, memory), memories))
         });
         around(&x, &self.norm3, self.norm_first, |x| {
-            drop(
-                self.linear2
-                    .forward(&drop(self.linear1.forward_activated(x, self.activation))),
-            )
+            drop(self.linear2.forward(&drop(self.linear1.forward_activated(x, self.activation))))
         })
     }
 }

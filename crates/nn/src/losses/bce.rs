@@ -37,11 +37,7 @@ impl BceLoss {
 /// `max(log(p), -100)`. The argument is bounded rather than the logarithm, which keeps the gradient finite; in f32, where
 /// `e^-100` has no full precision, only 0 itself comes to -100.
 fn bounded_log(p: &Tensor) -> Tensor {
-    let floor = if p.dtype() == DType::F64 {
-        (-100f64).exp()
-    } else {
-        f64::from(f32::MIN_POSITIVE)
-    };
+    let floor = if p.dtype() == DType::F64 { (-100f64).exp() } else { f64::from(f32::MIN_POSITIVE) };
     let zero = no_grad(|| p.eq_scalar(0.0).to_dtype(p.dtype()));
     p.maximum(&number(floor, p)).log() * (1.0 - &zero) - zero * 100.0
 }

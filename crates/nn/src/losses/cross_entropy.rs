@@ -65,14 +65,8 @@ impl CrossEntropyLoss {
             z_loss: self.z_loss,
             divisor: self.divisor,
         };
-        let losses = x
-            .reshape([rows, x.dim(-1)])
-            .cross_entropy(&target.reshape([rows]), &config);
-        if self.reduction == Reduction::None {
-            losses.reshape(target.shape())
-        } else {
-            losses
-        }
+        let losses = x.reshape([rows, x.dim(-1)]).cross_entropy(&target.reshape([rows]), &config);
+        if self.reduction == Reduction::None { losses.reshape(target.shape()) } else { losses }
     }
 }
 

@@ -19,11 +19,7 @@ pub struct FocalLoss {
 
 impl Default for FocalLoss {
     fn default() -> Self {
-        Self {
-            alpha: Some(0.25),
-            gamma: 2.0,
-            reduction: Reduction::Mean,
-        }
+        Self { alpha: Some(0.25), gamma: 2.0, reduction: Reduction::Mean }
     }
 }
 
@@ -38,11 +34,7 @@ impl FocalLoss {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, target: &Tensor) -> Tensor {
         same_shape("focal", x, target);
-        assert!(
-            self.gamma >= 0.0,
-            "focal: gamma is {}, expected no negative number",
-            self.gamma
-        );
+        assert!(self.gamma >= 0.0, "focal: gamma is {}, expected no negative number", self.gamma);
         let (x, target) = (wide(x), wide(target));
         let mut losses = elements(&x, &target, None);
         if self.gamma > 0.0 {

@@ -16,10 +16,7 @@ pub struct HuberLoss {
 
 impl Default for HuberLoss {
     fn default() -> Self {
-        Self {
-            delta: 1.0,
-            reduction: Reduction::Mean,
-        }
+        Self { delta: 1.0, reduction: Reduction::Mean }
     }
 }
 
@@ -34,11 +31,7 @@ impl HuberLoss {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, target: &Tensor) -> Tensor {
         same_shape("huber", x, target);
-        assert!(
-            self.delta > 0.0,
-            "huber: delta is {}, expected a positive number",
-            self.delta
-        );
+        assert!(self.delta > 0.0, "huber: delta is {}, expected a positive number", self.delta);
         self.reduction.apply(&bent(&(x - target).abs(), self.delta))
     }
 }

@@ -81,20 +81,12 @@ impl Reduction {
 
 #[track_caller]
 fn same_shape(name: &str, x: &Tensor, target: &Tensor) {
-    assert_eq!(
-        x.shape(),
-        target.shape(),
-        "{name}: input and target have different shapes"
-    );
+    assert_eq!(x.shape(), target.shape(), "{name}: input and target have different shapes");
 }
 
 /// `x`, in f32 where it is narrower: a logarithm of a probability needs more than 8 or 11 bits.
 fn wide(x: &Tensor) -> Tensor {
-    if matches!(x.dtype(), DType::BF16 | DType::F16) {
-        x.to_dtype(DType::F32)
-    } else {
-        x.clone()
-    }
+    if matches!(x.dtype(), DType::BF16 | DType::F16) { x.to_dtype(DType::F32) } else { x.clone() }
 }
 
 /// A scalar to compare or combine `x` with.

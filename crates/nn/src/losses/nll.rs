@@ -18,11 +18,7 @@ pub struct NllLoss {
 
 impl Default for NllLoss {
     fn default() -> Self {
-        Self {
-            weight: None,
-            ignore_index: -100,
-            reduction: Reduction::Mean,
-        }
+        Self { weight: None, ignore_index: -100, reduction: Reduction::Mean }
     }
 }
 
@@ -45,18 +41,10 @@ impl NllLoss {
         let classes = x.dim(-1);
         let weights: Option<Vec<f64>> = self.weight.as_ref().map(|weight| weight.to_f64_vec());
         let found = weights.as_ref().map_or(classes, Vec::len);
-        assert_eq!(
-            found,
-            classes,
-            "nll: weights of {found} classes for input {}",
-            x.shape()
-        );
+        assert_eq!(found, classes, "nll: weights of {found} classes for input {}", x.shape());
         let targets = target.to_indices();
         let ignored = |&&class: &&i64| class == self.ignore_index;
-        if let Some(class) = targets
-            .iter()
-            .find(|class| !ignored(class) && !(0..classes as i64).contains(*class))
-        {
+        if let Some(class) = targets.iter().find(|class| !ignored(class) && !(0..classes as i64).contains(*class)) {
             panic!("nll: target {class} is not one of {classes} classes");
         }
         let row_weight = |class: &i64| match &weights {
@@ -65,10 +53,7 @@ impl NllLoss {
             None => 1.0,
         };
         let row_weights: Vec<f64> = targets.iter().map(row_weight).collect();
-        let indices: Vec<i64> = targets
-            .iter()
-            .map(|class| if ignored(&class) { 0 } else { *class })
-            .collect();
+        let indices: Vec<i64> = targets.iter().map(|class| if ignored(&class) { 0 } else { *class }).collect();
         let indices = Tensor::from_vec(indices, *target.shape()).unsqueeze(-1);
         let total: f64 = row_weights.iter().sum();
         let row_weights = no_grad(|| Tensor::from_vec(row_weights, *target.shape()).to_dtype(x.dtype()));

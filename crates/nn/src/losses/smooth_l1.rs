@@ -17,10 +17,7 @@ pub struct SmoothL1Loss {
 
 impl Default for SmoothL1Loss {
     fn default() -> Self {
-        Self {
-            beta: 1.0,
-            reduction: Reduction::Mean,
-        }
+        Self { beta: 1.0, reduction: Reduction::Mean }
     }
 }
 
@@ -35,17 +32,9 @@ impl SmoothL1Loss {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, target: &Tensor) -> Tensor {
         same_shape("smooth_l1", x, target);
-        assert!(
-            self.beta >= 0.0,
-            "smooth_l1: beta is {}, expected no negative number",
-            self.beta
-        );
+        assert!(self.beta >= 0.0, "smooth_l1: beta is {}, expected no negative number", self.beta);
         let d = (x - target).abs();
-        self.reduction.apply(&if self.beta == 0.0 {
-            d
-        } else {
-            bent(&d, self.beta) / self.beta
-        })
+        self.reduction.apply(&if self.beta == 0.0 { d } else { bent(&d, self.beta) / self.beta })
     }
 }
 

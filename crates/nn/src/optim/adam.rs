@@ -55,25 +55,13 @@ pub struct AdamWConfig {
 
 impl Default for AdamConfig {
     fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            weight_decay: 0.0,
-            amsgrad: false,
-        }
+        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 0.0, amsgrad: false }
     }
 }
 
 impl Default for AdamWConfig {
     fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            betas: [0.9, 0.999],
-            eps: 1e-8,
-            weight_decay: 1e-2,
-            amsgrad: false,
-        }
+        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weight_decay: 1e-2, amsgrad: false }
     }
 }
 
@@ -85,23 +73,9 @@ fn step<C, R: Master>(jobs: Vec<Job<'_, C, R>>, decoupled: bool, options: impl F
     let settings = |job: &Job<'_, C, R>| {
         let ([beta1, beta2], eps, weight_decay, amsgrad) = options(job.rule);
         let (lr, step, grad_scale) = (job.lr, job.step, job.grad_scale);
-        optim::Adam {
-            lr,
-            beta1,
-            beta2,
-            eps,
-            weight_decay,
-            decoupled,
-            amsgrad,
-            step,
-            grad_scale,
-        }
+        optim::Adam { lr, beta1, beta2, eps, weight_decay, decoupled, amsgrad, step, grad_scale }
     };
-    optim::adam(
-        jobs.into_iter()
-            .map(|job| (settings(&job), job.slices(&[0, 1, 2])))
-            .collect(),
-    );
+    optim::adam(jobs.into_iter().map(|job| (settings(&job), job.slices(&[0, 1, 2]))).collect());
 }
 
 impl Rule for AdamConfig {
@@ -116,9 +90,7 @@ impl Rule for AdamConfig {
     }
 
     fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
-        step(jobs, false, |rule| {
-            (rule.betas, rule.eps, rule.weight_decay, rule.amsgrad)
-        });
+        step(jobs, false, |rule| (rule.betas, rule.eps, rule.weight_decay, rule.amsgrad));
     }
 }
 
@@ -134,8 +106,6 @@ impl Rule for AdamWConfig {
     }
 
     fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
-        step(jobs, true, |rule| {
-            (rule.betas, rule.eps, rule.weight_decay, rule.amsgrad)
-        });
+        step(jobs, true, |rule| (rule.betas, rule.eps, rule.weight_decay, rule.amsgrad));
     }
 }

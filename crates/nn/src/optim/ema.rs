@@ -28,10 +28,7 @@ impl Ema {
     #[track_caller]
     pub fn new(model: &impl Module, decay: f64) -> Self {
         assert!((0.0..=1.0).contains(&decay), "ema: a decay of {decay} is outside 0..=1");
-        Self {
-            decay,
-            values: copied(model.state_dict()),
-        }
+        Self { decay, values: copied(model.state_dict()) }
     }
 
     /// Takes the model's weights into the average.
@@ -43,11 +40,7 @@ impl Ema {
         let take = 1.0 - self.decay;
         let buffers: Vec<String> = model.named_buffers().into_iter().map(|(name, _)| name).collect();
         for (name, now) in model.state_dict() {
-            let Some(average) = self
-                .values
-                .get_mut(&name)
-                .filter(|average| average.shape() == now.shape())
-            else {
+            let Some(average) = self.values.get_mut(&name).filter(|average| average.shape() == now.shape()) else {
                 panic!("ema: the average has no `{name}` of shape {}", now.shape())
             };
             match now.dtype() {

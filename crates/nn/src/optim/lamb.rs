@@ -31,12 +31,7 @@ pub struct LambConfig {
 
 impl Default for LambConfig {
     fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            betas: [0.9, 0.999],
-            eps: 1e-6,
-            weight_decay: 1e-2,
-        }
+        Self { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-6, weight_decay: 1e-2 }
     }
 }
 
@@ -73,14 +68,7 @@ impl Rule for LambConfig {
             list.iter_mut()
                 .map(|(settings, slices)| {
                     let Slices { param, grad, state } = slices;
-                    (
-                        *settings,
-                        Slices {
-                            param,
-                            grad,
-                            state: state.each_mut().map(|slot| &mut **slot),
-                        },
-                    )
+                    (*settings, Slices { param, grad, state: state.each_mut().map(|slot| &mut **slot) })
                 })
                 .collect(),
         );

@@ -28,11 +28,7 @@ pub struct LionConfig {
 
 impl Default for LionConfig {
     fn default() -> Self {
-        Self {
-            lr: 1e-4,
-            betas: [0.9, 0.99],
-            weight_decay: 0.0,
-        }
+        Self { lr: 1e-4, betas: [0.9, 0.99], weight_decay: 0.0 }
     }
 }
 

@@ -124,10 +124,7 @@ impl<C: Rule> Optimizer<C> {
     #[track_caller]
     pub fn set_lr(&mut self, lr: f64) {
         let configured = self.config().lr();
-        assert!(
-            configured != 0.0,
-            "set_lr: the configured learning rate is 0, to which {lr} has no ratio"
-        );
+        assert!(configured != 0.0, "set_lr: the configured learning rate is 0, to which {lr} has no ratio");
         self.lr_factor = lr / configured;
     }
 
@@ -152,23 +149,14 @@ impl<C: Rule> Optimizer<C> {
                 });
             }
         }
-        for (name, shape, param) in parts
-            .into_iter()
-            .filter(|(name, _, param)| param.is_trainable() && self.chooses(name))
+        for (name, shape, param) in
+            parts.into_iter().filter(|(name, _, param)| param.is_trainable() && self.chooses(name))
         {
             if !matches!(param.dtype(), DType::F32 | DType::F64) {
-                return Err(OptimizerError::DType {
-                    name,
-                    found: param.dtype(),
-                });
+                return Err(OptimizerError::DType { name, found: param.dtype() });
             }
             if let Err(expected) = self.rule_of(&name).accepts(&shape) {
-                return Err(OptimizerError::Shape {
-                    rule: C::NAME,
-                    name,
-                    shape: Box::new(shape),
-                    expected,
-                });
+                return Err(OptimizerError::Shape { rule: C::NAME, name, shape: Box::new(shape), expected });
             }
         }
         Ok(())
@@ -216,10 +204,7 @@ impl<C: Rule> Optimizer<C> {
             for (name, rows) in &chosen {
                 self.prepare(name, param, rows.len());
             }
-            let width = param
-                .numel()
-                .checked_div(param.shape().first().copied().unwrap_or(1))
-                .unwrap_or(0);
+            let width = param.numel().checked_div(param.shape().first().copied().unwrap_or(1)).unwrap_or(0);
             let element = |(name, rows): (String, std::ops::Range<usize>)| Part {
                 shape: param.part_shape(&rows),
                 range: rows.start * width..rows.end * width,
@@ -237,12 +222,7 @@ impl<C: Rule> Optimizer<C> {
             "step: none of the {} gradients belongs to a trainable parameter of this model; is it the one that computed the loss?",
             grads.len()
         );
-        let Self {
-            groups,
-            state,
-            lr_factor,
-            ..
-        } = self;
+        let Self { groups, state, lr_factor, .. } = self;
         let mut states: HashMap<&str, &mut ParamState> = state.iter_mut().map(|(name, s)| (name.as_str(), s)).collect();
         for work in [&mut single as &mut dyn Runs<C>, &mut double] {
             work.run(groups, &mut states, *lr_factor, grad_scale);
@@ -264,10 +244,9 @@ impl<C: Rule> Optimizer<C> {
         let shape = param.part_shape(&(0..rows));
         let dtype = param.dtype();
         let zeros = || Tensor::from_buffer(Buffer::zeroed(dtype, shape.numel(), Placement::Lasting), shape);
-        self.state.entry(name.to_string()).or_insert_with(|| ParamState {
-            step: 0,
-            slots: (0..slots).map(|_| zeros()).collect(),
-        });
+        self.state
+            .entry(name.to_string())
+            .or_insert_with(|| ParamState { step: 0, slots: (0..slots).map(|_| zeros()).collect() });
     }
 }
 
@@ -333,9 +312,7 @@ impl<C: Rule, R: Master> Runs<C> for Work<'_, R> {
                 let (param, after) = after.split_at_mut(range.len());
                 (rest, position) = (after, range.end);
                 let rule = rule_of(groups, name);
-                let state = states
-                    .remove(name.as_str())
-                    .expect("every chosen part was prepared, and names are unique");
+                let state = states.remove(name.as_str()).expect("every chosen part was prepared, and names are unique");
                 state.step += 1;
                 jobs.push(Job {
                     rule,
@@ -360,16 +337,12 @@ pub(super) fn own<R: Real>(tensor: &mut Tensor) -> &mut [R] {
     if tensor.as_mut_slice::<R>().is_none() {
         *tensor = lasting_copy::<R>(tensor);
     }
-    tensor
-        .as_mut_slice::<R>()
-        .expect("the buffer was found unshared or has just been made")
+    tensor.as_mut_slice::<R>().expect("the buffer was found unshared or has just been made")
 }
 
 /// A copy that shares no memory and lives as long as a model.
 pub(super) fn lasting_copy<R: Real>(tensor: &Tensor) -> Tensor {
     let mut buffer = Buffer::uninit(R::DTYPE, tensor.numel(), Placement::Lasting);
-    buffer
-        .as_mut_slice::<R>()
-        .copy_from_slice(no_grad(|| tensor.contiguous()).slice_of::<R>());
+    buffer.as_mut_slice::<R>().copy_from_slice(no_grad(|| tensor.contiguous()).slice_of::<R>());
     Tensor::from_buffer(buffer, *tensor.shape())
 }

@@ -62,10 +62,6 @@ impl<'a, C, R> Job<'a, C, R> {
         for (place, slot) in places.iter().zip(self.slots) {
             state[*place] = slot;
         }
-        Slices {
-            param: self.param,
-            grad: self.grad,
-            state,
-        }
+        Slices { param: self.param, grad: self.grad, state }
     }
 }

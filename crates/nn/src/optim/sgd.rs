@@ -32,13 +32,7 @@ pub struct SgdConfig {
 
 impl Default for SgdConfig {
     fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            momentum: 0.0,
-            dampening: 0.0,
-            weight_decay: 0.0,
-            nesterov: false,
-        }
+        Self { lr: 1e-3, momentum: 0.0, dampening: 0.0, weight_decay: 0.0, nesterov: false }
     }
 }
 
@@ -50,11 +44,7 @@ impl Rule for SgdConfig {
     }
 
     fn slots(&self) -> &'static [&'static str] {
-        if self.momentum == 0.0 {
-            &[]
-        } else {
-            &["momentum_buffer"]
-        }
+        if self.momentum == 0.0 { &[] } else { &["momentum_buffer"] }
     }
 
     fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {

@@ -83,11 +83,7 @@ impl<C: Rule> Optimizer<C> {
             only: self.only.clone(),
             except: self.except.clone(),
             lr_factor: self.lr_factor,
-            steps: self
-                .state
-                .iter()
-                .map(|(path, state)| (path.clone(), state.step))
-                .collect(),
+            steps: self.state.iter().map(|(path, state)| (path.clone(), state.step)).collect(),
         };
         (text, tensors)
     }
@@ -98,10 +94,7 @@ impl<C: Rule> Optimizer<C> {
     /// [`StateError`] when text and tensors do not belong together.
     pub fn from_state(text: OptimizerState<C>, mut tensors: BTreeMap<String, Tensor>) -> Result<Self, StateError> {
         if text.rule != C::NAME {
-            return Err(StateError::Rule {
-                found: text.rule,
-                expected: C::NAME,
-            });
+            return Err(StateError::Rule { found: text.rule, expected: C::NAME });
         }
         if text.groups.is_empty() {
             return Err(StateError::NoGroups);
@@ -129,16 +122,8 @@ impl<C: Rule> Optimizer<C> {
             state.insert(path, ParamState { step, slots });
         }
         if !tensors.is_empty() {
-            return Err(StateError::Unexpected {
-                names: tensors.into_keys().collect(),
-            });
+            return Err(StateError::Unexpected { names: tensors.into_keys().collect() });
         }
-        Ok(Self {
-            groups: text.groups,
-            only: text.only,
-            except: text.except,
-            lr_factor: text.lr_factor,
-            state,
-        })
+        Ok(Self { groups: text.groups, only: text.only, except: text.except, lr_factor: text.lr_factor, state })
     }
 }

@@ -122,19 +122,11 @@ impl Decay {
 
     pub(super) fn check(&self) -> Result<(), ScheduleError> {
         let positive = |option, value: u64| match value {
-            0 => Err(ScheduleError {
-                option,
-                found: String::from("0"),
-                expected: "at least 1",
-            }),
+            0 => Err(ScheduleError { option, found: String::from("0"), expected: "at least 1" }),
             _ => Ok(()),
         };
         let within = |option, value: f64, range: std::ops::RangeInclusive<f64>, expected| {
-            let error = || ScheduleError {
-                option,
-                found: value.to_string(),
-                expected,
-            };
+            let error = || ScheduleError { option, found: value.to_string(), expected };
             range.contains(&value).then_some(()).ok_or_else(error)
         };
         match self {
@@ -143,13 +135,7 @@ impl Decay {
             Decay::CosineRestarts { period, growth, .. } => {
                 positive("period", *period).and(positive("growth", *growth))
             }
-            Decay::OneCycle {
-                steps,
-                pct_start,
-                div_factor,
-                final_div_factor,
-                ..
-            } => {
+            Decay::OneCycle { steps, pct_start, div_factor, final_div_factor, .. } => {
                 let factor = f64::MIN_POSITIVE..=f64::MAX;
                 positive("steps", *steps)
                     .and(within("pct_start", *pct_start, 0.0..=1.0, "a share from 0 to 1"))
@@ -183,33 +169,17 @@ impl Decay {
                 }
                 Anneal::Cos.between(lr, *min_lr, step as f64 / period as f64)
             }
-            Decay::OneCycle {
-                steps,
-                pct_start,
-                anneal,
-                div_factor,
-                final_div_factor,
-                three_phase,
-            } => {
+            Decay::OneCycle { steps, pct_start, anneal, div_factor, final_div_factor, three_phase } => {
                 let (steps, start) = (*steps as f64, lr / div_factor);
                 let (end, peak) = (start / final_div_factor, pct_start * steps - 1.0);
                 let phases: &[(f64, f64, f64)] = if *three_phase {
-                    &[
-                        (peak, start, lr),
-                        (2.0 * pct_start * steps - 2.0, lr, start),
-                        (steps - 1.0, start, end),
-                    ]
+                    &[(peak, start, lr), (2.0 * pct_start * steps - 2.0, lr, start), (steps - 1.0, start, end)]
                 } else {
                     &[(peak, start, lr), (steps - 1.0, lr, end)]
                 };
                 one_cycle(phases, *anneal, (step as f64).min(steps - 1.0))
             }
-            Decay::StableDecay {
-                stable,
-                decay,
-                anneal,
-                min_lr,
-            } => {
+            Decay::StableDecay { stable, decay, anneal, min_lr } => {
                 let fallen = (step + 1).saturating_sub(*stable) as f64;
                 anneal.between(lr, *min_lr, (fallen / (*decay).max(1) as f64).min(1.0))
             }
@@ -223,11 +193,7 @@ fn one_cycle(phases: &[(f64, f64, f64)], anneal: Anneal, step: f64) -> f64 {
     for &(last, from, to) in phases {
         if step <= last {
             // A phase without steps is over as soon as it begins.
-            let part = if last > begin {
-                (step - begin) / (last - begin)
-            } else {
-                1.0
-            };
+            let part = if last > begin { (step - begin) / (last - begin) } else { 1.0 };
             return anneal.between(from, to, part);
         }
         begin = last;

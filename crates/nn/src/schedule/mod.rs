@@ -63,12 +63,7 @@ impl Schedule {
         if let Err(error) = decay.check() {
             panic!("{error}");
         }
-        Self {
-            lr,
-            plateau: Plateau::new(lr),
-            decay,
-            warmup: 0,
-        }
+        Self { lr, plateau: Plateau::new(lr), decay, warmup: 0 }
     }
 
     /// The same rate for all steps.

@@ -86,12 +86,7 @@ pub struct Plateau {
 
 impl Plateau {
     pub(super) fn new(lr: f64) -> Self {
-        Self {
-            lr,
-            best: None,
-            bad: 0,
-            cooling: 0,
-        }
+        Self { lr, best: None, bad: 0, cooling: 0 }
     }
 
     /// The rate now.

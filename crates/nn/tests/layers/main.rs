@@ -65,20 +65,14 @@ fn the_list_has_every_layer() {
     for entry in std::fs::read_dir(folder).expect("the folder of layers") {
         let source = std::fs::read_to_string(entry.expect("a file").path()).expect("its text");
         for line in source.lines().filter(|line| line.starts_with("pub struct ")) {
-            let name: String = line["pub struct ".len()..]
-                .chars()
-                .take_while(|c| c.is_alphanumeric())
-                .collect();
+            let name: String = line["pub struct ".len()..].chars().take_while(|c| c.is_alphanumeric()).collect();
             if !name.is_empty() && !name.ends_with("Config") && name != "Function" {
                 found.push(name);
             }
         }
     }
     // The two batch norms and the two convolutions come out of one definition each.
-    for name in LAYERS
-        .iter()
-        .filter(|name| !matches("BatchNorm?d", name) && !matches("Conv?d", name))
-    {
+    for name in LAYERS.iter().filter(|name| !matches("BatchNorm?d", name) && !matches("Conv?d", name)) {
         assert!(found.iter().any(|f| f == name), "{name} is listed and not defined");
     }
     for name in found.iter().filter(|name| *name != "BatchNorm") {

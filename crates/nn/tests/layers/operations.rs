@@ -23,11 +23,7 @@ fn window<const D: usize>(case: &Case) -> Window<D> {
         kernel: sizes(case, "kernel_size"),
         stride: sizes(case, "stride"),
         padding: sizes(case, "padding"),
-        dilation: if case.attributes.contains_key("dilation") {
-            sizes(case, "dilation")
-        } else {
-            [1; D]
-        },
+        dilation: if case.attributes.contains_key("dilation") { sizes(case, "dilation") } else { [1; D] },
         ceil_mode: case.flag("ceil_mode"),
     }
 }
@@ -73,11 +69,7 @@ fn dim(case: &Case, name: &str, axis: isize) -> usize {
 pub fn linear() {
     all("linear", |case| {
         let layer = Linear::new(dim(case, "weight", 1), dim(case, "weight", 0));
-        let layer = if case.get("in.bias").is_some() {
-            layer
-        } else {
-            layer.without_bias()
-        };
+        let layer = if case.get("in.bias").is_some() { layer } else { layer.without_bias() };
         let activation = match case.attributes["activation"].as_str() {
             None => Activation::None,
             Some("relu") => Activation::Relu,
@@ -97,13 +89,7 @@ pub fn linear() {
                 self.linear.forward_activated(x, self.activation)
             }
         }
-        functional(
-            case,
-            Activated {
-                linear: layer,
-                activation,
-            },
-        );
+        functional(case, Activated { linear: layer, activation });
     });
 }
 
@@ -120,14 +106,7 @@ pub fn conv1d() {
         let config = convolution::<1>(case);
         let inputs = dim(case, "weight", 1) * config.groups;
         let layer = Conv1d::with(inputs, dim(case, "weight", 0), [dim(case, "weight", 2)], config);
-        functional(
-            case,
-            if case.get("in.bias").is_some() {
-                layer
-            } else {
-                layer.without_bias()
-            },
-        );
+        functional(case, if case.get("in.bias").is_some() { layer } else { layer.without_bias() });
     });
 }
 
@@ -137,14 +116,7 @@ pub fn conv2d() {
         let inputs = dim(case, "weight", 1) * config.groups;
         let kernel = [dim(case, "weight", 2), dim(case, "weight", 3)];
         let layer = Conv2d::with(inputs, dim(case, "weight", 0), kernel, config);
-        functional(
-            case,
-            if case.get("in.bias").is_some() {
-                layer
-            } else {
-                layer.without_bias()
-            },
-        );
+        functional(case, if case.get("in.bias").is_some() { layer } else { layer.without_bias() });
     });
 }
 
@@ -158,14 +130,7 @@ pub fn conv_transpose2d() {
             Some(_) => layer.with_output_padding(sizes(case, "output_padding")),
             None => layer,
         };
-        functional(
-            case,
-            if case.get("in.bias").is_some() {
-                layer
-            } else {
-                layer.without_bias()
-            },
-        );
+        functional(case, if case.get("in.bias").is_some() { layer } else { layer.without_bias() });
     });
 }
 
@@ -179,49 +144,29 @@ pub fn max_pool2d() {
 
 pub fn avg_pool1d() {
     all("avg_pool1d", |case| {
-        functional(
-            case,
-            AvgPool1d {
-                window: window(case),
-                count_include_pad: case.flag("count_include_pad"),
-            },
-        );
+        functional(case, AvgPool1d { window: window(case), count_include_pad: case.flag("count_include_pad") });
     });
 }
 
 pub fn avg_pool2d() {
     all("avg_pool2d", |case| {
-        functional(
-            case,
-            AvgPool2d {
-                window: window(case),
-                count_include_pad: case.flag("count_include_pad"),
-            },
-        );
+        functional(case, AvgPool2d { window: window(case), count_include_pad: case.flag("count_include_pad") });
     });
 }
 
 pub fn adaptive_avg_pool2d() {
-    all("adaptive_avg_pool2d", |case| {
-        functional(case, AdaptiveAvgPool2d(sizes(case, "output_size")))
-    });
+    all("adaptive_avg_pool2d", |case| functional(case, AdaptiveAvgPool2d(sizes(case, "output_size"))));
 }
 
 pub fn group_norm() {
     all("group_norm", |case| {
-        functional(
-            case,
-            GroupNorm::new(case.size("num_groups"), dim(case, "weight", 0)).with_eps(case.number("eps")),
-        );
+        functional(case, GroupNorm::new(case.size("num_groups"), dim(case, "weight", 0)).with_eps(case.number("eps")));
     });
 }
 
 pub fn instance_norm() {
     all("instance_norm", |case| {
-        functional(
-            case,
-            InstanceNorm::affine(dim(case, "weight", 0)).with_eps(case.number("eps")),
-        )
+        functional(case, InstanceNorm::affine(dim(case, "weight", 0)).with_eps(case.number("eps")))
     });
 }
 
@@ -231,14 +176,7 @@ pub fn layer_norm() {
             return;
         }
         let layer = LayerNorm::new(case.sizes("normalized_shape").expect("a shape")).with_eps(case.number("eps"));
-        functional(
-            case,
-            if case.get("in.weight").is_some() {
-                layer
-            } else {
-                layer.without_affine()
-            },
-        );
+        functional(case, if case.get("in.weight").is_some() { layer } else { layer.without_affine() });
     });
 }
 
@@ -305,15 +243,10 @@ pub fn batch_norm<const D: usize>(images: bool) {
         case.close("out.running_var", &layer.running_var(), TOLERANCE);
         if !grads.is_empty() {
             case.close("din.x", &grads[&x], TOLERANCE);
-            leaves
-                .iter()
-                .for_each(|(name, leaf)| case.close(&format!("din.{name}"), &grads[leaf], TOLERANCE));
+            leaves.iter().for_each(|(name, leaf)| case.close(&format!("din.{name}"), &grads[leaf], TOLERANCE));
         }
     });
-    checked += Golden::of_tensor("batch_norm")
-        .cases
-        .iter()
-        .filter(|case| case.name.ends_with("images") == images)
-        .count();
+    checked +=
+        Golden::of_tensor("batch_norm").cases.iter().filter(|case| case.name.ends_with("images") == images).count();
     assert!(checked >= 2);
 }

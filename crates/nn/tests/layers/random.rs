@@ -14,24 +14,15 @@ pub fn dropped(layer: impl Layer + Clone, name: &str) {
         layer.forward(&x[0])
     })
     .unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert!(
-        no_grad(|| layer.forward(&x)).equals(&x),
-        "{name}: nothing is dropped outside of training"
-    );
+    assert!(no_grad(|| layer.forward(&x)).equals(&x), "{name}: nothing is dropped outside of training");
     let draw = |seed: u64, step: u64, first: u64, x: &Tensor| {
         let scope = training(seed, step);
         scope.micro_batch(first);
         layer.forward(x)
     };
     let y = draw(5, 2, 0, &x);
-    assert!(
-        y.equals(&draw(5, 2, 0, &x)),
-        "{name}: the same address gives the same mask"
-    );
-    assert!(
-        !y.equals(&draw(5, 3, 0, &x)) && !y.equals(&draw(6, 2, 0, &x)),
-        "{name}: another address another"
-    );
+    assert!(y.equals(&draw(5, 2, 0, &x)), "{name}: the same address gives the same mask");
+    assert!(!y.equals(&draw(5, 3, 0, &x)) && !y.equals(&draw(6, 2, 0, &x)), "{name}: another address another");
     let second = draw(5, 2, 1, &x.narrow(0, 1, 2));
     assert!(
         second.equals(&y.narrow(0, 1, 2).contiguous()),
@@ -55,20 +46,12 @@ pub fn dropped(layer: impl Layer + Clone, name: &str) {
     let mask: Vec<bool> = (0..x.len()).map(kept).collect();
     assert!(mask.iter().any(|kept| *kept) && mask.iter().any(|kept| !kept), "{name}");
     if name == "Dropout2d" {
-        assert!(
-            mask.chunks(5)
-                .all(|channel| channel.iter().all(|kept| *kept == channel[0]))
-        );
+        assert!(mask.chunks(5).all(|channel| channel.iter().all(|kept| *kept == channel[0])));
     }
 }
 
 pub fn containers() {
-    let net = || {
-        Sequential::new()
-            .then(Linear::new(4, 6))
-            .then(Function(Tensor::tanh))
-            .then(Linear::new(6, 4))
-    };
+    let net = || Sequential::new().then(Linear::new(4, 6)).then(Function(Tensor::tanh)).then(Linear::new(6, 4));
     let x = uniform(&[3, 4], 1);
     gradcheck_module(&net().init(1), &[&x], |net, x| net.forward(&x[0])).expect("its gradients");
     let residual = Residual { inner: net() }.init(1);

@@ -22,15 +22,9 @@ struct Layer {
 }
 
 fn model() -> Model {
-    let layer = || Layer {
-        weight: Param::new([70, 300], Init::LINEAR),
-        bias: Param::new([70], Init::uniform_within(0.5)),
-    };
-    Model {
-        layers: vec![layer(), layer()],
-        norm: Param::new([300], Init::Ones),
-    }
-    .init(7)
+    let layer =
+        || Layer { weight: Param::new([70, 300], Init::LINEAR), bias: Param::new([70], Init::uniform_within(0.5)) };
+    Model { layers: vec![layer(), layer()], norm: Param::new([300], Init::Ones) }.init(7)
 }
 
 fn loss(model: &Model, step: u64) -> Tensor {
@@ -41,21 +35,14 @@ fn loss(model: &Model, step: u64) -> Tensor {
 }
 
 fn adamw() -> AdamWConfig {
-    AdamWConfig {
-        lr: 1e-4,
-        weight_decay: 0.1,
-        ..AdamWConfig::default()
-    }
+    AdamWConfig { lr: 1e-4, weight_decay: 0.1, ..AdamWConfig::default() }
 }
 
 #[test]
 fn the_ordinary_loop_copies_no_parameter() {
     let mut model = model();
-    let mut optimizers = (
-        AdamW::new(adamw()),
-        Muon::new(MuonConfig::default()).only("*weight"),
-        Lamb::new(LambConfig::default()),
-    );
+    let mut optimizers =
+        (AdamW::new(adamw()), Muon::new(MuonConfig::default()).only("*weight"), Lamb::new(LambConfig::default()));
     let before = copied_parameter_bytes();
     let first = loss(&model, 0).item();
     for step in 0..5 {
@@ -112,18 +99,9 @@ fn frozen_parameters_do_not_change_and_others_do() {
 #[test]
 fn a_group_has_its_own_options_and_follows_the_schedule() {
     let (mut model, mut other) = (model(), model());
-    let still = SgdConfig {
-        lr: 0.0,
-        ..SgdConfig::default()
-    };
-    let half = SgdConfig {
-        lr: 0.5,
-        ..SgdConfig::default()
-    };
-    let full = SgdConfig {
-        lr: 1.0,
-        ..SgdConfig::default()
-    };
+    let still = SgdConfig { lr: 0.0, ..SgdConfig::default() };
+    let half = SgdConfig { lr: 0.5, ..SgdConfig::default() };
+    let full = SgdConfig { lr: 1.0, ..SgdConfig::default() };
     let mut grouped = Sgd::new(full.clone()).group("*.bias", half).group("norm", still);
     grouped.set_lr(1e-3);
     assert_eq!(grouped.lr(), 1e-3);
@@ -135,10 +113,7 @@ fn a_group_has_its_own_options_and_follows_the_schedule() {
     let grads = loss(&other, 0).backward();
     plain.step(&mut other, &grads);
     let change = |model: &Model, name: &str| {
-        let (a, b) = (
-            model.parameter(name).expect("named"),
-            start.parameter(name).expect("named"),
-        );
+        let (a, b) = (model.parameter(name).expect("named"), start.parameter(name).expect("named"));
         a.to_f64_vec()[3] - b.to_f64_vec()[3]
     };
     assert_eq!(change(&model, "layers.1.weight"), change(&other, "layers.1.weight"));
@@ -150,10 +125,7 @@ fn a_group_has_its_own_options_and_follows_the_schedule() {
 #[test]
 fn a_pattern_that_matches_nothing_is_an_error() {
     let model = model();
-    let error = AdamW::new(adamw())
-        .group("*.biass", adamw())
-        .check(&model)
-        .expect_err("a typing error");
+    let error = AdamW::new(adamw()).group("*.biass", adamw()).check(&model).expect_err("a typing error");
     assert_eq!(
         error.to_string(),
         "the pattern `*.biass` matches none of the 5 parameters; the first is `layers.0.weight`"
@@ -161,23 +133,11 @@ fn a_pattern_that_matches_nothing_is_an_error() {
     assert!(AdamW::new(adamw()).only("nothing").check(&model).is_err());
     assert!(AdamW::new(adamw()).except("nothing").check(&model).is_err());
     let error = Muon::new(MuonConfig::default()).check(&model).expect_err("a vector");
-    assert!(
-        matches!(error, OptimizerError::Shape { ref name, .. } if name == "layers.0.bias"),
-        "{error}"
-    );
-    assert!(
-        Muon::new(MuonConfig::default())
-            .except("*bias")
-            .except("norm")
-            .check(&model)
-            .is_ok()
-    );
+    assert!(matches!(error, OptimizerError::Shape { ref name, .. } if name == "layers.0.bias"), "{error}");
+    assert!(Muon::new(MuonConfig::default()).except("*bias").except("norm").check(&model).is_ok());
     let half = model.to_dtype(DType::BF16);
     let error = AdamW::new(adamw()).check(&half).expect_err("bf16");
-    assert_eq!(
-        error.to_string(),
-        "`layers.0.weight` is bf16, and parameters are updated in f32 or f64"
-    );
+    assert_eq!(error.to_string(), "`layers.0.weight` is bf16, and parameters are updated in f32 or f64");
 }
 
 #[test]
@@ -216,12 +176,8 @@ fn parts_are_updated_as_parameters_of_their_own() {
     struct Fused {
         weight: Param,
     }
-    let fused = || {
-        Fused {
-            weight: Param::new([6, 4], Init::LINEAR).with_parts([("q.weight", 2), ("k.weight", 4)]),
-        }
-        .init(3)
-    };
+    let fused =
+        || Fused { weight: Param::new([6, 4], Init::LINEAR).with_parts([("q.weight", 2), ("k.weight", 4)]) }.init(3);
     let whole = Tensor::randn([6, 4], Rng::seed(5));
     let run = |optimizer: &mut Lamb, model: &mut Fused| {
         let mut grads = Gradients::new();
@@ -232,33 +188,18 @@ fn parts_are_updated_as_parameters_of_their_own() {
     let mut optimizer = Lamb::new(LambConfig::default());
     run(&mut optimizer, &mut model);
     let names: Vec<String> = optimizer.state().1.into_keys().collect();
-    assert_eq!(
-        names,
-        [
-            "k.weight.exp_avg",
-            "k.weight.exp_avg_sq",
-            "q.weight.exp_avg",
-            "q.weight.exp_avg_sq"
-        ]
-    );
+    assert_eq!(names, ["k.weight.exp_avg", "k.weight.exp_avg_sq", "q.weight.exp_avg", "q.weight.exp_avg_sq"]);
     // LAMB's norms are those of the part.
     #[derive(Module, Clone)]
     struct Single {
         weight: Param,
     }
-    let mut alone = Single {
-        weight: Param::new([2, 4], Init::Zeros),
-    };
+    let mut alone = Single { weight: Param::new([2, 4], Init::Zeros) };
     alone.weight.set(&fused().weight.narrow(0, 0, 2));
     let mut grads = Gradients::new();
     grads.insert(&alone.weight, whole.narrow(0, 0, 2).contiguous());
     Lamb::new(LambConfig::default()).step(&mut alone, &grads);
-    assert!(
-        alone
-            .weight
-            .detach()
-            .equals(&model.weight.narrow(0, 0, 2).contiguous().detach())
-    );
+    assert!(alone.weight.detach().equals(&model.weight.narrow(0, 0, 2).contiguous().detach()));
     // A part that is left alone stays, also when the whole is written beside its old values.
     let mut model = fused();
     let snapshot = model.clone();
@@ -278,11 +219,7 @@ fn clipped_run<C: Rule>(config: C, threads: usize) -> Vec<Vec<f32>> {
             let grads = loss(&model, step).backward();
             optimizer.step_clipped(&mut model, &grads, 1.0);
         }
-        model
-            .named_parameters()
-            .into_iter()
-            .map(|(_, param)| param.to_vec())
-            .collect()
+        model.named_parameters().into_iter().map(|(_, param)| param.to_vec()).collect()
     })
 }
 
@@ -291,27 +228,14 @@ fn any_number_of_threads_gives_the_same_bits() {
     fn check<C: Rule>(config: C) {
         let one = clipped_run(config.clone(), 1);
         for threads in [2, 4, 7] {
-            assert!(
-                clipped_run(config.clone(), threads) == one,
-                "{} with {threads} threads",
-                C::NAME
-            );
+            assert!(clipped_run(config.clone(), threads) == one, "{} with {threads} threads", C::NAME);
         }
     }
     check(adamw());
-    check(AdamConfig {
-        amsgrad: true,
-        ..AdamConfig::default()
-    });
+    check(AdamConfig { amsgrad: true, ..AdamConfig::default() });
     check(LambConfig::default());
-    check(SgdConfig {
-        momentum: 0.9,
-        ..SgdConfig::default()
-    });
-    check(RmsPropConfig {
-        centered: true,
-        ..RmsPropConfig::default()
-    });
+    check(SgdConfig { momentum: 0.9, ..SgdConfig::default() });
+    check(RmsPropConfig { centered: true, ..RmsPropConfig::default() });
     check(LionConfig::default());
 }
 
@@ -326,19 +250,11 @@ fn clipping_inside_the_step_has_the_bits_of_clipping_before_it() {
             assert!(grads.clip_norm(1.0) > 1.0);
             optimizer.step(&mut model, &grads);
         }
-        let outside: Vec<Vec<f32>> = model
-            .named_parameters()
-            .into_iter()
-            .map(|(_, param)| param.to_vec())
-            .collect();
+        let outside: Vec<Vec<f32>> = model.named_parameters().into_iter().map(|(_, param)| param.to_vec()).collect();
         assert!(inside == outside, "{}", C::NAME);
     }
     check(adamw());
-    check(SgdConfig {
-        momentum: 0.9,
-        nesterov: true,
-        ..SgdConfig::default()
-    });
+    check(SgdConfig { momentum: 0.9, nesterov: true, ..SgdConfig::default() });
     check(LambConfig::default());
     check(LionConfig::default());
     check(RmsPropConfig::default());
@@ -368,33 +284,17 @@ fn a_state_that_does_not_belong_together_is_refused() {
     let mut other = text.clone();
     other.rule = "lion".into();
     let error = Adam::from_state(other, tensors.clone()).err();
-    assert_eq!(
-        error,
-        Some(StateError::Rule {
-            found: "lion".into(),
-            expected: "adam"
-        })
-    );
+    assert_eq!(error, Some(StateError::Rule { found: "lion".into(), expected: "adam" }));
     let mut fewer = tensors.clone();
     fewer.remove("norm.exp_avg");
-    assert_eq!(
-        Adam::from_state(text.clone(), fewer).err(),
-        Some(StateError::Missing {
-            name: "norm.exp_avg".into()
-        })
-    );
+    assert_eq!(Adam::from_state(text.clone(), fewer).err(), Some(StateError::Missing { name: "norm.exp_avg".into() }));
     let mut more = tensors.clone();
     more.insert("x.exp_avg".into(), Tensor::ones([1]));
     assert_eq!(
         Adam::from_state(text.clone(), more).err(),
-        Some(StateError::Unexpected {
-            names: vec!["x.exp_avg".into()]
-        })
+        Some(StateError::Unexpected { names: vec!["x.exp_avg".into()] })
     );
     let mut wrong = tensors;
     wrong.insert("norm.exp_avg_sq".into(), Tensor::ones([1]));
-    assert!(matches!(
-        Adam::from_state(text, wrong).err(),
-        Some(StateError::Shape { .. })
-    ));
+    assert!(matches!(Adam::from_state(text, wrong).err(), Some(StateError::Shape { .. })));
 }

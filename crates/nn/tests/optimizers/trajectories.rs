@@ -71,11 +71,7 @@ fn follow<C: Rule>(case: &Case, config: C, dtype: DType, tolerance: f64) {
         for (name, param) in model.named_parameters() {
             let expected = case.tensor(&format!("out.{name}")).select(0, step);
             let error = param.relative_error(&expected);
-            assert!(
-                error <= tolerance,
-                "{}: {name} after step {step} differs by {error:e}",
-                case.name
-            );
+            assert!(error <= tolerance, "{}: {name} after step {step} differs by {error:e}", case.name);
         }
         if step == 9 {
             let (text, tensors) = optimizer.state();
@@ -87,9 +83,7 @@ fn follow<C: Rule>(case: &Case, config: C, dtype: DType, tolerance: f64) {
     for (name, tensor) in optimizer.state().1 {
         let key = format!("out.{name}");
         // Of Muon's state in bf16 runs too: the average of gradients is exact there.
-        let expected = case
-            .get(&key)
-            .unwrap_or_else(|| panic!("{}: no state {name}", case.name));
+        let expected = case.get(&key).unwrap_or_else(|| panic!("{}: no state {name}", case.name));
         let error = tensor.relative_error(expected);
         assert!(error <= tolerance, "{}: state {name} differs by {error:e}", case.name);
     }
@@ -109,11 +103,7 @@ fn config<C: Rule>(case: &Case, renames: &[(&str, &str)]) -> C {
 
 fn follow_all<C: Rule>(file: &str, at_least: usize) {
     let golden = Golden::open(file);
-    let cases: Vec<&Case> = golden
-        .cases
-        .iter()
-        .filter(|case| !case.attributes.contains_key("maximize"))
-        .collect();
+    let cases: Vec<&Case> = golden.cases.iter().filter(|case| !case.attributes.contains_key("maximize")).collect();
     assert!(cases.len() >= at_least, "{file}: {} cases", cases.len());
     for case in cases {
         follow::<C>(case, config(case, &[]), DType::F64, 1e-10);
@@ -155,10 +145,7 @@ fn lion_follows_its_paper() {
 fn muon_follows_pytorch_in_its_precision_and_its_formula_in_full() {
     let renames = [("adjust_lr_fn", "adjust_lr")];
     for case in &Golden::open("muon_f64").cases {
-        let config = MuonConfig {
-            precision: Precision::Full,
-            ..config(case, &renames)
-        };
+        let config = MuonConfig { precision: Precision::Full, ..config(case, &renames) };
         follow(case, config.clone(), DType::F64, 1e-10);
         follow(case, config, DType::F32, 2e-5);
     }
@@ -177,11 +164,7 @@ fn the_unclamped_adjustment_follows_the_shape() {
         let mut grads = Gradients::new();
         let param = model.entries.tall.as_ref().expect("it is there");
         grads.insert(param, Tensor::randn([8, 2], Rng::seed(1)));
-        Muon::new(MuonConfig {
-            adjust_lr,
-            ..MuonConfig::default()
-        })
-        .step(&mut model, &grads);
+        Muon::new(MuonConfig { adjust_lr, ..MuonConfig::default() }).step(&mut model, &grads);
         model.entries.tall.expect("it is there").to_f64_vec()[0]
     };
     // [8, 2]: twice in both forms; its transpose tells them apart.
@@ -190,15 +173,8 @@ fn the_unclamped_adjustment_follows_the_shape() {
     let step = |adjust_lr| {
         let mut model = bag(&start, DType::F32);
         let mut grads = Gradients::new();
-        grads.insert(
-            model.entries.wide.as_ref().expect("it is there"),
-            Tensor::randn([2, 8], Rng::seed(1)),
-        );
-        Muon::new(MuonConfig {
-            adjust_lr,
-            ..MuonConfig::default()
-        })
-        .step(&mut model, &grads);
+        grads.insert(model.entries.wide.as_ref().expect("it is there"), Tensor::randn([2, 8], Rng::seed(1)));
+        Muon::new(MuonConfig { adjust_lr, ..MuonConfig::default() }).step(&mut model, &grads);
         model.entries.wide.expect("it is there").to_f64_vec()[0]
     };
     assert!((step(LrAdjustment::Original) / step(LrAdjustment::SpectralUnclamped) - 2.0).abs() < 1e-6);
@@ -207,11 +183,8 @@ fn the_unclamped_adjustment_follows_the_shape() {
 #[test]
 fn clipping_is_pytorch_s() {
     for case in &Golden::open("clip").cases {
-        let leaves: BTreeMap<String, Tensor> = case
-            .kind("in")
-            .into_iter()
-            .map(|(n, g)| (n, g.requires_grad()))
-            .collect();
+        let leaves: BTreeMap<String, Tensor> =
+            case.kind("in").into_iter().map(|(n, g)| (n, g.requires_grad())).collect();
         let mut grads = Gradients::new();
         leaves.values().for_each(|leaf| {
             grads.insert(leaf, leaf.detach());
@@ -224,9 +197,7 @@ fn clipping_is_pytorch_s() {
         } else {
             continue;
         }
-        leaves
-            .iter()
-            .for_each(|(name, leaf)| case.close(&format!("out.{name}"), &grads[leaf], 1e-12));
+        leaves.iter().for_each(|(name, leaf)| case.close(&format!("out.{name}"), &grads[leaf], 1e-12));
     }
 }
 
@@ -240,27 +211,16 @@ fn averages_are_pytorch_s_and_can_be_swapped_in() {
         let mut average = Ema::new(&model, case.number("decay"));
         for step in 0..weights.dim(0) {
             if step > 0 {
-                model
-                    .entries
-                    .weight
-                    .as_mut()
-                    .expect("it is there")
-                    .set(&at(step)["weight"]);
+                model.entries.weight.as_mut().expect("it is there").set(&at(step)["weight"]);
                 average.update(&model);
             }
             let expected = case.tensor("out.average").select(0, step);
-            assert!(
-                average.values()["weight"].relative_error(&expected) < tolerance,
-                "step {step}"
-            );
+            assert!(average.values()["weight"].relative_error(&expected) < tolerance, "step {step}");
         }
         let trained = model.entries.weight.as_ref().expect("it is there").to_f64_vec();
         average.swap(&mut model).expect("the same model");
         assert!(model.entries.weight.as_ref().expect("it is there").to_f64_vec() != trained);
         average.swap(&mut model).expect("the same model");
-        assert_eq!(
-            model.entries.weight.as_ref().expect("it is there").to_f64_vec(),
-            trained
-        );
+        assert_eq!(model.entries.weight.as_ref().expect("it is there").to_f64_vec(), trained);
     }
 }

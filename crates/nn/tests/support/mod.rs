@@ -39,27 +39,14 @@ impl Golden {
         let mut cases: BTreeMap<String, Case> = BTreeMap::new();
         for (name, attributes) in story["cases"].as_object().expect("cases") {
             let attributes = attributes.as_object().expect("attributes").clone();
-            cases.insert(
-                name.clone(),
-                Case {
-                    name: name.clone(),
-                    attributes,
-                    tensors: BTreeMap::new(),
-                },
-            );
+            cases.insert(name.clone(), Case { name: name.clone(), attributes, tensors: BTreeMap::new() });
         }
         for view in file.iter() {
             let (case, name) = view.name().split_once('.').expect("CASE.KIND.NAME");
             let tensor = Tensor::from_buffer(view.buffer().expect("its elements"), view.shape());
-            cases
-                .get_mut(case)
-                .expect("a case of the story")
-                .tensors
-                .insert(name.to_string(), tensor);
+            cases.get_mut(case).expect("a case of the story").tensors.insert(name.to_string(), tensor);
         }
-        Golden {
-            cases: cases.into_values().collect(),
-        }
+        Golden { cases: cases.into_values().collect() }
     }
 }
 
@@ -67,8 +54,7 @@ impl Case {
     /// The tensor `KIND.NAME`.
     #[track_caller]
     pub fn tensor(&self, name: &str) -> &Tensor {
-        self.get(name)
-            .unwrap_or_else(|| panic!("{}: no tensor {name}", self.name))
+        self.get(name).unwrap_or_else(|| panic!("{}: no tensor {name}", self.name))
     }
 
     pub fn get(&self, name: &str) -> Option<&Tensor> {
@@ -86,30 +72,22 @@ impl Case {
 
     #[track_caller]
     pub fn number(&self, name: &str) -> f64 {
-        self.attributes[name]
-            .as_f64()
-            .unwrap_or_else(|| panic!("{}: {name} is no number", self.name))
+        self.attributes[name].as_f64().unwrap_or_else(|| panic!("{}: {name} is no number", self.name))
     }
 
     #[track_caller]
     pub fn size(&self, name: &str) -> usize {
-        self.attributes[name]
-            .as_u64()
-            .unwrap_or_else(|| panic!("{}: {name} is no size", self.name)) as usize
+        self.attributes[name].as_u64().unwrap_or_else(|| panic!("{}: {name} is no size", self.name)) as usize
     }
 
     #[track_caller]
     pub fn flag(&self, name: &str) -> bool {
-        self.attributes[name]
-            .as_bool()
-            .unwrap_or_else(|| panic!("{}: {name} is no flag", self.name))
+        self.attributes[name].as_bool().unwrap_or_else(|| panic!("{}: {name} is no flag", self.name))
     }
 
     #[track_caller]
     pub fn text(&self, name: &str) -> &str {
-        self.attributes[name]
-            .as_str()
-            .unwrap_or_else(|| panic!("{}: {name} is no text", self.name))
+        self.attributes[name].as_str().unwrap_or_else(|| panic!("{}: {name} is no text", self.name))
     }
 
     /// The attribute as sizes, if it is not null.
@@ -129,9 +107,7 @@ impl Case {
     pub fn load<M: Module>(&self, module: M) -> M {
         let mut module = module.to_dtype(DType::F64);
         let values = self.kind("param");
-        module
-            .load_state_dict(&values)
-            .unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        module.load_state_dict(&values).unwrap_or_else(|error| panic!("{}: {error}", self.name));
         module
     }
 
@@ -141,9 +117,7 @@ impl Case {
         for (name, y) in outputs {
             self.close(&format!("out.{name}"), y, tolerance);
         }
-        let with_gradient = outputs
-            .iter()
-            .filter_map(|(name, y)| Some((*y, self.get(&format!("dout.{name}"))?)));
+        let with_gradient = outputs.iter().filter_map(|(name, y)| Some((*y, self.get(&format!("dout.{name}"))?)));
         let results: Vec<(&Tensor, Tensor)> = with_gradient.map(|(y, dy)| (y, dy.clone())).collect();
         if results.is_empty() {
             return;
@@ -155,18 +129,11 @@ impl Case {
         }
         let named: BTreeMap<_, _> = module.named_parameters().into_iter().collect();
         for (name, expected) in self.kind("dparam") {
-            let param = named
-                .get(&name)
-                .unwrap_or_else(|| panic!("{}: no parameter {name}", self.name));
+            let param = named.get(&name).unwrap_or_else(|| panic!("{}: no parameter {name}", self.name));
             let zeros = Tensor::zeros_of(*expected.shape(), DType::F64);
             self.close(&format!("dparam.{name}"), grads.get(param).unwrap_or(&zeros), tolerance);
         }
-        assert_eq!(
-            self.kind("dparam").len(),
-            named.len(),
-            "{}: as many gradients as parameters",
-            self.name
-        );
+        assert_eq!(self.kind("dparam").len(), named.len(), "{}: as many gradients as parameters", self.name);
     }
 
     #[track_caller]
@@ -174,10 +141,6 @@ impl Case {
         let expected = self.tensor(name);
         assert_eq!(found.shape(), expected.shape(), "{}: {name}", self.name);
         let error = found.detach().relative_error(expected);
-        assert!(
-            error <= tolerance,
-            "{}: {name} differs by {error:e}\n{found}\n{expected}",
-            self.name
-        );
+        assert!(error <= tolerance, "{}: {name} differs by {error:e}\n{found}\n{expected}", self.name);
     }
 }

@@ -18,11 +18,7 @@ pub struct RegexBuilder<H: Haystack + ?Sized> {
 impl<H: Haystack + ?Sized> RegexBuilder<H> {
     /// A builder for `pattern` with everything at its default.
     pub fn new(pattern: &str) -> Self {
-        RegexBuilder {
-            pattern: pattern.to_owned(),
-            config: Config::default(),
-            haystack: PhantomData,
-        }
+        RegexBuilder { pattern: pattern.to_owned(), config: Config::default(), haystack: PhantomData }
     }
 
     /// Compiles the pattern.

@@ -87,11 +87,7 @@ impl<H: Haystack + ?Sized> Eq for Match<'_, H> {}
 impl<H: Haystack + ?Sized> fmt::Debug for Match<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = String::from_utf8_lossy(&self.haystack.raw()[self.start..self.end]);
-        f.debug_struct("Match")
-            .field("start", &self.start)
-            .field("end", &self.end)
-            .field("text", &text)
-            .finish()
+        f.debug_struct("Match").field("start", &self.start).field("end", &self.end).field("text", &text).finish()
     }
 }
 
@@ -140,10 +136,7 @@ impl<'h, H: Haystack + ?Sized> Captures<'h, H> {
 
     /// All groups by number.
     pub fn iter(&self) -> SubCaptureMatches<'_, 'h, H> {
-        SubCaptureMatches {
-            captures: self,
-            next: 0,
-        }
+        SubCaptureMatches { captures: self, next: 0 }
     }
 
     /// Appends `template` with its references replaced: `$1`, `$name`, `${1}`, `${name}`; `$$` is a dollar sign.
@@ -197,10 +190,7 @@ fn reference(text: &[u8]) -> Option<(Reference, usize)> {
             Some((Reference::Group(2..end), end + 1))
         }
         _ => {
-            let len = text[1..]
-                .iter()
-                .take_while(|b| b.is_ascii_alphanumeric() || **b == b'_')
-                .count();
+            let len = text[1..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
             (len > 0).then_some((Reference::Group(1..1 + len), 1 + len))
         }
     }
@@ -217,8 +207,7 @@ impl Index<usize> for Captures<'_, str> {
 
     #[track_caller]
     fn index(&self, index: usize) -> &str {
-        self.get(index)
-            .map_or_else(|| panic!("no group {index} in this match"), |m| m.as_str())
+        self.get(index).map_or_else(|| panic!("no group {index} in this match"), |m| m.as_str())
     }
 }
 
@@ -227,8 +216,7 @@ impl Index<usize> for Captures<'_, [u8]> {
 
     #[track_caller]
     fn index(&self, index: usize) -> &[u8] {
-        self.get(index)
-            .map_or_else(|| panic!("no group {index} in this match"), |m| m.as_bytes())
+        self.get(index).map_or_else(|| panic!("no group {index} in this match"), |m| m.as_bytes())
     }
 }
 
@@ -237,8 +225,7 @@ impl Index<&str> for Captures<'_, str> {
 
     #[track_caller]
     fn index(&self, name: &str) -> &str {
-        self.name(name)
-            .map_or_else(|| panic!("no group `{name}` in this match"), |m| m.as_str())
+        self.name(name).map_or_else(|| panic!("no group `{name}` in this match"), |m| m.as_str())
     }
 }
 
@@ -247,8 +234,7 @@ impl Index<&str> for Captures<'_, [u8]> {
 
     #[track_caller]
     fn index(&self, name: &str) -> &[u8] {
-        self.name(name)
-            .map_or_else(|| panic!("no group `{name}` in this match"), |m| m.as_bytes())
+        self.name(name).map_or_else(|| panic!("no group `{name}` in this match"), |m| m.as_bytes())
     }
 }
 

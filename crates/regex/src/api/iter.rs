@@ -19,12 +19,7 @@ struct Cursor<'r, 'h> {
 
 impl<'r, 'h> Cursor<'r, 'h> {
     fn new(search: Search<'r, 'h>, at: usize) -> Self {
-        Cursor {
-            search,
-            at,
-            last: None,
-            done: false,
-        }
+        Cursor { search, at, last: None, done: false }
     }
 
     /// The next match, by `find`, which takes a position and returns bounds.
@@ -68,10 +63,7 @@ pub struct TryMatches<'r, 'h, H: Haystack + ?Sized = str> {
 
 impl<'r, 'h, H: Haystack + ?Sized> TryMatches<'r, 'h, H> {
     pub(crate) fn new(haystack: &'h H, search: Search<'r, 'h>) -> Self {
-        TryMatches {
-            haystack,
-            cursor: Cursor::new(search, 0),
-        }
+        TryMatches { haystack, cursor: Cursor::new(search, 0) }
     }
 }
 
@@ -107,9 +99,7 @@ impl<'h, H: Haystack + ?Sized> TryMatches<'_, 'h, H> {
 
 impl<H: Haystack + ?Sized> fmt::Debug for TryMatches<'_, '_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TryMatches")
-            .field("at", &self.cursor.at)
-            .finish_non_exhaustive()
+        f.debug_struct("TryMatches").field("at", &self.cursor.at).finish_non_exhaustive()
     }
 }
 
@@ -136,10 +126,7 @@ pub struct CaptureMatches<'r, 'h, H: Haystack + ?Sized = str> {
 
 impl<'r, 'h, H: Haystack + ?Sized> CaptureMatches<'r, 'h, H> {
     pub(crate) fn new(haystack: &'h H, search: Search<'r, 'h>) -> Self {
-        CaptureMatches {
-            haystack,
-            cursor: Cursor::new(search, 0),
-        }
+        CaptureMatches { haystack, cursor: Cursor::new(search, 0) }
     }
 }
 
@@ -148,9 +135,7 @@ impl<'h, H: Haystack + ?Sized> Iterator for CaptureMatches<'_, 'h, H> {
 
     fn next(&mut self) -> Option<Captures<'h, H>> {
         let mut slots = Vec::new();
-        let found = self
-            .cursor
-            .next(|search, at| Ok(search.captures(at, &mut slots)?.then(|| (slots[0], slots[1]))));
+        let found = self.cursor.next(|search, at| Ok(search.captures(at, &mut slots)?.then(|| (slots[0], slots[1]))));
         found?.ok()?;
         Some(Captures::new(self.haystack, self.cursor.search.core.clone(), slots))
     }
@@ -158,9 +143,7 @@ impl<'h, H: Haystack + ?Sized> Iterator for CaptureMatches<'_, 'h, H> {
 
 impl<H: Haystack + ?Sized> fmt::Debug for CaptureMatches<'_, '_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CaptureMatches")
-            .field("at", &self.cursor.at)
-            .finish_non_exhaustive()
+        f.debug_struct("CaptureMatches").field("at", &self.cursor.at).finish_non_exhaustive()
     }
 }
 
@@ -175,11 +158,7 @@ pub struct Split<'r, 'h, H: Haystack + ?Sized = str> {
 
 impl<'r, 'h, H: Haystack + ?Sized> Split<'r, 'h, H> {
     pub(crate) fn new(haystack: &'h H, matches: Matches<'r, 'h, H>) -> Self {
-        Split {
-            haystack,
-            matches,
-            from: Some(0),
-        }
+        Split { haystack, matches, from: Some(0) }
     }
 
     /// Everything that is left.
@@ -222,10 +201,6 @@ impl<'h, H: Haystack + ?Sized> Iterator for SplitN<'_, 'h, H> {
 
     fn next(&mut self) -> Option<&'h H> {
         self.left = self.left.checked_sub(1)?;
-        if self.left == 0 {
-            self.split.rest()
-        } else {
-            self.split.next()
-        }
+        if self.left == 0 { self.split.rest() } else { self.split.next() }
     }
 }

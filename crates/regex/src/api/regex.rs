@@ -32,10 +32,7 @@ impl<H: Haystack + ?Sized> Regex<H> {
     }
 
     pub(crate) fn with_config(pattern: &str, config: &Config) -> Result<Self, Error> {
-        Ok(Regex {
-            core: Core::new(pattern, config, H::BYTES)?,
-            haystack: PhantomData,
-        })
+        Ok(Regex { core: Core::new(pattern, config, H::BYTES)?, haystack: PhantomData })
     }
 
     /// The pattern as written.
@@ -229,25 +226,16 @@ impl<'r> Iterator for CaptureNames<'r> {
 #[track_caller]
 fn check<H: Haystack + ?Sized>(haystack: &H, start: usize) {
     let len = haystack.raw().len();
-    assert!(
-        start <= len,
-        "the search cannot start at byte {start} of a haystack of {len} bytes"
-    );
+    assert!(start <= len, "the search cannot start at byte {start} of a haystack of {len} bytes");
     if !H::BYTES {
         let inside = haystack.raw().get(start).is_some_and(|b| b & 0xC0 == 0x80);
-        assert!(
-            !inside,
-            "the search cannot start at byte {start}, which is inside a character"
-        );
+        assert!(!inside, "the search cannot start at byte {start}, which is inside a character");
     }
 }
 
 impl<H: Haystack + ?Sized> Clone for Regex<H> {
     fn clone(&self) -> Self {
-        Regex {
-            core: self.core.clone(),
-            haystack: PhantomData,
-        }
+        Regex { core: self.core.clone(), haystack: PhantomData }
     }
 }
 

@@ -28,10 +28,7 @@ impl<H: Haystack + ?Sized> RegexSet<H> {
 
     /// A set without patterns, which matches nothing.
     pub fn empty() -> Self {
-        RegexSet {
-            patterns: Vec::new(),
-            strings: Vec::new(),
-        }
+        RegexSet { patterns: Vec::new(), strings: Vec::new() }
     }
 
     /// Whether any pattern matches.
@@ -41,9 +38,7 @@ impl<H: Haystack + ?Sized> RegexSet<H> {
 
     /// Which patterns match.
     pub fn matches(&self, haystack: &H) -> SetMatches {
-        SetMatches {
-            matched: self.patterns.iter().map(|p| p.is_match(haystack)).collect(),
-        }
+        SetMatches { matched: self.patterns.iter().map(|p| p.is_match(haystack)).collect() }
     }
 
     /// Number of patterns.
@@ -91,10 +86,6 @@ impl SetMatches {
 
     /// Numbers of the patterns that matched, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
-        self.matched
-            .iter()
-            .enumerate()
-            .filter(|(_, matched)| **matched)
-            .map(|(index, _)| index)
+        self.matched.iter().enumerate().filter(|(_, matched)| **matched).map(|(index, _)| index)
     }
 }

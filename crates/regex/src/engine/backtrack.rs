@@ -56,11 +56,7 @@ impl<'a> Backtracker<'a> {
     pub fn new(program: &'a Program, memory: &'a mut Memory, groups: bool) -> Self {
         memory.trackers.resize(program.subs.len(), Tracker::default());
         let groups = groups || program.has_backrefs || program.has_keep;
-        Backtracker {
-            program,
-            memory,
-            groups,
-        }
+        Backtracker { program, memory, groups }
     }
 
     /// Matches at exactly `at`; returns the end. Slots hold the groups afterwards.
@@ -113,24 +109,17 @@ impl<'a> Backtracker<'a> {
                     pc = *next;
                     self.look_at(*sub, text, at)?
                 }
-                Inst::Atomic {
-                    sub,
-                    if_empty,
-                    if_consumed,
-                } => match self.run(program.subs[*sub as usize].entry, text, at, None)? {
-                    Some(end) => {
-                        pc = if end == at { *if_empty } else { *if_consumed };
-                        at = end;
-                        true
+                Inst::Atomic { sub, if_empty, if_consumed } => {
+                    match self.run(program.subs[*sub as usize].entry, text, at, None)? {
+                        Some(end) => {
+                            pc = if end == at { *if_empty } else { *if_consumed };
+                            at = end;
+                            true
+                        }
+                        None => false,
                     }
-                    None => false,
-                },
-                Inst::Backref {
-                    group,
-                    fold,
-                    if_empty,
-                    if_consumed,
-                } => match self.backref(*group, *fold, text, at) {
+                }
+                Inst::Backref { group, fold, if_empty, if_consumed } => match self.backref(*group, *fold, text, at) {
                     Some(end) => {
                         self.memory.fuel = self.memory.fuel.saturating_sub((end - at) as u64 / 8);
                         pc = if end == at { *if_empty } else { *if_consumed };

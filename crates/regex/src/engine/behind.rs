@@ -56,11 +56,7 @@ impl Tracker {
                 // Far jumps skip what lies between: a match that ends here begins at most `width` symbols back.
                 Some(width) => {
                     let low = step_back(alphabet, text, at, width);
-                    *self = Tracker {
-                        low,
-                        valid: if low == 0 { 0 } else { at },
-                        ..Tracker::default()
-                    };
+                    *self = Tracker { low, valid: if low == 0 { 0 } else { at }, ..Tracker::default() };
                     self.advance(program, sub, text, low, nested)?;
                 }
                 None if self.frontier.is_none() => self.advance(program, sub, text, 0, nested)?,
@@ -124,11 +120,7 @@ impl Tracker {
                         stack.push(*next);
                     }
                 }
-                Inst::Atomic {
-                    sub,
-                    if_empty,
-                    if_consumed,
-                } => match nested.atomic(*sub, text, to)? {
+                Inst::Atomic { sub, if_empty, if_consumed } => match nested.atomic(*sub, text, to)? {
                     Some(end) if end == to => stack.push(*if_empty),
                     Some(end) if self.landing.contains(&(end, *if_consumed)) => {}
                     Some(end) => self.landing.push((end, *if_consumed)),

@@ -39,22 +39,13 @@ fn bit(bits: &[u64], at: usize) -> bool {
 impl Sweep {
     /// Makes all tables. The program must be free of backreferences.
     pub fn new(program: &Program, text: &[u8]) -> Result<Self, SearchError> {
-        let atomics = program
-            .insts
-            .iter()
-            .filter(|i| matches!(i, Inst::Atomic { .. }))
-            .count() as u64;
+        let atomics = program.insts.iter().filter(|i| matches!(i, Inst::Atomic { .. })).count() as u64;
         let needed = (program.subs.len() as u64 + atomics) * 4 * (text.len() as u64 + 1);
         if needed > MEMORY_LIMIT || text.len() as u64 >= u64::from(NONE) {
-            return Err(SearchError::TablesTooLarge {
-                needed,
-                limit: MEMORY_LIMIT,
-            });
+            return Err(SearchError::TablesTooLarge { needed, limit: MEMORY_LIMIT });
         }
-        let mut sweep = Sweep {
-            ends: vec![Vec::new(); program.subs.len()],
-            held: vec![Vec::new(); program.subs.len()],
-        };
+        let mut sweep =
+            Sweep { ends: vec![Vec::new(); program.subs.len()], held: vec![Vec::new(); program.subs.len()] };
         // Inner sub-programs have larger numbers.
         for id in (0..program.subs.len()).rev() {
             match program.subs[id].kind {
@@ -108,11 +99,7 @@ impl Sweep {
                     Inst::Assert { id, next } if program.assertion(*id, before, after) => row[*next as usize],
                     Inst::Look { sub, next } if self.look(program, *sub, at) => row[*next as usize],
                     Inst::Assert { .. } | Inst::Look { .. } => NONE,
-                    Inst::Atomic {
-                        sub,
-                        if_empty,
-                        if_consumed,
-                    } => match self.ends[*sub as usize][at] {
+                    Inst::Atomic { sub, if_empty, if_consumed } => match self.ends[*sub as usize][at] {
                         NONE => NONE,
                         end if end as usize == at => row[*if_empty as usize],
                         end => far[if_consumed][end as usize],
@@ -160,14 +147,7 @@ impl Sweep {
         slots.clear();
         slots.resize(program.slots, UNSET);
         let budget = WALK_STEPS * (text.len() as u64 + 1024);
-        let mut walk = Walk {
-            sweep: self,
-            program,
-            text,
-            slots,
-            steps: budget,
-            budget,
-        };
+        let mut walk = Walk { sweep: self, program, text, slots, steps: budget, budget };
         walk.sub(0, start, end)
     }
 }
@@ -180,9 +160,7 @@ impl Nested for (&Program, &Sweep) {
     }
 
     fn atomic(&mut self, sub: u32, _: &[u8], at: usize) -> Result<Option<usize>, Self::Error> {
-        Ok(Some(self.1.ends[sub as usize][at])
-            .filter(|&e| e != NONE)
-            .map(|e| e as usize))
+        Ok(Some(self.1.ends[sub as usize][at]).filter(|&e| e != NONE).map(|e| e as usize))
     }
 
     fn spend(&mut self, _: u64) -> Result<(), Self::Error> {
@@ -218,11 +196,7 @@ struct Reach {
 impl Walk<'_> {
     fn spend(&mut self, steps: u64) -> Result<(), SearchError> {
         self.steps = self.steps.saturating_sub(steps);
-        if self.steps == 0 {
-            Err(SearchError::BudgetExhausted { budget: self.budget })
-        } else {
-            Ok(())
-        }
+        if self.steps == 0 { Err(SearchError::BudgetExhausted { budget: self.budget }) } else { Ok(()) }
     }
 
     /// Fills in the groups that sub-program `id` sets on its way from `start` to `end`.
@@ -264,11 +238,7 @@ impl Walk<'_> {
                     self.look(*sub, at)?;
                     *next
                 }
-                Inst::Atomic {
-                    sub,
-                    if_empty,
-                    if_consumed,
-                } => {
+                Inst::Atomic { sub, if_empty, if_consumed } => {
                     let to = self.sweep.ends[*sub as usize][at] as usize;
                     if program.subs[*sub as usize].captures {
                         self.sub(*sub, at, to)?;
@@ -328,12 +298,7 @@ impl Walk<'_> {
             }
         }
         let steps = at.len();
-        let mut reach = Reach {
-            at,
-            kept: vec![Vec::new(); steps / STRIDE + 2],
-            block: (usize::MAX, Vec::new()),
-            far,
-        };
+        let mut reach = Reach { at, kept: vec![Vec::new(); steps / STRIDE + 2], block: (usize::MAX, Vec::new()), far };
         let mut right: Option<Vec<u64>> = None;
         for step in (0..steps).rev() {
             let row = self.row(&reach, id, step, right.as_deref());
@@ -353,10 +318,7 @@ impl Walk<'_> {
     fn row(&self, reach: &Reach, id: u32, step: usize, right: Option<&[u64]>) -> Vec<u64> {
         let program = self.program;
         let (start, at) = (reach.at[0], reach.at[step]);
-        let (before, after) = (
-            program.alphabet.kind_before(self.text, at),
-            program.alphabet.kind_after(self.text, at),
-        );
+        let (before, after) = (program.alphabet.kind_before(self.text, at), program.alphabet.kind_after(self.text, at));
         let mut row = vec![0u64; program.insts.len() / 64 + 1];
         for &pc in &program.subs[id as usize].order {
             let here = |pc: &Pc| bit(&row, *pc as usize);
@@ -368,18 +330,12 @@ impl Walk<'_> {
                 Inst::Save { next, .. } => here(next),
                 Inst::Assert { id, next } => program.assertion(*id, before, after) && here(next),
                 Inst::Look { sub, next } => self.sweep.look(program, *sub, at) && here(next),
-                Inst::Atomic {
-                    sub,
-                    if_empty,
-                    if_consumed,
-                } => match self.sweep.ends[*sub as usize][at] {
+                Inst::Atomic { sub, if_empty, if_consumed } => match self.sweep.ends[*sub as usize][at] {
                     NONE => false,
                     end if end as usize == at => here(if_empty),
                     end => {
                         let offset = end as usize - start;
-                        reach.far[if_consumed]
-                            .get(offset >> 6)
-                            .is_some_and(|w| w >> (offset & 63) & 1 != 0)
+                        reach.far[if_consumed].get(offset >> 6).is_some_and(|w| w >> (offset & 63) & 1 != 0)
                     }
                 },
                 Inst::Match => step + 1 == reach.at.len(),

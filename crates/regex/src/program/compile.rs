@@ -16,13 +16,7 @@ pub fn compile(hir: &Hir, groups: usize, bytes: bool, limit: usize) -> Option<Pr
         set_ids: HashMap::new(),
         sub_ids: HashMap::new(),
         asserts: Vec::new(),
-        subs: vec![Sub {
-            kind: SubKind::Main,
-            entry: 0,
-            order: Vec::new(),
-            captures: false,
-            backrefs: false,
-        }],
+        subs: vec![Sub { kind: SubKind::Main, entry: 0, order: Vec::new(), captures: false, backrefs: false }],
         limit,
     };
     compiler.sub(0, hir)?;
@@ -45,14 +39,10 @@ pub fn compile(hir: &Hir, groups: usize, bytes: bool, limit: usize) -> Option<Pr
     let first = first_side(hir);
     let first_id = compiler.set(&first.symbols);
     let alphabet = Alphabet::new(&compiler.sets, bytes)?;
-    let sets = (0..compiler.sets.len())
-        .map(|id| alphabet.kinds_of(id, false, false))
-        .collect();
+    let sets = (0..compiler.sets.len()).map(|id| alphabet.kinds_of(id, false, false)).collect();
     let kinds = |(id, invalid, edge): (u32, bool, bool)| alphabet.kinds_of(id as usize, invalid, edge);
-    let asserts = assertions
-        .into_iter()
-        .map(|pairs| pairs.into_iter().map(|(b, a)| (kinds(b), kinds(a))).collect())
-        .collect();
+    let asserts =
+        assertions.into_iter().map(|pairs| pairs.into_iter().map(|(b, a)| (kinds(b), kinds(a))).collect()).collect();
     Some(Program {
         first: kinds((first_id, first.invalid, first.edge)),
         has_subs: compiler.subs.len() > 1,
@@ -115,13 +105,7 @@ impl Compiler {
         }
         let id = self.subs.len();
         self.sub_ids.insert(std::ptr::from_ref(hir), id as u32);
-        self.subs.push(Sub {
-            kind,
-            entry: 0,
-            order: Vec::new(),
-            captures: false,
-            backrefs: false,
-        });
+        self.subs.push(Sub { kind, entry: 0, order: Vec::new(), captures: false, backrefs: false });
         self.sub(id, hir)?;
         Some(id as u32)
     }
@@ -147,88 +131,40 @@ impl Compiler {
             }
             Hir::Concat(items) => items.iter().rev().try_fold(next, |next, item| self.item(item, next)),
             Hir::Alternate(items) => {
-                let entries = items
-                    .iter()
-                    .map(|item| self.item(item, next))
-                    .collect::<Option<Vec<Pc>>>()?;
+                let entries = items.iter().map(|item| self.item(item, next)).collect::<Option<Vec<Pc>>>()?;
                 let (&last, front) = entries.split_last()?;
-                front
-                    .iter()
-                    .rev()
-                    .try_fold(last, |second, &first| self.push(Inst::Split { first, second }))
+                front.iter().rev().try_fold(last, |second, &first| self.push(Inst::Split { first, second }))
             }
             Hir::Repeat { item, min, max, greedy } => self.repeat(item, *min, *max, *greedy, next),
             Hir::Capture { index, item } => {
-                let end = self.push(Inst::Save {
-                    slot: index * 2 + 1,
-                    next,
-                })?;
+                let end = self.push(Inst::Save { slot: index * 2 + 1, next })?;
                 let entry = self.item(item, end)?;
-                self.push(Inst::Save {
-                    slot: index * 2,
-                    next: entry,
-                })
+                self.push(Inst::Save { slot: index * 2, next: entry })
             }
             Hir::Keep => self.push(Inst::Save { slot: 0, next }),
             Hir::Atomic(item) => {
                 let sub = self.new_sub(SubKind::Atomic, item)?;
                 // An edge that is never taken could still close a cycle without consumption.
-                let if_empty = if item.is_nullable() {
-                    next
-                } else {
-                    self.push(Inst::Fail)?
-                };
-                self.push(Inst::Atomic {
-                    sub,
-                    if_empty,
-                    if_consumed: next,
-                })
+                let if_empty = if item.is_nullable() { next } else { self.push(Inst::Fail)? };
+                self.push(Inst::Atomic { sub, if_empty, if_consumed: next })
             }
-            Hir::Look {
-                ahead: true,
-                negative,
-                item,
-            } => {
+            Hir::Look { ahead: true, negative, item } => {
                 let sub = self.new_sub(SubKind::Ahead { negative: *negative }, item)?;
                 self.push(Inst::Look { sub, next })
             }
-            Hir::Look {
-                ahead: false,
-                negative,
-                item,
-            } => {
+            Hir::Look { ahead: false, negative, item } => {
                 let (min, max) = item.widths();
-                let sub = self.new_sub(
-                    SubKind::Behind {
-                        negative: *negative,
-                        min,
-                        max,
-                    },
-                    item,
-                )?;
+                let sub = self.new_sub(SubKind::Behind { negative: *negative, min, max }, item)?;
                 self.push(Inst::Look { sub, next })
             }
-            Hir::Backref { index, fold } => self.push(Inst::Backref {
-                group: *index,
-                fold: *fold,
-                if_empty: next,
-                if_consumed: next,
-            }),
+            Hir::Backref { index, fold } => {
+                self.push(Inst::Backref { group: *index, fold: *fold, if_empty: next, if_consumed: next })
+            }
         }
     }
 
     fn split(&mut self, greedy: bool, go: Pc, leave: Pc) -> Inst {
-        if greedy {
-            Inst::Split {
-                first: go,
-                second: leave,
-            }
-        } else {
-            Inst::Split {
-                first: leave,
-                second: go,
-            }
-        }
+        if greedy { Inst::Split { first: go, second: leave } } else { Inst::Split { first: leave, second: go } }
     }
 
     fn repeat(&mut self, item: &Hir, min: u32, max: Option<u32>, greedy: bool, next: Pc) -> Option<Pc> {
@@ -288,42 +224,16 @@ impl Compiler {
                     copies.insert(pc, pc);
                     continue;
                 }
-                Inst::Split { first, second } => Inst::Split {
-                    first: target(first),
-                    second: target(second),
-                },
-                Inst::Save { slot, next } => Inst::Save {
-                    slot: *slot,
-                    next: target(next),
-                },
-                Inst::Assert { id, next } => Inst::Assert {
-                    id: *id,
-                    next: target(next),
-                },
-                Inst::Look { sub, next } => Inst::Look {
-                    sub: *sub,
-                    next: target(next),
-                },
-                Inst::Atomic {
-                    sub,
-                    if_empty,
-                    if_consumed,
-                } => Inst::Atomic {
-                    sub: *sub,
-                    if_empty: target(if_empty),
-                    if_consumed: *if_consumed,
-                },
-                Inst::Backref {
-                    group,
-                    fold,
-                    if_empty,
-                    if_consumed,
-                } => Inst::Backref {
-                    group: *group,
-                    fold: *fold,
-                    if_empty: target(if_empty),
-                    if_consumed: *if_consumed,
-                },
+                Inst::Split { first, second } => Inst::Split { first: target(first), second: target(second) },
+                Inst::Save { slot, next } => Inst::Save { slot: *slot, next: target(next) },
+                Inst::Assert { id, next } => Inst::Assert { id: *id, next: target(next) },
+                Inst::Look { sub, next } => Inst::Look { sub: *sub, next: target(next) },
+                Inst::Atomic { sub, if_empty, if_consumed } => {
+                    Inst::Atomic { sub: *sub, if_empty: target(if_empty), if_consumed: *if_consumed }
+                }
+                Inst::Backref { group, fold, if_empty, if_consumed } => {
+                    Inst::Backref { group: *group, fold: *fold, if_empty: target(if_empty), if_consumed: *if_consumed }
+                }
             };
             let copy = self.push(copy)?;
             copies.insert(pc, copy);

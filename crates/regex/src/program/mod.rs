@@ -32,12 +32,7 @@ pub enum Inst {
     /// Run `sub` to its first match and go on behind it.
     Atomic { sub: u32, if_empty: Pc, if_consumed: Pc },
     /// Match the text of a group again.
-    Backref {
-        group: u32,
-        fold: Fold,
-        if_empty: Pc,
-        if_consumed: Pc,
-    },
+    Backref { group: u32, fold: Fold, if_empty: Pc, if_consumed: Pc },
     /// The (sub-)program has matched.
     Match,
     /// Never matches.
@@ -54,11 +49,7 @@ pub enum SubKind {
     /// A lookahead.
     Ahead { negative: bool },
     /// A lookbehind and the least and greatest number of symbols it takes.
-    Behind {
-        negative: bool,
-        min: usize,
-        max: Option<usize>,
-    },
+    Behind { negative: bool, min: usize, max: Option<usize> },
 }
 
 /// A part of the program with its own entry and its own `Match`.
@@ -107,9 +98,7 @@ impl Program {
     /// Whether assertion `id` holds between the two kinds.
     #[inline]
     pub fn assertion(&self, id: u32, before: Kind, after: Kind) -> bool {
-        self.asserts[id as usize]
-            .iter()
-            .any(|(b, a)| b.contains(before) && a.contains(after))
+        self.asserts[id as usize].iter().any(|(b, a)| b.contains(before) && a.contains(after))
     }
 
     /// Bytes held by the program, roughly.

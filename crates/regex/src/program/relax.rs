@@ -18,17 +18,11 @@ struct Follow {
 
 impl Follow {
     fn anything() -> Self {
-        Follow {
-            side: Side::any(),
-            always: false,
-        }
+        Follow { side: Side::any(), always: false }
     }
 
     fn end() -> Self {
-        Follow {
-            side: Side::any(),
-            always: true,
-        }
+        Follow { side: Side::any(), always: true }
     }
 }
 
@@ -46,38 +40,17 @@ pub fn first_side(hir: &Hir) -> Side {
 fn before(hir: &Hir, after: &Follow) -> Follow {
     match hir {
         Hir::Empty | Hir::Keep => after.clone(),
-        Hir::Fail => Follow {
-            side: Side::any().complement(),
-            always: false,
-        },
-        Hir::Class(_, set) => Follow {
-            side: Side::only(set.clone()),
-            always: false,
-        },
-        Hir::Assert(assertion) => Follow {
-            side: assertion.next_side().intersect(&after.side),
-            always: false,
-        },
-        Hir::Look { .. } => Follow {
-            side: after.side.clone(),
-            always: false,
-        },
+        Hir::Fail => Follow { side: Side::any().complement(), always: false },
+        Hir::Class(_, set) => Follow { side: Side::only(set.clone()), always: false },
+        Hir::Assert(assertion) => Follow { side: assertion.next_side().intersect(&after.side), always: false },
+        Hir::Look { .. } => Follow { side: after.side.clone(), always: false },
         Hir::Backref { .. } => Follow::anything(),
-        Hir::Concat(items) => items
-            .iter()
-            .rev()
-            .fold(after.clone(), |after, item| before(item, &after)),
+        Hir::Concat(items) => items.iter().rev().fold(after.clone(), |after, item| before(item, &after)),
         Hir::Alternate(items) => {
-            let none = Follow {
-                side: Side::only(SymSet::empty()),
-                always: false,
-            };
+            let none = Follow { side: Side::only(SymSet::empty()), always: false };
             items.iter().fold(none, |all, item| {
                 let one = before(item, after);
-                Follow {
-                    side: all.side.union(&one.side),
-                    always: all.always || one.always,
-                }
+                Follow { side: all.side.union(&one.side), always: all.always || one.always }
             })
         }
         Hir::Repeat { item, min, .. } => {
@@ -85,16 +58,10 @@ fn before(hir: &Hir, after: &Follow) -> Follow {
             if *min > 0 {
                 return inner;
             }
-            Follow {
-                side: inner.side.union(&after.side),
-                always: inner.always || after.always,
-            }
+            Follow { side: inner.side.union(&after.side), always: inner.always || after.always }
         }
         Hir::Capture { item, .. } => before(item, after),
-        Hir::Atomic(item) => Follow {
-            side: before(item, after).side,
-            always: false,
-        },
+        Hir::Atomic(item) => Follow { side: before(item, after).side, always: false },
     }
 }
 
@@ -116,37 +83,18 @@ fn rewrite(hir: Hir, after: &Follow) -> Hir {
             // Behind one iteration comes another one, or the rest; but an empty iteration may be refused.
             let again = before(&item, after);
             let always = after.always && min <= 1 && !item.is_nullable();
-            let inside = Follow {
-                side: again.side.union(&after.side),
-                always,
-            };
-            Hir::Repeat {
-                item: Box::new(rewrite(*item, &inside)),
-                min,
-                max,
-                greedy,
-            }
+            let inside = Follow { side: again.side.union(&after.side), always };
+            Hir::Repeat { item: Box::new(rewrite(*item, &inside)), min, max, greedy }
         }
-        Hir::Capture { index, item } => Hir::Capture {
-            index,
-            item: Box::new(rewrite(*item, after)),
-        },
+        Hir::Capture { index, item } => Hir::Capture { index, item: Box::new(rewrite(*item, after)) },
         Hir::Look { ahead, negative, item } => {
             let inside = if ahead { Follow::end() } else { Follow::anything() };
-            Hir::Look {
-                ahead,
-                negative,
-                item: Box::new(rewrite(*item, &inside)),
-            }
+            Hir::Look { ahead, negative, item: Box::new(rewrite(*item, &inside)) }
         }
         Hir::Atomic(item) => {
             // Inside, the group ends with its first match, as the whole pattern does.
             let item = rewrite(*item, &Follow::end());
-            if after.always || is_run(&item, &after.side) {
-                item
-            } else {
-                Hir::Atomic(Box::new(item))
-            }
+            if after.always || is_run(&item, &after.side) { item } else { Hir::Atomic(Box::new(item)) }
         }
         other => other,
     }

@@ -60,12 +60,7 @@ pub enum Ast {
     /// One or the other, the first that leads to a match.
     Alternate(Vec<Ast>),
     /// A quantified item.
-    Repeat {
-        item: Box<Ast>,
-        min: u32,
-        max: Option<u32>,
-        kind: RepeatKind,
-    },
+    Repeat { item: Box<Ast>, min: u32, max: Option<u32>, kind: RepeatKind },
     /// A capture group.
     Capture { index: u32, item: Box<Ast> },
     /// `(?flags:...)`, also without flags.
@@ -75,11 +70,7 @@ pub enum Ast {
     /// `(?>...)`
     Atomic(Box<Ast>),
     /// Lookahead and lookbehind.
-    Look {
-        ahead: bool,
-        negative: bool,
-        item: Box<Ast>,
-    },
+    Look { ahead: bool, negative: bool, item: Box<Ast> },
     /// A backreference to a group.
     Backref { index: u32 },
     /// `\K`
@@ -140,11 +131,7 @@ pub enum ClassNode {
     /// Members of any of the items.
     Union(Vec<ClassNode>),
     /// `&&`, `--` or `~~` between two unions.
-    Op {
-        op: SetOp,
-        left: Box<ClassNode>,
-        right: Box<ClassNode>,
-    },
+    Op { op: SetOp, left: Box<ClassNode>, right: Box<ClassNode> },
 }
 
 /// Set operations inside brackets.

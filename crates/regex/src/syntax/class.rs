@@ -11,11 +11,8 @@ const POSIX: [&str; 14] = [
     "xdigit",
 ];
 
-const OPS: [(&str, SetOp); 3] = [
-    ("&&", SetOp::Intersection),
-    ("--", SetOp::Difference),
-    ("~~", SetOp::SymmetricDifference),
-];
+const OPS: [(&str, SetOp); 3] =
+    [("&&", SetOp::Intersection), ("--", SetOp::Difference), ("~~", SetOp::SymmetricDifference)];
 
 impl Parser<'_> {
     /// The class whose `[` stood at `start` and has been consumed.
@@ -28,14 +25,7 @@ impl Parser<'_> {
         self.skip_space();
         // Directly behind the opening, `]` and `-` stand for themselves.
         if self.rest().starts_with(']') {
-            items.push(self.range_from(
-                start,
-                EscapedChar {
-                    symbol: u32::from(']'),
-                    byte: false,
-                },
-                1,
-            )?);
+            items.push(self.range_from(start, EscapedChar { symbol: u32::from(']'), byte: false }, 1)?);
         }
         loop {
             self.skip_space();
@@ -76,23 +66,13 @@ impl Parser<'_> {
                 let low = self.escape_in_class(offset)?;
                 self.range_from(offset, low, 0)
             }
-            Some(c) => self.range_from(
-                offset,
-                EscapedChar {
-                    symbol: u32::from(c),
-                    byte: false,
-                },
-                0,
-            ),
+            Some(c) => self.range_from(offset, EscapedChar { symbol: u32::from(c), byte: false }, 0),
         }
     }
 
     fn escape_in_class(&mut self, offset: usize) -> Result<EscapedChar, Error> {
         if self.eat("b") {
-            return Ok(EscapedChar {
-                symbol: 0x08,
-                byte: false,
-            });
+            return Ok(EscapedChar { symbol: 0x08, byte: false });
         }
         self.char_escape(offset)
     }
@@ -101,11 +81,7 @@ impl Parser<'_> {
     fn range_from(&mut self, offset: usize, low: EscapedChar, skip: usize) -> Result<ClassNode, Error> {
         self.pos += skip;
         self.skip_space();
-        let single = ClassNode::Range {
-            lo: low.symbol,
-            hi: low.symbol,
-            byte: low.byte,
-        };
+        let single = ClassNode::Range { lo: low.symbol, hi: low.symbol, byte: low.byte };
         let rest = self.rest();
         if !rest.starts_with('-') || rest.starts_with("-]") || rest.starts_with("--") || rest.len() == 1 {
             return Ok(single);
@@ -130,10 +106,7 @@ impl Parser<'_> {
             }
             Some(c) => {
                 self.bump();
-                EscapedChar {
-                    symbol: u32::from(c),
-                    byte: false,
-                }
+                EscapedChar { symbol: u32::from(c), byte: false }
             }
         };
         if low.symbol > high.symbol {
@@ -141,11 +114,7 @@ impl Parser<'_> {
             return Err(self.error(offset, format!("class range `{range}` is empty")));
         }
         let byte = low.byte && high.byte || (low.byte || high.byte) && low.symbol.min(high.symbol) < 0x80;
-        Ok(ClassNode::Range {
-            lo: low.symbol,
-            hi: high.symbol,
-            byte,
-        })
+        Ok(ClassNode::Range { lo: low.symbol, hi: high.symbol, byte })
     }
 
     /// `[:name:]`, whose `[` at `offset` has been consumed.
@@ -175,10 +144,6 @@ impl Parser<'_> {
 fn combine(left: Option<(ClassNode, SetOp)>, right: ClassNode) -> ClassNode {
     match left {
         None => right,
-        Some((left, op)) => ClassNode::Op {
-            op,
-            left: Box::new(left),
-            right: Box::new(right),
-        },
+        Some((left, op)) => ClassNode::Op { op, left: Box::new(left), right: Box::new(right) },
     }
 }

@@ -120,10 +120,7 @@ impl Parser<'_> {
         match c {
             'd' | 's' | 'w' | 'h' | 'D' | 'S' | 'W' | 'H' => {
                 self.bump();
-                Ok(Some(ClassNode::Perl {
-                    kind: c.to_ascii_lowercase(),
-                    negative: c.is_ascii_uppercase(),
-                }))
+                Ok(Some(ClassNode::Perl { kind: c.to_ascii_lowercase(), negative: c.is_ascii_uppercase() }))
             }
             'p' | 'P' => {
                 self.bump();
@@ -148,10 +145,7 @@ impl Parser<'_> {
                 if unicode::property(&name).is_none() {
                     return Err(self.error(start, format!("unknown Unicode property `{name}`")));
                 }
-                Ok(Some(ClassNode::Property {
-                    name,
-                    negative: (c == 'P') != unequal,
-                }))
+                Ok(Some(ClassNode::Property { name, negative: (c == 'P') != unequal }))
             }
             _ => Ok(None),
         }
@@ -182,10 +176,7 @@ impl Parser<'_> {
                     _ => 8,
                 };
                 let (symbol, braced) = self.hex(start, width)?;
-                return Ok(EscapedChar {
-                    symbol,
-                    byte: c == 'x' && !braced,
-                });
+                return Ok(EscapedChar { symbol, byte: c == 'x' && !braced });
             }
             c if c.is_ascii_alphanumeric() => {
                 return Err(self.error(start, format!("unknown escape `\\{c}`")));

@@ -18,10 +18,7 @@ pub struct Lowered {
 pub fn lower(parsed: Parsed, flags: Flags, bytes: bool) -> Lowered {
     let mut lowering = Lowering { flags, bytes };
     let hir = lowering.node(&parsed.ast);
-    Lowered {
-        hir,
-        group_names: parsed.group_names,
-    }
+    Lowered { hir, group_names: parsed.group_names }
 }
 
 struct Lowering {
@@ -40,11 +37,7 @@ impl Lowering {
             Ast::Grapheme => grapheme(),
             Ast::Class(class) => {
                 let (unit, set) = sets::resolve(class, &self.flags, self.bytes);
-                if set.is_empty() {
-                    Hir::Fail
-                } else {
-                    Hir::Class(unit, set)
-                }
+                if set.is_empty() { Hir::Fail } else { Hir::Class(unit, set) }
             }
             Ast::Anchor(anchor) => self.anchor(*anchor),
             Ast::Concat(items) => Hir::concat(items.iter().map(|a| self.node(a)).collect()),
@@ -120,20 +113,12 @@ impl Lowering {
     }
 
     fn literal(&self, symbol: u32, byte: bool) -> Hir {
-        let unit = if self.by_bytes() && (byte || symbol < 0x80) {
-            Unit::Byte
-        } else {
-            Unit::Char
-        };
+        let unit = if self.by_bytes() && (byte || symbol < 0x80) { Unit::Byte } else { Unit::Char };
         Hir::Class(unit, sets::fold(SymSet::single(symbol), &self.flags))
     }
 
     fn dot(&self, all: bool) -> Hir {
-        let (unit, max) = if self.by_bytes() {
-            (Unit::Byte, 0xFF)
-        } else {
-            (Unit::Char, MAX_CHAR)
-        };
+        let (unit, max) = if self.by_bytes() { (Unit::Byte, 0xFF) } else { (Unit::Char, MAX_CHAR) };
         let excluded = match (all, self.flags.crlf) {
             (true, _) => SymSet::empty(),
             (false, false) => SymSet::single(0x0A),
@@ -150,14 +135,12 @@ impl Lowering {
             Anchor::End => vec![(Side::any(), Side::edge())],
             Anchor::Caret if !self.flags.multi_line => vec![(Side::edge(), Side::any())],
             Anchor::Dollar if !self.flags.multi_line => vec![(Side::any(), Side::edge())],
-            Anchor::Caret if self.flags.crlf => vec![
-                (Side::edge().union(&newline()), Side::any()),
-                (carriage(), newline().complement()),
-            ],
-            Anchor::Dollar if self.flags.crlf => vec![
-                (Side::any(), Side::edge().union(&carriage())),
-                (carriage().complement(), newline()),
-            ],
+            Anchor::Caret if self.flags.crlf => {
+                vec![(Side::edge().union(&newline()), Side::any()), (carriage(), newline().complement())]
+            }
+            Anchor::Dollar if self.flags.crlf => {
+                vec![(Side::any(), Side::edge().union(&carriage())), (carriage().complement(), newline())]
+            }
             Anchor::Caret => vec![(Side::edge().union(&newline()), Side::any())],
             Anchor::Dollar => vec![(Side::any(), Side::edge().union(&newline()))],
             Anchor::EndBeforeNewline => {
@@ -187,17 +170,9 @@ fn look(ahead: bool, negative: bool, item: Hir) -> Hir {
     match side_of(&item, ahead) {
         Some(side) => {
             let side = if negative { side.complement() } else { side };
-            Hir::Assert(if ahead {
-                Assertion::ahead(side)
-            } else {
-                Assertion::behind(side)
-            })
+            Hir::Assert(if ahead { Assertion::ahead(side) } else { Assertion::behind(side) })
         }
-        None => Hir::Look {
-            ahead,
-            negative,
-            item: Box::new(item),
-        },
+        None => Hir::Look { ahead, negative, item: Box::new(item) },
     }
 }
 
@@ -264,11 +239,7 @@ fn grapheme() -> Hir {
     let flag = Hir::concat(vec![class(gcb("Regional_Indicator")), class(gcb("Regional_Indicator"))]);
     let emoji = Hir::concat(vec![
         class(pictographic.clone()),
-        star(Hir::concat(vec![
-            star(class(extend.clone())),
-            class(zwj.clone()),
-            class(pictographic),
-        ])),
+        star(Hir::concat(vec![star(class(extend.clone())), class(zwj.clone()), class(pictographic)])),
     ]);
     let core = Hir::alternate(vec![hangul, flag, emoji, class(control.negate(MAX_CHAR))]);
     let tail = star(class(extend.union(&zwj).union(&gcb("SpacingMark"))));

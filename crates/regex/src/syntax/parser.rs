@@ -23,10 +23,7 @@ pub fn parse(pattern: &str, flags: Flags, nest_limit: usize) -> Result<Parsed, E
         return Err(parser.error(parser.pos, "unmatched `)`"));
     }
     parser.resolve(&mut ast)?;
-    Ok(Parsed {
-        ast,
-        group_names: parser.names,
-    })
+    Ok(Parsed { ast, group_names: parser.names })
 }
 
 /// A backreference as written, resolved when all groups are known.
@@ -50,11 +47,7 @@ pub(super) struct Parser<'p> {
 
 impl Parser<'_> {
     pub(super) fn error(&self, offset: usize, message: impl Into<String>) -> Error {
-        Error::Syntax {
-            pattern: self.pattern.to_owned(),
-            offset,
-            message: message.into(),
-        }
+        Error::Syntax { pattern: self.pattern.to_owned(), offset, message: message.into() }
     }
 
     pub(super) fn peek(&self) -> Option<char> {
@@ -95,10 +88,7 @@ impl Parser<'_> {
     pub(super) fn deeper(&mut self) -> Result<(), Error> {
         self.depth += 1;
         if self.depth > self.nest_limit {
-            return Err(Error::TooDeep {
-                pattern: self.pattern.to_owned(),
-                limit: self.nest_limit,
-            });
+            return Err(Error::TooDeep { pattern: self.pattern.to_owned(), limit: self.nest_limit });
         }
         Ok(())
     }
@@ -112,11 +102,7 @@ impl Parser<'_> {
         }
         self.verbose = verbose;
         self.depth -= 1;
-        Ok(if branches.len() == 1 {
-            branches.remove(0)
-        } else {
-            Ast::Alternate(branches)
-        })
+        Ok(if branches.len() == 1 { branches.remove(0) } else { Ast::Alternate(branches) })
     }
 
     fn concat(&mut self) -> Result<Ast, Error> {
@@ -128,10 +114,7 @@ impl Parser<'_> {
                     continue;
                 }
                 let Some(c) = self.bump() else { break };
-                let atom = Ast::Literal {
-                    symbol: u32::from(c),
-                    byte: false,
-                };
+                let atom = Ast::Literal { symbol: u32::from(c), byte: false };
                 items.push(if self.rest().starts_with("\\E") {
                     self.eat("\\E");
                     self.quoting = false;
@@ -190,12 +173,7 @@ impl Parser<'_> {
             };
             levels += 1;
             self.deeper()?;
-            atom = Ast::Repeat {
-                item: Box::new(atom),
-                min,
-                max,
-                kind,
-            };
+            atom = Ast::Repeat { item: Box::new(atom), min, max, kind };
         }
         self.depth -= levels;
         Ok(atom)
@@ -213,9 +191,7 @@ impl Parser<'_> {
             if text.is_empty() {
                 return Some(None);
             }
-            text.bytes()
-                .all(|b| b.is_ascii_digit())
-                .then(|| Some(text.parse().unwrap_or(u64::MAX)))
+            text.bytes().all(|b| b.is_ascii_digit()).then(|| Some(text.parse().unwrap_or(u64::MAX)))
         };
         let (min, max) = match body.split_once(',') {
             None => match number(body) {
@@ -229,10 +205,7 @@ impl Parser<'_> {
         };
         let check = |n: u64| match u32::try_from(n) {
             Ok(n) if n <= MAX_REPEAT => Ok(n),
-            _ => Err(self.error(
-                start,
-                format!("repetition count {n} is above the limit of {MAX_REPEAT}"),
-            )),
+            _ => Err(self.error(start, format!("repetition count {n} is above the limit of {MAX_REPEAT}"))),
         };
         let min = check(min.unwrap_or(0))?;
         let max = max.map(check).transpose()?;
@@ -263,10 +236,7 @@ impl Parser<'_> {
                 }
                 self.escape(start)?
             }
-            c => Ast::Literal {
-                symbol: u32::from(c),
-                byte: false,
-            },
+            c => Ast::Literal { symbol: u32::from(c), byte: false },
         }))
     }
 
@@ -286,12 +256,9 @@ impl Parser<'_> {
                 None => Err(self.error(start, "comment without `)`")),
             };
         }
-        for (open, ahead, negative) in [
-            ("=", true, false),
-            ("!", true, true),
-            ("<=", false, false),
-            ("<!", false, true),
-        ] {
+        for (open, ahead, negative) in
+            [("=", true, false), ("!", true, true), ("<=", false, false), ("<!", false, true)]
+        {
             if self.eat(open) {
                 let item = Box::new(self.body(start)?);
                 return Ok(Some(Ast::Look { ahead, negative, item }));
@@ -342,19 +309,12 @@ impl Parser<'_> {
     fn capture(&mut self, start: usize, name: Option<String>) -> Result<Ast, Error> {
         let index = self.names.len() as u32;
         self.names.push(name);
-        Ok(Ast::Capture {
-            index,
-            item: Box::new(self.body(start)?),
-        })
+        Ok(Ast::Capture { index, item: Box::new(self.body(start)?) })
     }
 
     fn body(&mut self, start: usize) -> Result<Ast, Error> {
         let ast = self.alternation()?;
-        if self.eat(")") {
-            Ok(ast)
-        } else {
-            Err(self.error(start, "group without `)`"))
-        }
+        if self.eat(")") { Ok(ast) } else { Err(self.error(start, "group without `)`")) }
     }
 
     fn flags(&mut self) -> Result<FlagChange, Error> {
@@ -377,10 +337,7 @@ impl Parser<'_> {
     /// A group name up to and including `close`.
     pub(super) fn name(&mut self, close: char) -> Result<String, Error> {
         let start = self.pos;
-        let end = self
-            .rest()
-            .find(close)
-            .ok_or_else(|| self.error(start, format!("group name without `{close}`")))?;
+        let end = self.rest().find(close).ok_or_else(|| self.error(start, format!("group name without `{close}`")))?;
         let name = self.rest()[..end].to_owned();
         let first = |c: char| c.is_alphabetic() || c == '_';
         let more = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']');
@@ -393,9 +350,7 @@ impl Parser<'_> {
 
     pub(super) fn reference(&mut self, offset: usize, reference: Reference) -> Ast {
         self.pending.push((offset, reference));
-        Ast::Backref {
-            index: self.pending.len() as u32 - 1,
-        }
+        Ast::Backref { index: self.pending.len() as u32 - 1 }
     }
 
     /// Replaces the provisional index of each backreference by that of its group.

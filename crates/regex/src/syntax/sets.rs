@@ -76,11 +76,7 @@ fn is_bytes(node: &ClassNode) -> bool {
 
 /// The set that a class denotes. `bytes` says that the pattern is for [`crate::bytes`].
 pub(super) fn resolve(node: &ClassNode, flags: &Flags, bytes: bool) -> (Unit, SymSet) {
-    let unit = if bytes && !flags.unicode && is_bytes(node) {
-        Unit::Byte
-    } else {
-        Unit::Char
-    };
+    let unit = if bytes && !flags.unicode && is_bytes(node) { Unit::Byte } else { Unit::Char };
     let max = if unit == Unit::Byte { 0xFF } else { MAX_CHAR };
     (unit, set_of(node, flags, max))
 }

@@ -34,9 +34,8 @@ fn pattern(backrefs: bool) -> impl Strategy<Value = String> {
 }
 
 fn haystack() -> impl Strategy<Value = String> {
-    let piece = prop::sample::select(vec![
-        "a", "b", "c", "é", "A", " ", "\n", "\r\n", "aa", "ab", "e\u{301}", "😀", "x",
-    ]);
+    let piece =
+        prop::sample::select(vec!["a", "b", "c", "é", "A", " ", "\n", "\r\n", "aa", "ab", "e\u{301}", "😀", "x"]);
     prop::collection::vec(piece, 0..9).prop_map(|v| v.concat())
 }
 
@@ -78,9 +77,7 @@ fn check(pattern: &str, text: &str) -> Result<(), TestCaseError> {
         if let Ok(found) = backtracker.match_at(text.as_bytes(), at) {
             prop_assert_eq!(found, end, "backtrack: {:?} on {:?} at {}", pattern, text, at);
             if let Some(slots) = here {
-                let got: Vec<_> = (2..2 * groups)
-                    .map(|i| Some(memory.slots[i]).filter(|&s| s != UNSET))
-                    .collect();
+                let got: Vec<_> = (2..2 * groups).map(|i| Some(memory.slots[i]).filter(|&s| s != UNSET)).collect();
                 prop_assert_eq!(&got[..], &slots[2..], "groups: {:?} on {:?} at {}", pattern, text, at);
             }
         }
@@ -92,18 +89,9 @@ fn check(pattern: &str, text: &str) -> Result<(), TestCaseError> {
             prop_assert_eq!(sweep.end(at), end, "sweep: {:?} on {:?} at {}", pattern, text, at);
             if let Some(slots) = here {
                 let mut got = Vec::new();
-                sweep
-                    .groups(&program, text.as_bytes(), at, end.unwrap(), &mut got)
-                    .unwrap();
+                sweep.groups(&program, text.as_bytes(), at, end.unwrap(), &mut got).unwrap();
                 let got: Vec<_> = got[2..].iter().map(|&s| Some(s).filter(|&s| s != UNSET)).collect();
-                prop_assert_eq!(
-                    &got[..],
-                    &slots[2..],
-                    "sweep's groups: {:?} on {:?} at {}",
-                    pattern,
-                    text,
-                    at
-                );
+                prop_assert_eq!(&got[..], &slots[2..], "sweep's groups: {:?} on {:?} at {}", pattern, text, at);
             }
         }
         if let Some(Some(dfa)) = &complete {
@@ -121,10 +109,7 @@ fn check(pattern: &str, text: &str) -> Result<(), TestCaseError> {
         return Ok(());
     };
     let regex = crate::Regex::new(pattern).unwrap();
-    let found: Result<Vec<_>, _> = regex
-        .try_find_iter(text)
-        .map(|m| m.map(|m| (m.start(), m.end())))
-        .collect();
+    let found: Result<Vec<_>, _> = regex.try_find_iter(text).map(|m| m.map(|m| (m.start(), m.end()))).collect();
     if let Ok(found) = found {
         let expected: Vec<_> = expected.iter().map(|s| (s[0].unwrap(), s[1].unwrap())).collect();
         prop_assert_eq!(found, expected, "find_iter: {:?} on {:?}", pattern, text);
@@ -133,10 +118,7 @@ fn check(pattern: &str, text: &str) -> Result<(), TestCaseError> {
 }
 
 fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(700)
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(700)
 }
 
 proptest! {

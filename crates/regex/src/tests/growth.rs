@@ -4,10 +4,7 @@ use crate::core::{Config, Core, Work};
 
 /// Steps taken to find all matches.
 fn work(pattern: &str, text: &str, splitting: bool) -> (usize, Work) {
-    let config = Config {
-        splitting,
-        ..Config::default()
-    };
+    let config = Config { splitting, ..Config::default() };
     let core = Core::new(pattern, &config, false).unwrap();
     let mut search = core.search(text.as_bytes());
     let (mut at, mut count) = (0, 0);
@@ -15,11 +12,7 @@ fn work(pattern: &str, text: &str, splitting: bool) -> (usize, Work) {
         let Some((start, end)) = search.find(at).unwrap() else {
             break;
         };
-        at = if start == end {
-            core.step(text.as_bytes(), end)
-        } else {
-            end
-        };
+        at = if start == end { core.step(text.as_bytes(), end) } else { end };
         count += 1;
     }
     (count, search.work())
@@ -54,12 +47,7 @@ fn all_matches_take_linear_time() {
             // The meter allows 64 steps for each byte; overshoots of the automaton are at most 128 symbols for each
             // match. The sweep's cost is fixed: every instruction once for each symbol.
             let bound = 300 * text.len() as u64 + 10_000;
-            assert!(
-                work.steps <= bound,
-                "{pattern:?} took {} steps on {} bytes",
-                work.steps,
-                text.len()
-            );
+            assert!(work.steps <= bound, "{pattern:?} took {} steps on {} bytes", work.steps, text.len());
         }
     }
 }
@@ -91,10 +79,6 @@ fn a_search_for_one_match_takes_linear_time() {
         let core = Core::new(pattern, &Config::default(), false).unwrap();
         let mut search = core.search(text.as_bytes());
         search.find(0).unwrap();
-        assert!(
-            search.work().steps <= 300 * text.len() as u64 + 10_000,
-            "{pattern:?}: {}",
-            search.work().steps
-        );
+        assert!(search.work().steps <= 300 * text.len() as u64 + 10_000, "{pattern:?}: {}", search.work().steps);
     }
 }

@@ -25,12 +25,7 @@ pub struct State<'t> {
 pub fn find(hir: &Hir, groups: usize, text: &str, at: usize) -> Result<Option<Slots>, TooSlow> {
     let mut steps = 20_000;
     for start in (at..=text.len()).filter(|&p| text.is_char_boundary(p)) {
-        let mut state = State {
-            text,
-            slots: vec![None; 2 * groups],
-            keep: None,
-            steps,
-        };
+        let mut state = State { text, slots: vec![None; 2 * groups], keep: None, steps };
         let mut end = None;
         let matched = go(hir, &mut state, start, &mut |_, at| {
             end = Some(at);

@@ -22,15 +22,7 @@ pub const DEEPSEEK: &str = concat!(
 
 /// The same pattern without the machine for splitting.
 fn plain(pattern: &str) -> std::sync::Arc<Core> {
-    Core::new(
-        pattern,
-        &Config {
-            splitting: false,
-            ..Config::default()
-        },
-        false,
-    )
-    .unwrap()
+    Core::new(pattern, &Config { splitting: false, ..Config::default() }, false).unwrap()
 }
 
 fn ends_of(core: &std::sync::Arc<Core>, text: &str) -> Vec<(usize, usize)> {

@@ -75,11 +75,7 @@ pub fn backward_from(results: &[(&Tensor, Tensor)], grads: &mut Gradients) {
 
 #[track_caller]
 fn seed(result: &Tensor) -> Tensor {
-    assert!(
-        result.numel() == 1,
-        "backward: the result has shape {}, expected one element",
-        result.shape()
-    );
+    assert!(result.numel() == 1, "backward: the result has shape {}, expected one element", result.shape());
     Tensor::ones_of(*result.shape(), result.dtype())
 }
 
@@ -91,10 +87,7 @@ struct Reach {
 
 #[track_caller]
 fn reach(roots: impl Iterator<Item = Edge>) -> Reach {
-    let mut reach = Reach {
-        nodes: BTreeMap::new(),
-        leaf_uses: HashMap::new(),
-    };
+    let mut reach = Reach { nodes: BTreeMap::new(), leaf_uses: HashMap::new() };
     let mut open: Vec<Edge> = roots.collect();
     while let Some(Edge { node, .. }) = open.pop() {
         if node.is_leaf() {
@@ -117,21 +110,10 @@ fn reach(roots: impl Iterator<Item = Edge>) -> Reach {
 #[track_caller]
 fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, ready: &mut dyn FnMut(u64, &Tensor)) {
     for (result, grad) in &results {
-        assert!(
-            result.needs_grad(),
-            "backward: the result of shape {} does not depend on any leaf",
-            result.shape()
-        );
-        assert_eq!(
-            result.shape(),
-            grad.shape(),
-            "backward: a result and its gradient have different shapes"
-        );
+        assert!(result.needs_grad(), "backward: the result of shape {} does not depend on any leaf", result.shape());
+        assert_eq!(result.shape(), grad.shape(), "backward: a result and its gradient have different shapes");
     }
-    let Reach {
-        mut nodes,
-        mut leaf_uses,
-    } = reach(results.iter().filter_map(|(tensor, _)| tensor.edge().cloned()));
+    let Reach { mut nodes, mut leaf_uses } = reach(results.iter().filter_map(|(tensor, _)| tensor.edge().cloned()));
     let _paused = mode::pause_recording();
     // The backward of an autocast forward computes in the dtypes that forward saved, not in those of a scope around it.
     let _autocast = mode::set_autocast(None);
@@ -173,10 +155,7 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, ready
                 (body.edges.clone(), body.saved.tensors().to_vec())
             } else {
                 body.released = true;
-                (
-                    std::mem::take(&mut body.edges),
-                    std::mem::take(&mut body.saved).into_tensors(),
-                )
+                (std::mem::take(&mut body.edges), std::mem::take(&mut body.saved).into_tensors())
             }
         };
         let needs: Vec<bool> = edges.iter().map(Option::is_some).collect();
@@ -194,11 +173,7 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, ready
         let input_grads = rule.backward(&mut context).0;
         drop(saved);
         let name = rule.name();
-        assert_eq!(
-            input_grads.len(),
-            edges.len(),
-            "{name}: backward returned gradients for another number of inputs"
-        );
+        assert_eq!(input_grads.len(), edges.len(), "{name}: backward returned gradients for another number of inputs");
         for (index, (edge, grad)) in edges.into_iter().zip(input_grads).enumerate() {
             let Some(edge) = edge else { continue };
             let meta = node.inputs[index];

@@ -38,12 +38,7 @@ pub fn checkpoint(inputs: &[&Tensor], body: impl Fn(&[Tensor]) -> Vec<Tensor> + 
     let (names, losses): (Vec<String>, Vec<Tensor>) = auxiliary.into_iter().unzip();
     outputs.extend(losses);
     if !leaves.is_empty() || inputs.iter().any(|x| x.needs_grad()) {
-        let rule = Recompute {
-            body,
-            training,
-            autocast: mode::autocast_dtype(),
-            count: inputs.len(),
-        };
+        let rule = Recompute { body, training, autocast: mode::autocast_dtype(), count: inputs.len() };
         // Captured leaves are inputs of the node, so that a walk knows that gradients for them are still to come.
         let all: Vec<&Tensor> = inputs.iter().copied().chain(&leaves).collect();
         let mut saved = Saved::enabled();
@@ -51,10 +46,7 @@ pub fn checkpoint(inputs: &[&Tensor], body: impl Fn(&[Tensor]) -> Vec<Tensor> + 
         outputs = record(Box::new(rule), &all, saved, outputs);
     }
     let losses = outputs.split_off(results);
-    names
-        .into_iter()
-        .zip(&losses)
-        .for_each(|(name, loss)| mode::add_auxiliary_loss(name, loss));
+    names.into_iter().zip(&losses).for_each(|(name, loss)| mode::add_auxiliary_loss(name, loss));
     outputs
 }
 
@@ -92,13 +84,7 @@ impl<F: Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync> Rule for Recompute<F> {
         backward_from(&reached, &mut grads);
         let mut result: Vec<Option<Tensor>> = inputs
             .iter()
-            .map(|x| {
-                x.is_leaf().then(|| {
-                    grads
-                        .remove(x)
-                        .unwrap_or_else(|| Tensor::zeros_of(*x.shape(), x.dtype()))
-                })
-            })
+            .map(|x| x.is_leaf().then(|| grads.remove(x).unwrap_or_else(|| Tensor::zeros_of(*x.shape(), x.dtype()))))
             .collect();
         for (index, leaf) in cx.leaves[self.count..].iter().enumerate() {
             let meta = cx.input(self.count + index);

@@ -53,10 +53,7 @@ pub enum GradcheckError {
 /// [`GradcheckError`] names the first element that differs.
 pub fn gradcheck(function: impl Fn(&[Tensor]) -> Tensor, inputs: &[&Tensor]) -> Result<(), GradcheckError> {
     if let Some((input, x)) = inputs.iter().enumerate().find(|(_, x)| x.dtype() != DType::F64) {
-        return Err(GradcheckError::NotDouble {
-            input,
-            found: x.dtype(),
-        });
+        return Err(GradcheckError::NotDouble { input, found: x.dtype() });
     }
     let leaves: Vec<Tensor> = inputs.iter().map(|x| x.detach().requires_grad()).collect();
     let output = function(&leaves);
@@ -68,18 +65,10 @@ pub fn gradcheck(function: impl Fn(&[Tensor]) -> Tensor, inputs: &[&Tensor]) -> 
     let weights = weights.to_vec::<f64>();
     let scalar = |inputs: &[Tensor]| -> f64 {
         let _paused = mode::pause_recording();
-        function(inputs)
-            .to_vec::<f64>()
-            .iter()
-            .zip(&weights)
-            .map(|(y, w)| y * w)
-            .sum()
+        function(inputs).to_vec::<f64>().iter().zip(&weights).map(|(y, w)| y * w).sum()
     };
     for (input, leaf) in leaves.iter().enumerate() {
-        let backward = grads
-            .get(leaf)
-            .ok_or(GradcheckError::NoGradient { input })?
-            .to_vec::<f64>();
+        let backward = grads.get(leaf).ok_or(GradcheckError::NoGradient { input })?.to_vec::<f64>();
         let values = leaf.to_vec::<f64>();
         let mut point: Vec<Tensor> = leaves.iter().map(Tensor::detach).collect();
         let mut at = |element: usize, value: f64| {
@@ -93,19 +82,11 @@ pub fn gradcheck(function: impl Fn(&[Tensor]) -> Tensor, inputs: &[&Tensor]) -> 
             (at(element, x + EPS) - at(element, x - EPS)) / (2.0 * EPS)
         };
         let numerical: Vec<f64> = (0..values.len()).map(difference).collect();
-        let scale = numerical
-            .iter()
-            .chain(&backward)
-            .fold(1.0f64, |largest, g| largest.max(g.abs()));
+        let scale = numerical.iter().chain(&backward).fold(1.0f64, |largest, g| largest.max(g.abs()));
         for (element, (&backward, &numerical)) in backward.iter().zip(&numerical).enumerate() {
             let close = (backward - numerical).abs() <= TOLERANCE * scale;
             if !close {
-                return Err(GradcheckError::Mismatch {
-                    input,
-                    element,
-                    backward,
-                    numerical,
-                });
+                return Err(GradcheckError::Mismatch { input, element, backward, numerical });
             }
         }
     }

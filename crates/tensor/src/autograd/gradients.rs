@@ -36,9 +36,7 @@ impl Gradients {
     /// When `leaf` is not a leaf or the shapes differ.
     #[track_caller]
     pub fn insert(&mut self, leaf: &Tensor, grad: Tensor) -> Option<Tensor> {
-        let id = leaf
-            .leaf_id()
-            .expect("gradients are kept for tensors made by requires_grad");
+        let id = leaf.leaf_id().expect("gradients are kept for tensors made by requires_grad");
         assert_eq!(leaf.shape(), grad.shape(), "a gradient has its leaf's shape");
         self.by_leaf.insert(id, grad)
     }

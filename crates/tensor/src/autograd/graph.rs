@@ -25,10 +25,7 @@ pub struct Meta {
 impl Meta {
     /// Of this tensor.
     pub fn of(tensor: &Tensor) -> Self {
-        Self {
-            shape: *tensor.shape(),
-            dtype: tensor.dtype(),
-        }
+        Self { shape: *tensor.shape(), dtype: tensor.dtype() }
     }
 }
 
@@ -80,18 +77,8 @@ impl Node {
         outputs: Vec<Meta>,
     ) -> Arc<Self> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let body = Mutex::new(Body {
-            edges,
-            saved,
-            released: false,
-        });
-        Arc::new(Self {
-            id,
-            rule,
-            body,
-            inputs,
-            outputs,
-        })
+        let body = Mutex::new(Body { edges, saved, released: false });
+        Arc::new(Self { id, rule, body, inputs, outputs })
     }
 
     /// The node's number; larger than those of the nodes it depends on.
@@ -111,22 +98,12 @@ impl Node {
 
     /// The nodes that this one needs gradients passed on to.
     pub fn parents(&self) -> Vec<Arc<Node>> {
-        self.body()
-            .edges
-            .iter()
-            .flatten()
-            .map(|edge| edge.node.clone())
-            .collect()
+        self.body().edges.iter().flatten().map(|edge| edge.node.clone()).collect()
     }
 
     /// Bytes of the tensors saved for backward, as far as this node is concerned: a buffer saved twice counts twice.
     pub fn saved_bytes(&self) -> usize {
-        self.body()
-            .saved
-            .tensors()
-            .iter()
-            .map(|t| t.numel() * t.dtype().size())
-            .sum()
+        self.body().saved.tensors().iter().map(|t| t.numel() * t.dtype().size()).sum()
     }
 
     /// The tensors saved for backward.

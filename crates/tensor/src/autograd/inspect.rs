@@ -51,12 +51,7 @@ pub fn summary(tensor: &Tensor) -> GraphSummary {
     let mut operations = BTreeMap::new();
     let mut buffers = HashMap::new();
     for node in nodes.iter().rev() {
-        let below = node
-            .parents()
-            .iter()
-            .map(|parent| depth[&parent.id()])
-            .max()
-            .unwrap_or(0);
+        let below = node.parents().iter().map(|parent| depth[&parent.id()]).max().unwrap_or(0);
         depth.insert(node.id(), if node.is_leaf() { 0 } else { below + 1 });
         if !node.is_leaf() {
             *operations.entry(node.name()).or_insert(0) += 1;
@@ -78,11 +73,7 @@ pub fn summary(tensor: &Tensor) -> GraphSummary {
 pub fn dot(tensor: &Tensor) -> String {
     let mut text = String::from("digraph {\n");
     for node in nodes(tensor) {
-        let shape = node
-            .outputs
-            .first()
-            .map(|meta| meta.shape.to_string())
-            .unwrap_or_default();
+        let shape = node.outputs.first().map(|meta| meta.shape.to_string()).unwrap_or_default();
         // Writing into a String cannot fail.
         let _ = writeln!(text, "  n{} [label=\"{} {shape}\"];", node.id(), node.name());
         for parent in node.parents() {

@@ -34,11 +34,7 @@ impl RunningSum {
     /// For an input of this shape and dtype that has collected nothing, with sums kept in `kept_in`.
     pub fn fresh(shape: Shape, dtype: DType, kept_in: DType) -> Self {
         let buffer = Buffer::zeroed(kept_in, shape.numel(), Placement::Passing);
-        Self {
-            buffer,
-            earlier: None,
-            input: Meta { shape, dtype },
-        }
+        Self { buffer, earlier: None, input: Meta { shape, dtype } }
     }
 
     /// What the kernel adds to.

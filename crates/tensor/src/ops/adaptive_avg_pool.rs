@@ -23,11 +23,7 @@ impl AdaptiveAvgPool2d {
             rank >= 2 && x[rank - 2] > 0 && x[rank - 1] > 0,
             "adaptive_avg_pool2d: shape {x} has no height and width to take means over"
         );
-        Adaptive {
-            planes: x[..rank - 2].iter().product(),
-            input: [x[rank - 2], x[rank - 1]],
-            output: self.output,
-        }
+        Adaptive { planes: x[..rank - 2].iter().product(), input: [x[rank - 2], x[rank - 1]], output: self.output }
     }
 }
 
@@ -35,9 +31,7 @@ impl Op for AdaptiveAvgPool2d {
     const NAME: &'static str = "adaptive_avg_pool2d";
 
     fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
-        let [x] = inputs else {
-            unreachable!("adaptive_avg_pool2d has one input")
-        };
+        let [x] = inputs else { unreachable!("adaptive_avg_pool2d has one input") };
         let sizes = self.sizes(x.shape());
         let dtype = compute_dtype(Self::NAME, x);
         let (wide, shape) = (prepare(x, dtype), with_plane(x.shape(), self.output));
@@ -103,9 +97,8 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             };
             vec![Array::from_fn(&[shape[0], shape[1], output[0], output[1]], |i| {
                 let (rows, columns) = (range(i[2], shape[2], output[0]), range(i[3], shape[3], output[1]));
-                let values = rows
-                    .flat_map(|h| columns.clone().map(move |w| (h, w)))
-                    .map(|(h, w)| x[0].at(&[i[0], i[1], h, w]));
+                let values =
+                    rows.flat_map(|h| columns.clone().map(move |w| (h, w))).map(|(h, w)| x[0].at(&[i[0], i[1], h, w]));
                 let values: Vec<f64> = values.collect();
                 values.iter().sum::<f64>() / values.len() as f64
             })]

@@ -188,11 +188,16 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             let inputs = [between(low, 1.5, left, 1), between(0.5, 2.0, right, 2)];
             let shape = inputs[0].shape().broadcast(inputs[1].shape()).expect("the shapes above broadcast");
             let reference = move |x: &[Array]| vec![Array::from_fn(&shape, |i| f(x[0].at(i), x[1].at(i)))];
-            cases.push(Case::new(format!("{name} {left:?} {right:?}"), inputs, move |x| vec![run(&x[0], &x[1])]).reference(reference));
+            cases.push(
+                Case::new(format!("{name} {left:?} {right:?}"), inputs, move |x| vec![run(&x[0], &x[1])])
+                    .reference(reference),
+            );
         }
     }
     for exponent in [-1.5, 0.5, 3.0] {
-        let case = Case::new(format!("power {exponent}"), [between(0.5, 2.0, [33], 1)], move |x| vec![x[0].pow_scalar(exponent)]);
+        let case = Case::new(format!("power {exponent}"), [between(0.5, 2.0, [33], 1)], move |x| {
+            vec![x[0].pow_scalar(exponent)]
+        });
         cases.push(case.reference(move |x| vec![x[0].map(|v| v.powf(exponent))]));
     }
     cases

@@ -301,11 +301,7 @@ fn random_call(probability: f64) -> Option<Dropout> {
         "attention: dropout of {probability} was recorded outside of a training scope; open one with training(seed, step), or \
          evaluate under no_grad"
     );
-    call.map(|(rng, first_sample)| Dropout {
-        probability,
-        rng,
-        first_sample,
-    })
+    call.map(|(rng, first_sample)| Dropout { probability, rng, first_sample })
 }
 
 #[cfg(test)]

@@ -19,11 +19,7 @@ pub const OPS: &[OpInfo] = &[AvgPool2d::INFO];
 
 impl AvgPool2d {
     fn divisor(&self) -> Divisor {
-        if self.count_include_pad {
-            Divisor::WithPadding
-        } else {
-            Divisor::InputOnly
-        }
+        if self.count_include_pad { Divisor::WithPadding } else { Divisor::InputOnly }
     }
 }
 
@@ -31,9 +27,7 @@ impl Op for AvgPool2d {
     const NAME: &'static str = "avg_pool2d";
 
     fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
-        let [x] = inputs else {
-            unreachable!("avg_pool2d has one input")
-        };
+        let [x] = inputs else { unreachable!("avg_pool2d has one input") };
         let sizes = self.window.pooling(Self::NAME, x.shape());
         let dtype = compute_dtype(Self::NAME, x);
         let (wide, shape) = (prepare(x, dtype), with_plane(x.shape(), sizes.output));
@@ -71,11 +65,7 @@ impl Tensor {
     /// When no window fits, padding is more than half a window, or the dtype is not floating-point.
     #[track_caller]
     pub fn avg_pool2d(&self, window: Window<2>, count_include_pad: bool) -> Tensor {
-        AvgPool2d {
-            window,
-            count_include_pad,
-        }
-        .apply(&[self])
+        AvgPool2d { window, count_include_pad }.apply(&[self])
     }
 
     /// The mean of each window over the last dimension; see [`AvgPool2d`].
@@ -88,9 +78,7 @@ impl Tensor {
     #[track_caller]
     pub fn avg_pool1d(&self, window: Window<1>, count_include_pad: bool) -> Tensor {
         assert!(self.rank() >= 1, "avg_pool1d: a scalar has no dimension to slide over");
-        self.unsqueeze(-2)
-            .avg_pool2d(window.into(), count_include_pad)
-            .squeeze(-2)
+        self.unsqueeze(-2).avg_pool2d(window.into(), count_include_pad).squeeze(-2)
     }
 }
 
@@ -99,17 +87,8 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     use super::max_pool::reference;
     use crate::testing::{Array, Case, uniform};
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let padded = Window {
-        stride: [2, 1],
-        padding: [1, 2],
-        ..Window::new([3, 4])
-    };
-    let ceil = Window {
-        stride: [2, 3],
-        padding: [1, 1],
-        ceil_mode: true,
-        ..Window::new([3, 3])
-    };
+    let padded = Window { stride: [2, 1], padding: [1, 2], ..Window::new([3, 4]) };
+    let ceil = Window { stride: [2, 3], padding: [1, 1], ceil_mode: true, ..Window::new([3, 3]) };
     let dilated = Window { stride: [1, 2], padding: [1, 0], dilation: [2, 3], ..Window::new([2, 3]) };
     let mut cases = Vec::new();
     for (name, window) in [("2x2", Window::new([2, 2])), ("padded", padded), ("ceil", ceil), ("dilated", dilated)] {
@@ -125,37 +104,21 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             let (h, w) = (x[0].shape[2], x[0].shape[3]);
             let bordered = Array::from_fn(&[2, 3, h + 2 * top, w + 2 * left], |i| {
                 let inside = (top..top + h).contains(&i[2]) && (left..left + w).contains(&i[3]);
-                if inside {
-                    x[0].at(&[i[0], i[1], i[2] - top, i[3] - left])
-                } else {
-                    0.0
-                }
+                if inside { x[0].at(&[i[0], i[1], i[2] - top, i[3] - left]) } else { 0.0 }
             });
-            let all = reference(
-                &bordered,
-                Window {
-                    padding: [0, 0],
-                    ..window
-                },
-                mean,
-            );
+            let all = reference(&bordered, Window { padding: [0, 0], ..window }, mean);
             let shape = reference(&x[0], window, mean).shape;
             vec![Array::from_fn(&shape, |i| all.at(i))]
         }));
     }
-    let line = Window {
-        stride: [2],
-        padding: [1],
-        ..Window::new([3])
-    };
+    let line = Window { stride: [2], padding: [1], ..Window::new([3]) };
     cases.push(
-        Case::new("one dimension", [uniform([2, 65], 1)], move |x| {
-            vec![x[0].avg_pool1d(line, false)]
-        })
-        .reference(move |x| {
-            let y = reference(&Array::new(&[1, 2, 1, 65], x[0].data.clone()), line.into(), mean);
-            vec![Array::new(&[2, y.shape[3]], y.data)]
-        }),
+        Case::new("one dimension", [uniform([2, 65], 1)], move |x| vec![x[0].avg_pool1d(line, false)]).reference(
+            move |x| {
+                let y = reference(&Array::new(&[1, 2, 1, 65], x[0].data.clone()), line.into(), mean);
+                vec![Array::new(&[2, y.shape[3]], y.data)]
+            },
+        ),
     );
     cases
 }

@@ -40,33 +40,15 @@ pub const OPS: &[OpInfo] = &[BatchNorm::INFO, BatchNormGiven::INFO];
 pub(super) fn images(op: &str, inputs: &[&Tensor]) -> Images {
     let x = inputs[0].shape();
     assert!(x.rank() >= 2, "{op}: shape {x} has no channels, expected [N, C, ..]");
-    let fits = inputs[1..]
-        .iter()
-        .all(|p| p.shape().dims() == [x[1]] && p.dtype().is_float());
+    let fits = inputs[1..].iter().all(|p| p.shape().dims() == [x[1]] && p.dtype().is_float());
     let shapes: Vec<&Shape> = inputs[1..].iter().map(|p| p.shape()).collect();
-    assert!(
-        fits,
-        "{op}: input {x} needs parameters of shape [{}] and a floating-point dtype, got {shapes:?}",
-        x[1]
-    );
-    Images {
-        batch: x[0],
-        channels: x[1],
-        inner: x[2..].iter().product(),
-    }
+    assert!(fits, "{op}: input {x} needs parameters of shape [{}] and a floating-point dtype, got {shapes:?}", x[1]);
+    Images { batch: x[0], channels: x[1], inner: x[2..].iter().product() }
 }
 
 /// The parameters after the first `fixed` inputs: weight and bias, each if there is one.
-pub(super) fn affine(
-    inputs: &[Tensor],
-    fixed: usize,
-    weight: bool,
-    bias: bool,
-) -> (Option<&Tensor>, Option<&Tensor>) {
-    (
-        weight.then(|| &inputs[fixed]),
-        bias.then(|| &inputs[fixed + usize::from(weight)]),
-    )
+pub(super) fn affine(inputs: &[Tensor], fixed: usize, weight: bool, bias: bool) -> (Option<&Tensor>, Option<&Tensor>) {
+    (weight.then(|| &inputs[fixed]), bias.then(|| &inputs[fixed + usize::from(weight)]))
 }
 
 impl Op for BatchNorm {
@@ -201,11 +183,7 @@ impl Tensor {
     #[track_caller]
     pub fn batch_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> (Tensor, Tensor, Tensor) {
         let inputs: Vec<&Tensor> = [Some(self), weight, bias].into_iter().flatten().collect();
-        let op = BatchNorm {
-            eps,
-            weight: weight.is_some(),
-            bias: bias.is_some(),
-        };
+        let op = BatchNorm { eps, weight: weight.is_some(), bias: bias.is_some() };
         let [y, mean, var] = <[Tensor; 3]>::try_from(op.apply_all(&inputs)).expect("batch_norm has three outputs");
         (y, mean, var)
     }
@@ -226,16 +204,8 @@ impl Tensor {
         bias: Option<&Tensor>,
         eps: f64,
     ) -> Tensor {
-        let inputs: Vec<&Tensor> = [Some(self), Some(mean), Some(var), weight, bias]
-            .into_iter()
-            .flatten()
-            .collect();
-        BatchNormGiven {
-            eps,
-            weight: weight.is_some(),
-            bias: bias.is_some(),
-        }
-        .apply(&inputs)
+        let inputs: Vec<&Tensor> = [Some(self), Some(mean), Some(var), weight, bias].into_iter().flatten().collect();
+        BatchNormGiven { eps, weight: weight.is_some(), bias: bias.is_some() }.apply(&inputs)
     }
 }
 
@@ -259,32 +229,18 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
                 0.0
             });
             let mean = values.iter().sum::<f64>() / values.len() as f64;
-            (
-                mean,
-                values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64,
-            )
+            (mean, values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64)
         };
         let all: Vec<(f64, f64)> = (0..x.shape[1]).map(of).collect();
-        let [mean, var] = [0, 1].map(|k| {
-            Array::new(
-                &[all.len()],
-                all.iter().map(|p| if k == 0 { p.0 } else { p.1 }).collect(),
-            )
-        });
+        let [mean, var] =
+            [0, 1].map(|k| Array::new(&[all.len()], all.iter().map(|p| if k == 0 { p.0 } else { p.1 }).collect()));
         (mean, var)
     };
     let shapes: [&[usize]; 5] = [&[5, 3], &[3, 2, 3], &[2, 3, 5, 7], &[3, 2, 33], &[2, 1, 9, 9]];
     let mut cases = Vec::new();
     for shape in shapes {
         let c = shape[1];
-        let parameters = || {
-            [
-                between(0.5, 1.5, [c], 2),
-                uniform([c], 3),
-                uniform([c], 4),
-                between(0.5, 1.5, [c], 5),
-            ]
-        };
+        let parameters = || [between(0.5, 1.5, [c], 2), uniform([c], 3), uniform([c], 4), between(0.5, 1.5, [c], 5)];
         let [w, b, m, v] = parameters();
         let affine = Case::new(format!("{shape:?}"), [uniform(shape, 1), w.clone(), b.clone()], |x| {
             let (y, mean, var) = x[0].batch_norm(Some(&x[1]), Some(&x[2]), 0.1);
@@ -294,18 +250,15 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             let (mean, var) = statistics(&x[0]);
             vec![reference(&x[0], &mean, &var, Some(&x[1]), Some(&x[2])), mean, var]
         }));
-        let plain = Case::new(format!("{shape:?} plain"), [uniform(shape, 1)], |x| {
-            vec![x[0].batch_norm(None, None, 0.1).0]
-        });
+        let plain =
+            Case::new(format!("{shape:?} plain"), [uniform(shape, 1)], |x| vec![x[0].batch_norm(None, None, 0.1).0]);
         cases.push(plain.reference(move |x| {
             let (mean, var) = statistics(&x[0]);
             vec![reference(&x[0], &mean, &var, None, None)]
         }));
-        let given = Case::new(
-            format!("{shape:?} given"),
-            [uniform(shape, 1), m.clone(), v.clone(), w, b],
-            |x| vec![x[0].batch_norm_given(&x[1], &x[2], Some(&x[3]), Some(&x[4]), 0.1)],
-        );
+        let given = Case::new(format!("{shape:?} given"), [uniform(shape, 1), m.clone(), v.clone(), w, b], |x| {
+            vec![x[0].batch_norm_given(&x[1], &x[2], Some(&x[3]), Some(&x[4]), 0.1)]
+        });
         cases.push(given.reference(move |x| vec![reference(&x[0], &x[1], &x[2], Some(&x[3]), Some(&x[4]))]));
         let bare = Case::new(format!("{shape:?} given, no weight"), [uniform(shape, 1), m, v], |x| {
             vec![x[0].batch_norm_given(&x[1], &x[2], None, None, 0.1)]

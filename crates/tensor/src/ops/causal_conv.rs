@@ -180,9 +180,11 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
                 _ => state.map_or(0.0, |s| s.at(&[sequence, (taps as isize - 1 + t) as usize, d])),
             };
             let y = Array::from_fn(&[n, channels], |i| {
-                let sequence = (0..count).find(|&s| known.range(s).contains(&i[0])).expect("every token is in a sequence");
+                let sequence =
+                    (0..count).find(|&s| known.range(s).contains(&i[0])).expect("every token is in a sequence");
                 let t = (i[0] - known.range(sequence).start) as isize;
-                let sum: f64 = (0..taps).map(|k| w.at(&[i[1], k]) * at(sequence, t - (taps - 1 - k) as isize, i[1])).sum();
+                let sum: f64 =
+                    (0..taps).map(|k| w.at(&[i[1], k]) * at(sequence, t - (taps - 1 - k) as isize, i[1])).sum();
                 act(sum + bias.map_or(0.0, |b| b.data[i[1]]), silu)
             });
             let last = Array::from_fn(&[count, taps - 1, channels], |i| {
@@ -194,10 +196,11 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         let [x, w, b] = [uniform([n, channels], 1), uniform([channels, taps], 2), uniform([channels], 3)];
         let state = uniform([count, taps - 1, channels], 4);
         let (parts, full) = (segments.clone(), reference.clone());
-        let case = Case::new(format!("{lengths:?} by {channels}, {taps} taps"), [x.clone(), w.clone(), b, state], move |x| {
-            let (y, last) = causal_conv1d(&x[0], &x[1], Some(&x[2]), Some(&x[3]), &parts, config);
-            vec![y, last.expect("the final state was asked for")]
-        });
+        let case =
+            Case::new(format!("{lengths:?} by {channels}, {taps} taps"), [x.clone(), w.clone(), b, state], move |x| {
+                let (y, last) = causal_conv1d(&x[0], &x[1], Some(&x[2]), Some(&x[3]), &parts, config);
+                vec![y, last.expect("the final state was asked for")]
+            });
         cases.push(case.reference(move |x| {
             let (y, last) = full(&x[0], &x[1], Some(&x[2]), Some(&x[3]));
             vec![y, last]

@@ -107,9 +107,7 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     }
     let inputs = [mask(&[5, 1]), uniform([5, 31], 3)];
     let run = |x: &[Tensor]| vec![x[1].masked_fill(&x[0], -2.5)];
-    let reference = |x: &[Array]| {
-        vec![Array::from_fn(&[5, 31], |i| if x[0].at(i) != 0.0 { -2.5 } else { x[1].at(i) })]
-    };
+    let reference = |x: &[Array]| vec![Array::from_fn(&[5, 31], |i| if x[0].at(i) != 0.0 { -2.5 } else { x[1].at(i) })];
     cases.push(Case::new("masked_fill", inputs, run).reference(reference));
     cases
 }

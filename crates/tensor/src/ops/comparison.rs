@@ -52,7 +52,12 @@ impl Op for ArgExtreme {
     fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
         let [x] = inputs else { unreachable!("arg_extreme has one input") };
         let name = if self.largest { "argmax" } else { "argmin" };
-        assert!(x.shape()[self.axis] > 0, "{name}: nothing to choose from along dimension {} of {}", self.axis, x.shape());
+        assert!(
+            x.shape()[self.axis] > 0,
+            "{name}: nothing to choose from along dimension {} of {}",
+            self.axis,
+            x.shape()
+        );
         let (dims, x) = (dims_of(x.shape(), self.axis..self.axis + 1), x.contiguous());
         with_number!(name, x.dtype(), T => Tensor::build::<i64>(x.shape().without(self.axis), |y| {
             let find = if self.largest { reduce::argmax::<T> } else { reduce::argmin::<T> };
@@ -218,21 +223,23 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         compare("le", Tensor::le, |a, b| a <= b),
         compare("gt", Tensor::gt, |a, b| a > b),
         compare("ge", Tensor::ge, |a, b| a >= b),
-        Case::new("argmax and argmin", [uniform([3, 33], 1)], |x| vec![x[0].argmax_keepdim(-1), x[0].argmin_keepdim(0), x[0].argmax(-1), x[0].argmin(0)])
-            .reference(|x| {
-                let value = |i: usize, j: usize| x[0].at(&[i, j]);
-                let down = |j: usize| (0..3).min_by(|&a, &b| value(a, j).total_cmp(&value(b, j)));
-                let across = |i: usize| (0..33).max_by(|&a, &b| value(i, a).total_cmp(&value(i, b)));
-                let index = |found: Option<usize>| found.map_or(f64::NAN, |i| i as f64);
-                vec![
-                    Array::from_fn(&[3, 1], |i| index(across(i[0]))),
-                    Array::from_fn(&[1, 33], |i| index(down(i[1]))),
-                    Array::from_fn(&[3], |i| index(across(i[0]))),
-                    Array::from_fn(&[33], |i| index(down(i[0]))),
-                ]
-            })
-            .forward_only()
-            .no_half_precision(),
+        Case::new("argmax and argmin", [uniform([3, 33], 1)], |x| {
+            vec![x[0].argmax_keepdim(-1), x[0].argmin_keepdim(0), x[0].argmax(-1), x[0].argmin(0)]
+        })
+        .reference(|x| {
+            let value = |i: usize, j: usize| x[0].at(&[i, j]);
+            let down = |j: usize| (0..3).min_by(|&a, &b| value(a, j).total_cmp(&value(b, j)));
+            let across = |i: usize| (0..33).max_by(|&a, &b| value(i, a).total_cmp(&value(i, b)));
+            let index = |found: Option<usize>| found.map_or(f64::NAN, |i| i as f64);
+            vec![
+                Array::from_fn(&[3, 1], |i| index(across(i[0]))),
+                Array::from_fn(&[1, 33], |i| index(down(i[1]))),
+                Array::from_fn(&[3], |i| index(across(i[0]))),
+                Array::from_fn(&[33], |i| index(down(i[0]))),
+            ]
+        })
+        .forward_only()
+        .no_half_precision(),
         Case::new("all and any that stay", [grid()], |x| vec![x[0].all_keepdim([1]), x[0].any_keepdim([0])])
             .reference(move |x| {
                 let zero = |i: usize, j: usize| x[0].at(&[i, j]) == 0.0;

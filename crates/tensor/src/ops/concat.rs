@@ -22,7 +22,8 @@ impl Op for Cat {
     fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
         let axis = self.axis;
         let first = inputs[0];
-        let fits = |x: &&Tensor| x.rank() == first.rank() && x.shape().with_dim(axis, 0) == first.shape().with_dim(axis, 0);
+        let fits =
+            |x: &&Tensor| x.rank() == first.rank() && x.shape().with_dim(axis, 0) == first.shape().with_dim(axis, 0);
         let same_dtype = |x: &&Tensor| x.dtype() == first.dtype();
         assert!(
             inputs.iter().all(fits) && inputs.iter().all(same_dtype),
@@ -93,9 +94,10 @@ impl Tensor {
 pub(super) fn cases() -> Vec<crate::testing::Case> {
     use crate::testing::{Array, Case, uniform};
     vec![
-        Case::new("columns", [uniform([3, 2], 1), uniform([3, 5], 2)], |x| vec![Tensor::cat(&[&x[0], &x[1]], 1)]).reference(|x| {
-            vec![Array::from_fn(&[3, 7], |i| if i[1] < 2 { x[0].at(i) } else { x[1].at(&[i[0], i[1] - 2]) })]
-        }),
+        Case::new("columns", [uniform([3, 2], 1), uniform([3, 5], 2)], |x| vec![Tensor::cat(&[&x[0], &x[1]], 1)])
+            .reference(|x| {
+                vec![Array::from_fn(&[3, 7], |i| if i[1] < 2 { x[0].at(i) } else { x[1].at(&[i[0], i[1] - 2]) })]
+            }),
         Case::new("stack", [uniform([33], 1), uniform([33], 2)], |x| vec![Tensor::stack(&[&x[0], &x[1]], 0)])
             .reference(|x| vec![Array::from_fn(&[2, 33], |i| x[i[0]].at(&i[1..]))]),
         Case::new("pad", [uniform([2, 3], 1)], |x| vec![x[0].pad(-1, 1, 2, 0.5)]).reference(|x| {

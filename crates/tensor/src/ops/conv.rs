@@ -216,8 +216,16 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         ("depthwise", ([1, 4, 5, 5], [4, 1, 3, 3]), depthwise),
         ("many rows", ([1, 2, 3, 3], [33, 2, 2, 2]), plain),
         ("wide", ([1, 1, 2, 65], [2, 1, 1, 5]), ConvConfig { padding: [0, 2], ..plain }),
-        ("few channels", ([2, 4, 7, 21], [6, 2, 3, 4]), ConvConfig { stride: [2, 1], padding: [1, 3], dilation: [2, 1], groups: 2 }),
-        ("few channels, dilated", ([1, 1, 3, 40], [17, 1, 2, 3]), ConvConfig { padding: [1, 2], dilation: [1, 2], ..plain }),
+        (
+            "few channels",
+            ([2, 4, 7, 21], [6, 2, 3, 4]),
+            ConvConfig { stride: [2, 1], padding: [1, 3], dilation: [2, 1], groups: 2 },
+        ),
+        (
+            "few channels, dilated",
+            ([1, 1, 3, 40], [17, 1, 2, 3]),
+            ConvConfig { padding: [1, 2], dilation: [1, 2], ..plain },
+        ),
         ("no images", ([0, 2, 3, 3], [2, 2, 2, 2]), plain),
     ];
     let mut cases = Vec::new();
@@ -248,7 +256,10 @@ fn reference(
     config: ConvConfig<2>,
 ) -> crate::testing::Array {
     let size = |axis: usize| {
-        let last = (0..).find(|i| i * config.stride[axis] + config.dilation[axis] * (w.shape[2 + axis] - 1) >= x.shape[2 + axis] + 2 * config.padding[axis]);
+        let last = (0..).find(|i| {
+            i * config.stride[axis] + config.dilation[axis] * (w.shape[2 + axis] - 1)
+                >= x.shape[2 + axis] + 2 * config.padding[axis]
+        });
         last.expect("strides lead past the end")
     };
     let channels = w.shape[1];

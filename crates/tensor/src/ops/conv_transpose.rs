@@ -161,7 +161,10 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     for (name, (x, w), config, extra) in all {
         let reference = move |x: &Array, w: &Array, bias: &[f64]| {
             let size = |axis: usize| {
-                (x.shape[2 + axis] - 1) * config.stride[axis] + config.dilation[axis] * (w.shape[2 + axis] - 1) + 1 + extra[axis]
+                (x.shape[2 + axis] - 1) * config.stride[axis]
+                    + config.dilation[axis] * (w.shape[2 + axis] - 1)
+                    + 1
+                    + extra[axis]
                     - 2 * config.padding[axis]
             };
             let (inside, outside) = (x.shape[1] / config.groups, w.shape[1]);

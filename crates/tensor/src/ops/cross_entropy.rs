@@ -63,7 +63,9 @@ impl CrossEntropy {
     fn scale(&self, targets: &[i64], classes: usize) -> f64 {
         match (self.config.reduction, self.config.divisor) {
             (Reduction::Mean, Some(divisor)) => 1.0 / divisor,
-            (Reduction::Mean, None) => self.with_options::<f64, _>(|options| 1.0 / options.total_weight(targets, classes)),
+            (Reduction::Mean, None) => {
+                self.with_options::<f64, _>(|options| 1.0 / options.total_weight(targets, classes))
+            }
             _ => 1.0,
         }
     }
@@ -182,7 +184,8 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
                     Reduction::Mean => Array::new(&[], vec![sum / rows.iter().map(|r| r.1).sum::<f64>()]),
                 }]
             };
-            let name = format!("{classes} classes, {reduction:?}, smoothing {smoothing}, weights {weighted}, z {z_loss}");
+            let name =
+                format!("{classes} classes, {reduction:?}, smoothing {smoothing}, weights {weighted}, z {z_loss}");
             let inputs = [normal([7, classes], 1), Tensor::from_vec(targets, [7])];
             cases.push(Case::new(name, inputs, move |x| vec![x[0].cross_entropy(&x[1], &config)]).reference(reference));
         }

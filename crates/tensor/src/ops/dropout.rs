@@ -93,12 +93,24 @@ mod tests {
     #[test]
     fn masks_depend_on_step_and_call_and_not_on_how_the_batch_is_cut() {
         let x = Tensor::ones([8, 50]);
-        let whole = { let _scope = scope(0, 3); x.dropout(0.5) };
-        let again = { let _scope = scope(0, 3); [x.dropout(0.5), x.dropout(0.5)] };
+        let whole = {
+            let _scope = scope(0, 3);
+            x.dropout(0.5)
+        };
+        let again = {
+            let _scope = scope(0, 3);
+            [x.dropout(0.5), x.dropout(0.5)]
+        };
         assert!(again[0].equals(&whole) && !again[1].equals(&whole));
-        let later = { let _scope = scope(0, 4); x.dropout(0.5) };
+        let later = {
+            let _scope = scope(0, 4);
+            x.dropout(0.5)
+        };
         assert!(!later.equals(&whole));
-        let second_half = { let _scope = scope(4, 3); x.narrow(0, 4, 4).dropout(0.5) };
+        let second_half = {
+            let _scope = scope(4, 3);
+            x.narrow(0, 4, 4).dropout(0.5)
+        };
         assert!(second_half.equals(&whole.narrow(0, 4, 4).contiguous()));
     }
 

@@ -18,21 +18,14 @@ fn parse(subscripts: &str, operands: usize) -> Subscripts {
         None => (compact, None),
     };
     let terms: Vec<Vec<char>> = left.split(',').map(|term| term.chars().collect()).collect();
-    assert!(
-        terms.len() == operands,
-        "einsum: {subscripts:?} names {} operands, {operands} were given",
-        terms.len()
-    );
+    assert!(terms.len() == operands, "einsum: {subscripts:?} names {} operands, {operands} were given", terms.len());
     let result: Vec<char> = match right {
         Some(right) => right.chars().collect(),
         None => {
             // As in NumPy: the letters that occur once, in alphabetical order.
             let all: Vec<char> = terms.iter().flatten().copied().collect();
-            let mut once: Vec<char> = all
-                .iter()
-                .copied()
-                .filter(|c| all.iter().filter(|d| *d == c).count() == 1)
-                .collect();
+            let mut once: Vec<char> =
+                all.iter().copied().filter(|c| all.iter().filter(|d| *d == c).count() == 1).collect();
             once.sort_unstable();
             once
         }
@@ -40,14 +33,8 @@ fn parse(subscripts: &str, operands: usize) -> Subscripts {
     let letters = terms.iter().chain([&result]);
     for term in letters {
         for (index, letter) in term.iter().enumerate() {
-            assert!(
-                letter.is_ascii_alphabetic(),
-                "einsum: {letter:?} in {subscripts:?} is not a letter"
-            );
-            assert!(
-                !term[..index].contains(letter),
-                "einsum: {letter} stands twice in one term of {subscripts:?}"
-            );
+            assert!(letter.is_ascii_alphabetic(), "einsum: {letter:?} in {subscripts:?} is not a letter");
+            assert!(!term[..index].contains(letter), "einsum: {letter} stands twice in one term of {subscripts:?}");
         }
     }
     for letter in &result {
@@ -56,10 +43,7 @@ fn parse(subscripts: &str, operands: usize) -> Subscripts {
             "einsum: {letter} of the result of {subscripts:?} is unknown"
         );
     }
-    Subscripts {
-        operands: terms,
-        result,
-    }
+    Subscripts { operands: terms, result }
 }
 
 /// The operand summed over the letters that nobody else needs, and the letters left.
@@ -75,12 +59,7 @@ fn reduce(x: &Tensor, letters: &[char], needed: impl Fn(char) -> bool) -> (Tenso
 
 /// `x`, whose dimensions are `letters`, with its dimensions in the order of `wanted`.
 fn arrange(x: &Tensor, letters: &[char], wanted: &[char]) -> Tensor {
-    let place = |c: &char| {
-        letters
-            .iter()
-            .position(|d| d == c)
-            .expect("wanted is a permutation of the letters")
-    };
+    let place = |c: &char| letters.iter().position(|d| d == c).expect("wanted is a permutation of the letters");
     x.permute(&wanted.iter().map(place).collect::<Vec<_>>())
 }
 
@@ -99,10 +78,7 @@ impl Tensor {
     /// When the subscripts cannot be read, do not fit the operands, or there are more than two of these.
     #[track_caller]
     pub fn einsum(subscripts: &str, operands: &[&Tensor]) -> Tensor {
-        let Subscripts {
-            operands: terms,
-            result,
-        } = parse(subscripts, operands.len());
+        let Subscripts { operands: terms, result } = parse(subscripts, operands.len());
         for (x, term) in operands.iter().zip(&terms) {
             let count = term.len();
             assert!(
@@ -129,10 +105,7 @@ impl Tensor {
                 }
                 contract(a, b, &terms, &result)
             }
-            _ => panic!(
-                "einsum: {} operands were given, one or two are possible",
-                operands.len()
-            ),
+            _ => panic!("einsum: {} operands were given, one or two are possible", operands.len()),
         }
     }
 }
@@ -143,19 +116,12 @@ fn contract(a: &Tensor, b: &Tensor, terms: &[Vec<char>], result: &[char]) -> Ten
     let (b, right) = reduce(b, &terms[1], |c| terms[0].contains(&c) || result.contains(&c));
     let shared = |c: &char| left.contains(c) && right.contains(c);
     let batch: Vec<char> = result.iter().copied().filter(shared).collect();
-    let summed: Vec<char> = left
-        .iter()
-        .copied()
-        .filter(|c| shared(c) && !result.contains(c))
-        .collect();
+    let summed: Vec<char> = left.iter().copied().filter(|c| shared(c) && !result.contains(c)).collect();
     let rows: Vec<char> = left.iter().copied().filter(|c| !right.contains(c)).collect();
     let cols: Vec<char> = right.iter().copied().filter(|c| !left.contains(c)).collect();
     let size = |c: &char| match left.iter().position(|d| d == c) {
         Some(axis) => a.shape()[axis],
-        None => b.shape()[right
-            .iter()
-            .position(|d| d == c)
-            .expect("every letter is in one of the operands")],
+        None => b.shape()[right.iter().position(|d| d == c).expect("every letter is in one of the operands")],
     };
     let sizes = |letters: &[char]| letters.iter().map(size).collect::<Vec<_>>();
     let product = |letters: &[char]| letters.iter().map(size).product::<usize>();
@@ -175,15 +141,11 @@ mod tests {
     #[test]
     fn contractions_of_all_kinds() {
         let two = |text: &'static str, a: &[usize], b: &[usize]| {
-            Case::new(text, [uniform(a, 1), uniform(b, 2)], move |x| {
-                vec![Tensor::einsum(text, &[&x[0], &x[1]])]
-            })
+            Case::new(text, [uniform(a, 1), uniform(b, 2)], move |x| vec![Tensor::einsum(text, &[&x[0], &x[1]])])
         };
         let cases = [
             two("ij,jk->ik", &[3, 4], &[4, 5]).reference(|x| {
-                vec![Array::from_fn(&[3, 5], |i| {
-                    (0..4).map(|j| x[0].at(&[i[0], j]) * x[1].at(&[j, i[1]])).sum()
-                })]
+                vec![Array::from_fn(&[3, 5], |i| (0..4).map(|j| x[0].at(&[i[0], j]) * x[1].at(&[j, i[1]])).sum())]
             }),
             two("bhqd,bhkd->bhqk", &[2, 2, 3, 4], &[2, 2, 5, 4]).reference(|x| {
                 let cell = |i: &[usize], d| x[0].at(&[i[0], i[1], i[2], d]) * x[1].at(&[i[0], i[1], i[3], d]);
@@ -192,24 +154,12 @@ mod tests {
             two("i,j->ji", &[3], &[4])
                 .reference(|x| vec![Array::from_fn(&[4, 3], |i| x[0].data[i[1]] * x[1].data[i[0]])]),
             two("ib,b->b", &[3, 4], &[4]).reference(|x| {
-                vec![Array::from_fn(&[4], |i| {
-                    (0..3).map(|k| x[0].at(&[k, i[0]]) * x[1].data[i[0]]).sum()
-                })]
+                vec![Array::from_fn(&[4], |i| (0..3).map(|k| x[0].at(&[k, i[0]]) * x[1].data[i[0]]).sum())]
             }),
-            two("ij,ij", &[3, 4], &[3, 4]).reference(|x| {
-                vec![Array::new(
-                    &[],
-                    vec![x[0].data.iter().zip(&x[1].data).map(|(a, b)| a * b).sum()],
-                )]
-            }),
-            Case::new("bij->jb", [uniform([2, 3, 4], 1)], |x| {
-                vec![Tensor::einsum("bij->jb", &[&x[0]])]
-            })
-            .reference(|x| {
-                vec![Array::from_fn(&[4, 2], |i| {
-                    (0..3).map(|k| x[0].at(&[i[1], k, i[0]])).sum()
-                })]
-            }),
+            two("ij,ij", &[3, 4], &[3, 4])
+                .reference(|x| vec![Array::new(&[], vec![x[0].data.iter().zip(&x[1].data).map(|(a, b)| a * b).sum()])]),
+            Case::new("bij->jb", [uniform([2, 3, 4], 1)], |x| vec![Tensor::einsum("bij->jb", &[&x[0]])])
+                .reference(|x| vec![Array::from_fn(&[4, 2], |i| (0..3).map(|k| x[0].at(&[i[1], k, i[0]])).sum())]),
         ];
         cases.iter().for_each(|case| case.check("einsum"));
     }

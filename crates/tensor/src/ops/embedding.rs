@@ -72,7 +72,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     [1, 33, 257]
         .map(|width| {
             Case::new(format!("width {width}"), [uniform([7, width], 1), indices()], |x| vec![x[0].embedding(&x[1])])
-                .reference(move |x| vec![Array::from_fn(&[2, 3, width], |i| x[0].at(&[x[1].at(&i[..2]) as usize, i[2]]))])
+                .reference(move |x| {
+                    vec![Array::from_fn(&[2, 3, width], |i| x[0].at(&[x[1].at(&i[..2]) as usize, i[2]]))]
+                })
         })
         .into()
 }

@@ -1,7 +1,9 @@
 //! Elementary functions, element by element. Each is computed in f32 (f64 for f64) with the error bounds that
 //! `cupola_cpu::vmath` states, and rounded once.
 
-use cupola_cpu::unary::{Abs, Ceil, Clamp, Cos, Erf, Exp, Floor, Log, Recip, Round, Rsqrt, Sigmoid, Sign, Sin, Sqrt, Square, Tanh};
+use cupola_cpu::unary::{
+    Abs, Ceil, Clamp, Cos, Erf, Exp, Floor, Log, Recip, Round, Rsqrt, Sigmoid, Sign, Sin, Sqrt, Square, Tanh,
+};
 
 use super::unary::elementwise;
 

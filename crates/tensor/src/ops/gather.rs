@@ -24,7 +24,8 @@ pub const OPS: &[OpInfo] = &[Gather::INFO, ScatterAdd::INFO];
 /// The position in a row-major array of shape `shape` that each element of `index` points to along `axis`.
 #[track_caller]
 fn targets(op: &str, shape: &Shape, axis: usize, index: &Tensor) -> Vec<usize> {
-    let others_fit = shape.rank() == index.rank() && (0..shape.rank()).all(|d| d == axis || index.shape()[d] <= shape[d]);
+    let others_fit =
+        shape.rank() == index.rank() && (0..shape.rank()).all(|d| d == axis || index.shape()[d] <= shape[d]);
     assert!(
         others_fit && index.dtype().is_integer(),
         "{op}: an index of {} {} does not fit shape {shape} along dimension {axis}",

@@ -111,7 +111,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     let gates: [(Gate, Plain); 5] = [
         (Gate::Silu, |x| x / (1.0 + (-x).exp())),
         (Gate::Gelu, |x| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))),
-        (Gate::GeluTanh, |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())),
+        (Gate::GeluTanh, |x| {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        }),
         (Gate::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),
         (Gate::Relu, |x| x.max(0.0)),
     ];
@@ -120,7 +122,10 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         for width in [1, 33, 65] {
             let inputs = [uniform([2, 3, width], 1), uniform([2, 3, width], 2)];
             let reference = move |x: &[Array]| vec![Array::from_fn(&[2, 3, width], |i| f(x[0].at(i)) * x[1].at(i))];
-            cases.push(Case::new(format!("{gate:?} {width}"), inputs, move |x| vec![x[0].glu(&x[1], gate)]).reference(reference));
+            cases.push(
+                Case::new(format!("{gate:?} {width}"), inputs, move |x| vec![x[0].glu(&x[1], gate)])
+                    .reference(reference),
+            );
         }
     }
     cases.push(
@@ -128,7 +133,12 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             let halves = x[0].chunk(-1, 2);
             vec![halves[0].swiglu(&halves[1])]
         })
-        .reference(|x| vec![Array::from_fn(&[3, 5], |i| { let a = x[0].at(i); a / (1.0 + (-a).exp()) * x[0].at(&[i[0], i[1] + 5]) })]),
+        .reference(|x| {
+            vec![Array::from_fn(&[3, 5], |i| {
+                let a = x[0].at(i);
+                a / (1.0 + (-a).exp()) * x[0].at(&[i[0], i[1] + 5])
+            })]
+        }),
     );
     cases
 }

@@ -92,13 +92,7 @@ impl Tensor {
     #[track_caller]
     pub fn group_norm(&self, groups: usize, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Tensor {
         let inputs: Vec<&Tensor> = [Some(self), weight, bias].into_iter().flatten().collect();
-        GroupNorm {
-            groups,
-            eps,
-            weight: weight.is_some(),
-            bias: bias.is_some(),
-        }
-        .apply(&inputs)
+        GroupNorm { groups, eps, weight: weight.is_some(), bias: bias.is_some() }.apply(&inputs)
     }
 
     /// Instance normalisation: every channel of every image by its own statistics; see [`GroupNorm`].
@@ -141,13 +135,8 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         })
     };
     let mut cases = Vec::new();
-    let shapes: [(&[usize], usize); 5] = [
-        (&[3, 6], 2),
-        (&[2, 4, 5], 1),
-        (&[2, 6, 3, 5], 3),
-        (&[1, 3, 65], 3),
-        (&[0, 4, 3], 2),
-    ];
+    let shapes: [(&[usize], usize); 5] =
+        [(&[3, 6], 2), (&[2, 4, 5], 1), (&[2, 6, 3, 5], 3), (&[1, 3, 65], 3), (&[0, 4, 3], 2)];
     for (shape, groups) in shapes {
         let c = shape[1];
         let inputs = [uniform(shape, 1), between(0.5, 1.5, [c], 2), uniform([c], 3)];
@@ -160,9 +149,7 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         });
         cases.push(case.reference(move |x| vec![reference(&x[0], groups, Some(&x[1]), None)]));
     }
-    let instance = Case::new("instance", [uniform([2, 3, 4, 9], 1)], |x| {
-        vec![x[0].instance_norm(None, None, 0.1)]
-    });
+    let instance = Case::new("instance", [uniform([2, 3, 4, 9], 1)], |x| vec![x[0].instance_norm(None, None, 0.1)]);
     cases.push(instance.reference(move |x| vec![reference(&x[0], 3, None, None)]));
     cases
 }

@@ -71,7 +71,8 @@ pub fn forward(x: &Tensor, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: 
 pub fn backward(dy: &Tensor, x: &Tensor, weight: &Tensor, mean: &Tensor, rstd: &Tensor) -> (Tensor, Tensor, Tensor) {
     let fresh = || row_norm::fresh(Some(weight), x.dim(-1), wide(x.dtype()));
     let grads = row_norm::backward(Kind::Layer, x, Some(weight), (mean, rstd), dy, None, fresh(), fresh());
-    let finish = |sum: Option<crate::autograd::running::RunningSum>| sum.expect("both gradients were asked for").finish();
+    let finish =
+        |sum: Option<crate::autograd::running::RunningSum>| sum.expect("both gradients were asked for").finish();
     (grads.dx, finish(grads.dweight), finish(grads.dbias))
 }
 
@@ -106,13 +107,17 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         .into_iter()
         .map(|width| {
             let inputs = [normal([5, width], 1), uniform([width], 2), uniform([width], 3)];
-            Case::new(format!("width {width}"), inputs, |x| vec![x[0].layer_norm(Some(&x[1]), Some(&x[2]), 1e-5)]).reference(move |x| {
-                let y = normed(&x[0], width);
-                vec![Array::from_fn(&[5, width], |i| y.at(i) * x[1].at(&[i[1]]) + x[2].at(&[i[1]]))]
-            })
+            Case::new(format!("width {width}"), inputs, |x| vec![x[0].layer_norm(Some(&x[1]), Some(&x[2]), 1e-5)])
+                .reference(move |x| {
+                    let y = normed(&x[0], width);
+                    vec![Array::from_fn(&[5, width], |i| y.at(i) * x[1].at(&[i[1]]) + x[2].at(&[i[1]]))]
+                })
         })
         .collect();
-    cases.push(Case::new("bare", [normal([2, 3, 5], 1)], |x| vec![x[0].layer_norm(None, None, 1e-5)]).reference(|x| vec![normed(&x[0], 5)]));
+    cases.push(
+        Case::new("bare", [normal([2, 3, 5], 1)], |x| vec![x[0].layer_norm(None, None, 1e-5)])
+            .reference(|x| vec![normed(&x[0], 5)]),
+    );
     cases
 }
 
@@ -124,7 +129,8 @@ mod tests {
 
     #[test]
     fn the_explicit_form_is_the_recorded_one() {
-        let (x, w, b) = (normal([300, 9], 1).requires_grad(), normal([9], 2).requires_grad(), normal([9], 4).requires_grad());
+        let (x, w, b) =
+            (normal([300, 9], 1).requires_grad(), normal([9], 2).requires_grad(), normal([9], 4).requires_grad());
         let dy = normal([300, 9], 3);
         let y = x.layer_norm(Some(&w), Some(&b), 1e-5);
         let grads = (&y * &dy).sum([]).backward();

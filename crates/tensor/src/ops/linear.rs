@@ -186,7 +186,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         (Activation::None, |x| x),
         (Activation::Relu, |x| x.max(0.0)),
         (Activation::Silu, |x| x / (1.0 + (-x).exp())),
-        (Activation::GeluTanh, |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())),
+        (Activation::GeluTanh, |x| {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+        }),
         (Activation::Gelu, |x| 0.5 * x * (1.0 + crate::testing::erf(x / std::f64::consts::SQRT_2))),
     ];
     let mut cases = Vec::new();
@@ -215,7 +217,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         Case::new("without bias", [uniform([3, 5], 1), uniform([4, 5], 2)], |x| {
             vec![linear(&x[0], &x[1], None, Activation::None)]
         })
-        .reference(|x| vec![Array::from_fn(&[3, 4], |i| (0..5).map(|k| x[0].at(&[i[0], k]) * x[1].at(&[i[1], k])).sum())]),
+        .reference(|x| {
+            vec![Array::from_fn(&[3, 4], |i| (0..5).map(|k| x[0].at(&[i[0], k]) * x[1].at(&[i[1], k])).sum())]
+        }),
     );
     cases
 }

@@ -39,7 +39,12 @@ impl Op for Lstm {
 /// # Panics
 /// When the shapes or lengths do not fit or a dtype is not floating-point.
 #[track_caller]
-pub fn lstm(x: &Tensor, weights: CellWeights<'_>, state: Option<(&Tensor, &Tensor)>, order: &Order) -> (Tensor, Tensor, Tensor) {
+pub fn lstm(
+    x: &Tensor,
+    weights: CellWeights<'_>,
+    state: Option<(&Tensor, &Tensor)>,
+    order: &Order,
+) -> (Tensor, Tensor, Tensor) {
     let mut inputs = vec![x, weights.w_ih, weights.w_hh];
     inputs.extend(weights.bias.into_iter().chain(state).flat_map(|(a, b)| [a, b]));
     let op = Lstm(Recurrent::new(&weights, state.is_some(), order));
@@ -79,7 +84,8 @@ mod tests {
         let run = |threads| {
             with_threads(threads, || {
                 let x = Tensor::randn([19, 7, 20], Rng::seed(1)).requires_grad();
-                let (w_ih, w_hh) = (Tensor::randn([160, 20], Rng::seed(2)), Tensor::randn([160, 40], Rng::seed(3)) * 0.2);
+                let (w_ih, w_hh) =
+                    (Tensor::randn([160, 20], Rng::seed(2)), Tensor::randn([160, 40], Rng::seed(3)) * 0.2);
                 let (w_ih, w_hh) = (w_ih.requires_grad(), w_hh.requires_grad());
                 let weights = CellWeights { w_ih: &w_ih, w_hh: &w_hh, bias: None };
                 let (y, h, c) = lstm(&x, weights, None, &Order::default());

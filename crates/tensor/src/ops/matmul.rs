@@ -65,7 +65,8 @@ fn product(compute: DType, result: DType, a: &Tensor, b: &Tensor, batch: Shape) 
     }
     let starts = |x: &Tensor| -> Vec<usize> {
         let rank = x.rank();
-        let leading = Layout::strided(Shape::new(&x.shape()[..rank - 2]), &x.layout().strides()[..rank - 2], x.layout().offset);
+        let leading =
+            Layout::strided(Shape::new(&x.shape()[..rank - 2]), &x.layout().strides()[..rank - 2], x.layout().offset);
         leading.broadcast_to(batch).expect("the batch shape was computed by broadcasting").positions().collect()
     };
     let pairs: Vec<_> = starts(a).into_iter().zip(starts(b)).collect();
@@ -87,7 +88,12 @@ impl Tensor {
     pub fn matmul(&self, other: &Tensor) -> Tensor {
         let compute = product_dtype(self.dtype(), other.dtype());
         assert!(compute.is_float(), "matmul: operands are {} and {}, expected floats", self.dtype(), other.dtype());
-        assert!(self.rank() > 0 && other.rank() > 0, "matmul: shapes {} and {} do not fit", self.shape(), other.shape());
+        assert!(
+            self.rank() > 0 && other.rank() > 0,
+            "matmul: shapes {} and {} do not fit",
+            self.shape(),
+            other.shape()
+        );
         match (self.rank(), other.rank()) {
             (1, 1) => self.dot(other),
             (1, _) => self.unsqueeze(0).matmul(other).squeeze(-2),

@@ -22,9 +22,7 @@ impl Op for MaxPool2d {
     const NAME: &'static str = "max_pool2d";
 
     fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Outputs {
-        let [x] = inputs else {
-            unreachable!("max_pool2d has one input")
-        };
+        let [x] = inputs else { unreachable!("max_pool2d has one input") };
         let sizes = self.window.pooling(Self::NAME, x.shape());
         let dtype = compute_dtype(Self::NAME, x);
         let (wide, shape) = (prepare(x, dtype), with_plane(x.shape(), sizes.output));
@@ -90,41 +88,13 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     use crate::testing::{Array, Case, uniform};
     let windows = [
         ("2x2", [1, 3, 6, 8], Window::new([2, 2])),
-        (
-            "3x3, stride 2, padding 1",
-            [2, 2, 7, 9],
-            Window {
-                stride: [2, 2],
-                padding: [1, 1],
-                ..Window::new([3, 3])
-            },
-        ),
-        (
-            "overlapping",
-            [1, 2, 5, 33],
-            Window {
-                stride: [1, 1],
-                ..Window::new([2, 3])
-            },
-        ),
-        (
-            "ceil",
-            [1, 2, 7, 8],
-            Window {
-                stride: [2, 3],
-                ceil_mode: true,
-                ..Window::new([3, 2])
-            },
-        ),
+        ("3x3, stride 2, padding 1", [2, 2, 7, 9], Window { stride: [2, 2], padding: [1, 1], ..Window::new([3, 3]) }),
+        ("overlapping", [1, 2, 5, 33], Window { stride: [1, 1], ..Window::new([2, 3]) }),
+        ("ceil", [1, 2, 7, 8], Window { stride: [2, 3], ceil_mode: true, ..Window::new([3, 2]) }),
         (
             "ceil beyond the padding",
             [1, 1, 5, 5],
-            Window {
-                stride: [3, 3],
-                padding: [1, 1],
-                ceil_mode: true,
-                ..Window::new([2, 2])
-            },
+            Window { stride: [3, 3], padding: [1, 1], ceil_mode: true, ..Window::new([2, 2]) },
         ),
         ("dilated", [1, 2, 7, 9], Window { stride: [1, 2], padding: [1, 2], dilation: [2, 3], ..Window::new([2, 2]) }),
         ("wide", [1, 2, 4, 70], Window { stride: [2, 2], padding: [0, 1], ..Window::new([2, 2]) }),
@@ -132,26 +102,17 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     ];
     let two = windows.into_iter().map(|(name, shape, window)| {
         Case::new(name, [uniform(shape, 1)], move |x| vec![x[0].max_pool2d(window)]).reference(move |x| {
-            vec![reference(&x[0], window, |values| {
-                values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-            })]
+            vec![reference(&x[0], window, |values| values.iter().copied().fold(f64::NEG_INFINITY, f64::max))]
         })
     });
-    let line = Window {
-        stride: [2],
-        padding: [1],
-        ..Window::new([3])
-    };
-    let one = Case::new("one dimension", [uniform([2, 3, 65], 1)], move |x| {
-        vec![x[0].max_pool1d(line)]
-    })
-    .reference(move |x| {
-        let image = Array::new(&[2, 3, 1, 65], x[0].data.clone());
-        let y = reference(&image, line.into(), |values| {
-            values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
-        });
-        vec![Array::new(&[2, 3, y.shape[3]], y.data)]
-    });
+    let line = Window { stride: [2], padding: [1], ..Window::new([3]) };
+    let one = Case::new("one dimension", [uniform([2, 3, 65], 1)], move |x| vec![x[0].max_pool1d(line)]).reference(
+        move |x| {
+            let image = Array::new(&[2, 3, 1, 65], x[0].data.clone());
+            let y = reference(&image, line.into(), |values| values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+            vec![Array::new(&[2, 3, y.shape[3]], y.data)]
+        },
+    );
     two.chain([one]).collect()
 }
 

@@ -94,10 +94,7 @@ fn check_cases(file: &str, ops: &[crate::op::OpInfo], cases: Vec<crate::testing:
     assert!(!cases.is_empty(), "{file}: there are no cases");
     let checked = cases.iter().any(crate::testing::Case::is_gradient_check);
     let differentiable = ops.iter().any(|op| op.differentiable == Differentiable::Yes);
-    assert_eq!(
-        checked, differentiable,
-        "{file}: gradient checks and declared differentiability disagree"
-    );
+    assert_eq!(checked, differentiable, "{file}: gradient checks and declared differentiability disagree");
     cases.iter().for_each(|case| case.check(file));
 }
 
@@ -109,16 +106,11 @@ mod tests {
     fn names_are_unique_and_every_operation_in_a_file_is_listed() {
         let mut names = std::collections::BTreeSet::new();
         for (file, ops) in REGISTRY {
-            assert!(
-                ops.iter().all(|op| names.insert(op.name)),
-                "{file}: a name is taken twice"
-            );
+            assert!(ops.iter().all(|op| names.insert(op.name)), "{file}: a name is taken twice");
             let path = format!("{}/src/ops/{file}.rs", env!("CARGO_MANIFEST_DIR"));
             let source = std::fs::read_to_string(&path).expect("the file that declares the module");
-            let implemented = source
-                .lines()
-                .filter(|line| line.starts_with("impl") && line.contains("Op for "))
-                .count();
+            let implemented =
+                source.lines().filter(|line| line.starts_with("impl") && line.contains("Op for ")).count();
             // A list that a macro of the file turns into operations.
             let implemented = implemented + source.matches("\nreduction!(").count();
             let implemented = implemented
@@ -129,15 +121,8 @@ mod tests {
                     })
                     .count();
             // A line of an `elementwise!` list declares its operation by method and kernel.
-            let declared = source
-                .lines()
-                .filter(|line| line.contains(") => ") && line.contains(", on "))
-                .count();
-            assert_eq!(
-                implemented + declared,
-                ops.len(),
-                "{file}: operations implemented and listed"
-            );
+            let declared = source.lines().filter(|line| line.contains(") => ") && line.contains(", on ")).count();
+            assert_eq!(implemented + declared, ops.len(), "{file}: operations implemented and listed");
         }
     }
 }

@@ -13,8 +13,7 @@ use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
 /// What this file offers.
-pub const OPS: &[OpInfo] =
-    &[Mean::INFO, Prod::INFO, Max::INFO, Min::INFO, Norm::INFO, LogSumExp::INFO, Variance::INFO];
+pub const OPS: &[OpInfo] = &[Mean::INFO, Prod::INFO, Max::INFO, Min::INFO, Norm::INFO, LogSumExp::INFO, Variance::INFO];
 
 /// The sizes `[outer, n, inner]` around a run of dimensions.
 pub(crate) fn dims_of(shape: &Shape, axes: Range<usize>) -> Dims {
@@ -393,7 +392,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         .collect();
     for n in [1, 33, 65, 257] {
         let reference = move |x: &[Array]| vec![Array::from_fn(&[2], |i| mean(&x[0].data[i[0] * n..(i[0] + 1) * n]))];
-        cases.push(Case::new(format!("mean of {n}"), [uniform([2, n], 1)], |x| vec![x[0].mean([-1])]).reference(reference));
+        cases.push(
+            Case::new(format!("mean of {n}"), [uniform([2, n], 1)], |x| vec![x[0].mean([-1])]).reference(reference),
+        );
     }
     cases
 }

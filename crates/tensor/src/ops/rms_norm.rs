@@ -99,7 +99,8 @@ impl Tensor {
 pub(super) fn cases() -> Vec<crate::testing::Case> {
     use crate::testing::{Array, Case, normal, uniform};
     fn normed(x: &Array, width: usize) -> Array {
-        let square = |row: usize| x.data[row * width..(row + 1) * width].iter().map(|v| v * v).sum::<f64>() / width as f64;
+        let square =
+            |row: usize| x.data[row * width..(row + 1) * width].iter().map(|v| v * v).sum::<f64>() / width as f64;
         let data = x.data.iter().enumerate().map(|(i, v)| v / (square(i / width) + 1e-5).sqrt()).collect();
         Array::new(&x.shape, data)
     }
@@ -107,14 +108,20 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
     for width in [1, 31, 33, 257] {
         let weighted = |y: Array, w: &Array| Array::from_fn(&y.shape.clone(), |i| y.at(i) * w.at(&[i[1]]));
         cases.push(
-            Case::new(format!("width {width}"), [normal([5, width], 1), uniform([width], 2)], |x| vec![x[0].rms_norm(Some(&x[1]), 1e-5)])
-                .reference(move |x| vec![weighted(normed(&x[0], width), &x[1])]),
+            Case::new(format!("width {width}"), [normal([5, width], 1), uniform([width], 2)], |x| {
+                vec![x[0].rms_norm(Some(&x[1]), 1e-5)]
+            })
+            .reference(move |x| vec![weighted(normed(&x[0], width), &x[1])]),
         );
         cases.push(
-            Case::new(format!("residual, width {width}"), [normal([5, width], 1), normal([5, width], 2), uniform([width], 3)], |x| {
-                let (y, h) = x[0].rms_norm_residual(&x[1], Some(&x[2]), 1e-5);
-                vec![y + &h, h]
-            })
+            Case::new(
+                format!("residual, width {width}"),
+                [normal([5, width], 1), normal([5, width], 2), uniform([width], 3)],
+                |x| {
+                    let (y, h) = x[0].rms_norm_residual(&x[1], Some(&x[2]), 1e-5);
+                    vec![y + &h, h]
+                },
+            )
             .reference(move |x| {
                 let h = Array::from_fn(&[5, width], |i| x[0].at(i) + x[1].at(i));
                 let y = weighted(normed(&h, width), &x[2]);
@@ -122,7 +129,10 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             }),
         );
     }
-    cases.push(Case::new("bare", [normal([2, 3, 4], 1)], |x| vec![x[0].rms_norm(None, 1e-5)]).reference(|x| vec![normed(&x[0], 4)]));
+    cases.push(
+        Case::new("bare", [normal([2, 3, 4], 1)], |x| vec![x[0].rms_norm(None, 1e-5)])
+            .reference(|x| vec![normed(&x[0], 4)]),
+    );
     cases
 }
 

@@ -28,7 +28,8 @@ impl Op for Rotary {
         let [x, positions, cos, sin] = inputs else { unreachable!("rotary has four inputs") };
         let rank = x.rank();
         let heads_fit = rank == 3 && positions.shape().dims() == [x.shape()[0]];
-        let tables_fit = cos.rank() == 2 && cos.shape() == sin.shape() && heads_fit && 2 * cos.shape()[1] <= x.shape()[2];
+        let tables_fit =
+            cos.rank() == 2 && cos.shape() == sin.shape() && heads_fit && 2 * cos.shape()[1] <= x.shape()[2];
         assert!(
             tables_fit && positions.dtype().is_integer() && !cos.needs_grad() && !sin.needs_grad(),
             "rotary: input {}, positions {} {} and tables {} and {} do not fit",
@@ -41,7 +42,8 @@ impl Op for Rotary {
         saved.keep([positions, cos, sin]);
         let table = |t: &Tensor| t.to_dtype(wide(x.dtype())).contiguous();
         let (x, cos, sin) = (x.contiguous(), table(cos), table(sin));
-        let positions: Vec<u32> = positions.to_indices().iter().map(|&p| u32::try_from(p).unwrap_or(u32::MAX)).collect();
+        let positions: Vec<u32> =
+            positions.to_indices().iter().map(|&p| u32::try_from(p).unwrap_or(u32::MAX)).collect();
         with_float!(Self::NAME, x.dtype(), T => Tensor::build::<T>(*x.shape(), |y| {
             type R = <T as Number>::Real;
             let rotation = Rotation {
@@ -126,7 +128,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
                 })]
             };
             let inputs = [uniform([4, heads, width], 1), positions()];
-            cases.push(Case::new(format!("{pairing:?} {heads} x {width}, {turned} turned"), inputs, run).reference(reference));
+            cases.push(
+                Case::new(format!("{pairing:?} {heads} x {width}, {turned} turned"), inputs, run).reference(reference),
+            );
         }
     }
     cases

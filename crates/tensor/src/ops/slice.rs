@@ -79,7 +79,11 @@ impl Tensor {
     pub fn slice(&self, axis: isize, start: usize, end: usize, step: usize) -> Tensor {
         let axis = self.shape().axis(axis, "slice");
         assert!(step > 0 && start <= end, "slice: {start}..{end} by {step} is no range");
-        assert!(end <= self.shape()[axis], "slice: {start}..{end} of dimension {axis} is outside shape {}", self.shape());
+        assert!(
+            end <= self.shape()[axis],
+            "slice: {start}..{end} of dimension {axis} is outside shape {}",
+            self.shape()
+        );
         Slice { axis, start, count: (end - start).div_ceil(step), step: step as isize }.apply(&[self])
     }
 

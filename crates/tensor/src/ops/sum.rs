@@ -117,7 +117,8 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         Case::new("rows", [uniform([3, 33], 1)], |x| vec![x[0].sum([-1])])
             .reference(|x| vec![Array::from_fn(&[3], |i| (0..33).map(|k| x[0].at(&[i[0], k])).sum())]),
         Case::new("outer and inner", [uniform([3, 4, 5], 1)], |x| vec![x[0].sum_keepdim([2, 0])]).reference(|x| {
-            let cell = |j: usize| (0..3).flat_map(|i| (0..5).map(move |k| (i, k))).map(|(i, k)| x[0].at(&[i, j, k])).sum();
+            let cell =
+                |j: usize| (0..3).flat_map(|i| (0..5).map(move |k| (i, k))).map(|(i, k)| x[0].at(&[i, j, k])).sum();
             vec![Array::from_fn(&[1, 4, 1], |i| cell(i[1]))]
         }),
     ]

@@ -67,9 +67,8 @@ impl Tensor {
 pub(super) fn cases() -> Vec<crate::testing::Case> {
     use crate::testing::{Array, Case, uniform};
     vec![
-        Case::new("tril", [uniform([2, 4, 5], 1)], |x| vec![x[0].tril(1)]).reference(|x| {
-            vec![Array::from_fn(&[2, 4, 5], |i| if i[2] <= i[1] + 1 { x[0].at(i) } else { 0.0 })]
-        }),
+        Case::new("tril", [uniform([2, 4, 5], 1)], |x| vec![x[0].tril(1)])
+            .reference(|x| vec![Array::from_fn(&[2, 4, 5], |i| if i[2] <= i[1] + 1 { x[0].at(i) } else { 0.0 })]),
         Case::new("triu", [uniform([4, 5], 1)], |x| vec![x[0].triu(0)])
             .reference(|x| vec![Array::from_fn(&[4, 5], |i| if i[1] >= i[0] { x[0].at(i) } else { 0.0 })]),
     ]

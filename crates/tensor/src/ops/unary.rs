@@ -18,9 +18,7 @@ impl<F: UnaryKernel> Op for Elementwise<F> {
     };
 
     fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Outputs {
-        let [x] = inputs else {
-            unreachable!("{} has one input", F::NAME)
-        };
+        let [x] = inputs else { unreachable!("{} has one input", F::NAME) };
         let x = x.contiguous();
         let y = with_float!(F::NAME, x.dtype(), T => Tensor::build::<T>(*x.shape(), |y| {
             unary::forward(self.0, x.slice_of::<T>(), y);

@@ -44,9 +44,7 @@ pub fn readers() -> Vec<Reader> {
         Reader::new("hardswish", &["hardswish"], |case| one(case.x().hardswish())),
         Reader::new("softplus", &["softplus"], |case| one(softplus(case))),
         Reader::new("elu", &["elu"], |case| one(case.x().elu(case.number("alpha")))),
-        Reader::new("leaky_relu", &["leaky_relu"], |case| {
-            one(case.x().leaky_relu(case.number("negative_slope")))
-        }),
+        Reader::new("leaky_relu", &["leaky_relu"], |case| one(case.x().leaky_relu(case.number("negative_slope")))),
         Reader::new("gelu", &["gelu", "gelu_tanh"], |case| {
             one(match gelu_form(case) {
                 Gate::GeluTanh => case.x().gelu_tanh(),
@@ -54,22 +52,14 @@ pub fn readers() -> Vec<Reader> {
             })
         }),
         Reader::new("swiglu", &["glu"], |case| one(case.arg("gate").swiglu(case.arg("up")))),
-        Reader::new("geglu", &["glu"], |case| {
-            one(case.arg("gate").glu(case.arg("up"), gelu_form(case)))
-        }),
-        Reader::new("affine", &["affine"], |case| {
-            one(case.x().affine(case.number("scale"), case.number("shift")))
-        }),
+        Reader::new("geglu", &["glu"], |case| one(case.arg("gate").glu(case.arg("up"), gelu_form(case)))),
+        Reader::new("affine", &["affine"], |case| one(case.x().affine(case.number("scale"), case.number("shift")))),
         Reader::new("add", &["add"], |case| one(case.arg("a") + case.arg("b"))),
         Reader::new("sub", &["sub"], |case| one(case.arg("a") - case.arg("b"))),
         Reader::new("mul", &["mul"], |case| one(case.arg("a") * case.arg("b"))),
         Reader::new("div", &["div"], |case| one(case.arg("a") / case.arg("b"))),
-        Reader::new("minimum", &["minimum"], |case| {
-            one(case.arg("a").minimum(case.arg("b")))
-        }),
-        Reader::new("maximum", &["maximum"], |case| {
-            one(case.arg("a").maximum(case.arg("b")))
-        }),
+        Reader::new("minimum", &["minimum"], |case| one(case.arg("a").minimum(case.arg("b")))),
+        Reader::new("maximum", &["maximum"], |case| one(case.arg("a").maximum(case.arg("b")))),
         Reader::new("pow", &["pow"], |case| {
             one(match case.maybe("exponent") {
                 Some(exponent) => case.x().pow(exponent),

@@ -59,10 +59,7 @@ pub fn files() -> Vec<String> {
     let entries = fs::read_dir(folder()).expect("the folder of golden files");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let stem = |path: PathBuf| path.file_stem().expect("a name").to_string_lossy().into_owned();
-    paths
-        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
-        .map(stem)
-        .collect()
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors")).map(stem).collect()
 }
 
 /// The largest error, relative to the largest reference value, that a result in f32 may have.
@@ -84,12 +81,7 @@ pub struct Reader {
 impl Reader {
     pub fn new(file: &'static str, operations: &'static [&'static str], run: fn(&Case) -> Results) -> Self {
         let tolerances = vec![(DType::F64, F64), (DType::F32, F32)];
-        Self {
-            file,
-            operations,
-            run,
-            tolerances,
-        }
+        Self { file, operations, run, tolerances }
     }
 
     /// Allows f32 the tolerance of long chains.
@@ -141,10 +133,7 @@ impl Reader {
     /// The operations that the cases record.
     pub fn operations_met(&self) -> BTreeSet<&'static str> {
         let results = self.cases(DType::F64).iter().flat_map(self.run).collect::<Vec<_>>();
-        results
-            .iter()
-            .flat_map(|(_, y)| inspect::summary(y).operations.into_keys())
-            .collect()
+        results.iter().flat_map(|(_, y)| inspect::summary(y).operations.into_keys()).collect()
     }
 }
 
@@ -168,14 +157,9 @@ impl Case {
             if !(name.starts_with("in.") || name.starts_with("param.")) {
                 continue;
             }
-            let converted = if tensor.dtype().is_float() {
-                tensor.to_dtype(self.dtype)
-            } else {
-                tensor.clone()
-            };
+            let converted = if tensor.dtype().is_float() { tensor.to_dtype(self.dtype) } else { tensor.clone() };
             let leaf = self.tensors.contains_key(&format!("d{name}"));
-            self.arguments
-                .insert(name.clone(), if leaf { converted.requires_grad() } else { converted });
+            self.arguments.insert(name.clone(), if leaf { converted.requires_grad() } else { converted });
         }
     }
 
@@ -192,8 +176,7 @@ impl Case {
 
     /// The argument of this name.
     pub fn arg(&self, name: &str) -> &Tensor {
-        self.maybe(name)
-            .unwrap_or_else(|| panic!("{}: no argument {name}", self.label))
+        self.maybe(name).unwrap_or_else(|| panic!("{}: no argument {name}", self.label))
     }
 
     /// The argument x.
@@ -205,9 +188,7 @@ impl Case {
     pub fn param(&self, name: &str) -> &Tensor {
         let name = format!("param.{name}");
         self.note(&name);
-        self.arguments
-            .get(&name)
-            .unwrap_or_else(|| panic!("{}: no {name}", self.label))
+        self.arguments.get(&name).unwrap_or_else(|| panic!("{}: no {name}", self.label))
     }
 
     /// An attribute; null when it is not there.
@@ -229,13 +210,11 @@ impl Case {
     }
 
     pub fn number(&self, name: &str) -> f64 {
-        self.maybe_number(name)
-            .unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
+        self.maybe_number(name).unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
     }
 
     pub fn integer(&self, name: &str) -> i64 {
-        self.read(name, Value::as_i64)
-            .unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
+        self.read(name, Value::as_i64).unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
     }
 
     pub fn axis(&self, name: &str) -> isize {
@@ -247,13 +226,11 @@ impl Case {
     }
 
     pub fn size(&self, name: &str) -> usize {
-        self.maybe_size(name)
-            .unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
+        self.maybe_size(name).unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
     }
 
     pub fn flag(&self, name: &str) -> bool {
-        self.read(name, Value::as_bool)
-            .unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
+        self.read(name, Value::as_bool).unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
     }
 
     pub fn maybe_text(&self, name: &str) -> Option<&str> {
@@ -261,8 +238,7 @@ impl Case {
     }
 
     pub fn text(&self, name: &str) -> &str {
-        self.maybe_text(name)
-            .unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
+        self.maybe_text(name).unwrap_or_else(|| panic!("{}: {name} is missing", self.label))
     }
 
     /// A list of numbers; `None` for null.
@@ -287,12 +263,8 @@ impl Case {
         match self.attribute(name).as_u64() {
             Some(size) => [size as usize; D],
             None => {
-                let sizes = self
-                    .sizes(name)
-                    .unwrap_or_else(|| panic!("{}: {name} is missing", self.label));
-                sizes
-                    .try_into()
-                    .unwrap_or_else(|sizes| panic!("{}: {name} is {sizes:?}", self.label))
+                let sizes = self.sizes(name).unwrap_or_else(|| panic!("{}: {name} is missing", self.label));
+                sizes.try_into().unwrap_or_else(|sizes| panic!("{}: {name} is {sizes:?}", self.label))
             }
         }
     }
@@ -300,18 +272,10 @@ impl Case {
     /// Compares `results` and their gradients with the file's.
     fn check(&self, results: &Results, tolerance: f64) {
         let of_kind = |kind: &str| -> BTreeSet<&str> {
-            self.tensors
-                .keys()
-                .filter_map(|name| name.strip_prefix(kind)?.strip_prefix('.'))
-                .collect()
+            self.tensors.keys().filter_map(|name| name.strip_prefix(kind)?.strip_prefix('.')).collect()
         };
         let given: BTreeSet<&str> = results.iter().map(|(name, _)| name.as_str()).collect();
-        assert!(
-            given == of_kind("out"),
-            "{}: gives {given:?} and not {:?}",
-            self.label,
-            of_kind("out")
-        );
+        assert!(given == of_kind("out"), "{}: gives {given:?} and not {:?}", self.label, of_kind("out"));
         for (name, y) in results {
             self.close(&format!("out.{name}"), y, tolerance);
         }
@@ -321,20 +285,13 @@ impl Case {
         };
         let seeds: Vec<(Tensor, Tensor)> = results.iter().filter_map(seed).collect();
         // A result without a graph passes zero, which the file has to confirm.
-        let recorded: Vec<(&Tensor, Tensor)> = seeds
-            .iter()
-            .filter(|(y, _)| y.needs_grad())
-            .map(|(y, dy)| (y, dy.clone()))
-            .collect();
+        let recorded: Vec<(&Tensor, Tensor)> =
+            seeds.iter().filter(|(y, _)| y.needs_grad()).map(|(y, dy)| (y, dy.clone())).collect();
         let mut grads = Gradients::new();
         if !recorded.is_empty() {
             backward_from(&recorded, &mut grads);
         }
-        for name in self
-            .tensors
-            .keys()
-            .filter(|name| name.starts_with("din.") || name.starts_with("dparam."))
-        {
+        for name in self.tensors.keys().filter(|name| name.starts_with("din.") || name.starts_with("dparam.")) {
             let leaf = &self.arguments[&name[1..]];
             let none = Tensor::zeros_of(*leaf.shape(), leaf.dtype());
             self.close(name, grads.get(leaf).unwrap_or(&none), tolerance);
@@ -355,20 +312,13 @@ impl Case {
         }
         assert_eq!(found.dtype(), self.dtype, "{}: the dtype of {name}", self.label);
         let error = error(&found.to_f64_vec(), &expected.to_f64_vec());
-        assert!(
-            error <= tolerance,
-            "{}: {name} is off by {error:e}\n{found:?}\n{expected:?}",
-            self.label
-        );
+        assert!(error <= tolerance, "{}: {name} is off by {error:e}\n{found:?}\n{expected:?}", self.label);
     }
 }
 
 /// The largest difference, relative to the largest of the expected values (or as it is, if all are zero).
 fn error(found: &[f64], expected: &[f64]) -> f64 {
-    let largest = expected
-        .iter()
-        .filter(|x| x.is_finite())
-        .fold(0.0f64, |most, x| most.max(x.abs()));
+    let largest = expected.iter().filter(|x| x.is_finite()).fold(0.0f64, |most, x| most.max(x.abs()));
     let difference = |(&x, &y): (&f64, &f64)| match x == y {
         true => 0.0,
         false if (x - y).is_nan() => f64::INFINITY,

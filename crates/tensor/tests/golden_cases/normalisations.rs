@@ -9,11 +9,7 @@ fn layer_norm(case: &Case) -> Results {
     let dims = case.sizes("normalized_shape").expect("sizes").len() as isize;
     let row = |x: &Tensor| x.flatten_dims(-dims, -1);
     let (weight, bias) = (case.maybe("weight").map(row), case.maybe("bias").map(row));
-    let norm = |x: &Tensor| {
-        row(x)
-            .layer_norm(weight.as_ref(), bias.as_ref(), case.number("eps"))
-            .reshape(x.shape())
-    };
+    let norm = |x: &Tensor| row(x).layer_norm(weight.as_ref(), bias.as_ref(), case.number("eps")).reshape(x.shape());
     match case.maybe("residual") {
         Some(residual) => {
             let sum = case.x() + residual;
@@ -37,11 +33,7 @@ fn rms_norm(case: &Case) -> Results {
 /// With the running statistics as PyTorch keeps them: of the unbiased variance.
 fn batch_norm(case: &Case) -> Results {
     let (weight, bias, eps) = (case.maybe("weight"), case.maybe("bias"), case.number("eps"));
-    let (mean, var, momentum) = (
-        case.arg("running_mean"),
-        case.arg("running_var"),
-        case.number("momentum"),
-    );
+    let (mean, var, momentum) = (case.arg("running_mean"), case.arg("running_var"), case.number("momentum"));
     if !case.flag("training") {
         let y = case.x().batch_norm_given(mean, var, weight, bias, eps);
         return named([("y", y), ("running_mean", mean.clone()), ("running_var", var.clone())]);
@@ -61,14 +53,10 @@ pub fn readers() -> Vec<Reader> {
         Reader::new("batch_norm", &["batch_norm", "batch_norm_given"], batch_norm),
         Reader::new("group_norm", &["group_norm"], |case| {
             let (weight, bias) = (case.maybe("weight"), case.maybe("bias"));
-            one(case
-                .x()
-                .group_norm(case.size("num_groups"), weight, bias, case.number("eps")))
+            one(case.x().group_norm(case.size("num_groups"), weight, bias, case.number("eps")))
         }),
         Reader::new("instance_norm", &["group_norm"], |case| {
-            one(case
-                .x()
-                .instance_norm(case.maybe("weight"), case.maybe("bias"), case.number("eps")))
+            one(case.x().instance_norm(case.maybe("weight"), case.maybe("bias"), case.number("eps")))
         }),
     ]
 }

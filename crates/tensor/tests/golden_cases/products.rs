@@ -39,12 +39,8 @@ fn rotary(case: &Case) -> Tensor {
     let (cos, sin) = if case.dtype == DType::F32 {
         rotary_tables(most, width, base)
     } else {
-        let frequencies: Vec<f64> = (0..width / 2)
-            .map(|i| base.powf(-2.0 * i as f64 / width as f64))
-            .collect();
-        let angles = Tensor::range(0, most as i64)
-            .to_f64()
-            .outer(&Tensor::from_vec(frequencies, [width / 2]));
+        let frequencies: Vec<f64> = (0..width / 2).map(|i| base.powf(-2.0 * i as f64 / width as f64)).collect();
+        let angles = Tensor::range(0, most as i64).to_f64().outer(&Tensor::from_vec(frequencies, [width / 2]));
         (angles.cos(), angles.sin())
     };
     let batch = x.dim(0);
@@ -76,24 +72,15 @@ pub fn readers() -> Vec<Reader> {
             one(Tensor::einsum(case.text("equation"), &[case.arg("a"), case.arg("b")]))
         }),
         Reader::new("linear", &["linear"], |case| {
-            one(linear(
-                case.x(),
-                case.arg("weight"),
-                case.maybe("bias"),
-                activation(case),
-            ))
+            one(linear(case.x(), case.arg("weight"), case.maybe("bias"), activation(case)))
         }),
         Reader::new("embedding", &["embedding"], |case| one(embedding(case))),
-        Reader::new("gather", &["gather"], |case| {
-            one(case.x().gather(case.axis("dim"), case.arg("index")))
-        }),
+        Reader::new("gather", &["gather"], |case| one(case.x().gather(case.axis("dim"), case.arg("index")))),
         Reader::new("index_select", &["gather"], |case| {
             one(case.x().index_select(case.axis("dim"), case.arg("index")))
         }),
         Reader::new("scatter_add", &["scatter_add"], |case| {
-            one(case
-                .x()
-                .scatter_add(case.axis("dim"), case.arg("index"), case.arg("src")))
+            one(case.x().scatter_add(case.axis("dim"), case.arg("index"), case.arg("src")))
         }),
         Reader::new("rotary_embedding", &["rotary"], |case| one(rotary(case))),
         Reader::new("cross_entropy", &["cross_entropy"], |case| one(cross_entropy(case))),

@@ -49,15 +49,9 @@ fn weights<'a>(case: &'a Case, bias: bool, place: &str) -> CellWeights<'a> {
 }
 
 fn stack(case: &Case, layer: Layer) -> Results {
-    let lengths = case
-        .maybe("lengths")
-        .map(|lengths| lengths.to_indices().iter().map(|&n| n as usize).collect());
+    let lengths = case.maybe("lengths").map(|lengths| lengths.to_indices().iter().map(|&n| n as usize).collect());
     let states: Vec<&Tensor> = [case.maybe("h0"), case.maybe("c0")].into_iter().flatten().collect();
-    let directions: &[bool] = if case.flag("bidirectional") {
-        &[false, true]
-    } else {
-        &[false]
-    };
+    let directions: &[bool] = if case.flag("bidirectional") { &[false, true] } else { &[false] };
     let bias = case.flag("bias");
     let mut x = case.x().clone();
     let mut last: Vec<Vec<Tensor>> = Vec::new();
@@ -66,10 +60,7 @@ fn stack(case: &Case, layer: Layer) -> Results {
         for &reverse in directions {
             let place = format!("_l{number}{}", if reverse { "_reverse" } else { "" });
             let state = (!states.is_empty()).then(|| states.iter().map(|all| all.select(0, last.len())).collect());
-            let order = Order {
-                lengths: lengths.clone(),
-                reverse,
-            };
+            let order = Order { lengths: lengths.clone(), reverse };
             let mut results = layer(case, &x, weights(case, bias, &place), state, &order);
             ys.push(results.remove(0));
             last.push(results);
@@ -87,19 +78,13 @@ fn stack(case: &Case, layer: Layer) -> Results {
 /// One step is a sequence of length one.
 fn cell(case: &Case) -> Results {
     let x = case.x().unsqueeze(1);
-    let states: Vec<Tensor> = [case.maybe("h"), case.maybe("c")]
-        .into_iter()
-        .flatten()
-        .cloned()
-        .collect();
+    let states: Vec<Tensor> = [case.maybe("h"), case.maybe("c")].into_iter().flatten().cloned().collect();
     let layer: Layer = match case.param("weight_ih").dim(0) / states[0].dim(1) {
         4 => lstm_layer,
         3 => gru_layer,
         _ => rnn_layer,
     };
-    let mut results = layer(case, &x, weights(case, true, ""), Some(states), &Order::default())
-        .into_iter()
-        .skip(1);
+    let mut results = layer(case, &x, weights(case, true, ""), Some(states), &Order::default()).into_iter().skip(1);
     let names = ["h", "c"].map(str::to_owned).into_iter();
     names.zip(&mut results).collect()
 }

@@ -37,23 +37,16 @@ pub fn readers() -> Vec<Reader> {
         Reader::new("max", &["max"], |case| one(over!(case, case.x(), max, max_keepdim))),
         Reader::new("min", &["min"], |case| one(over!(case, case.x(), min, min_keepdim))),
         Reader::new("prod", &["prod"], |case| one(over!(case, case.x(), prod, prod_keepdim))),
-        Reader::new("var", &["var"], |case| {
-            one(over!(case, case.x(), var, var_keepdim, case.number("correction")))
-        }),
+        Reader::new("var", &["var"], |case| one(over!(case, case.x(), var, var_keepdim, case.number("correction")))),
         Reader::new("std", &["var", "sqrt"], |case| {
             one(over!(case, case.x(), std, std_keepdim, case.number("correction")))
         }),
         Reader::new("norm", &["norm"], |case| one(norm(case))),
         // The arguments of the case `large` are near 1000, where f32 is 6e-5 wide.
-        Reader::new("logsumexp", &["logsumexp"], |case| {
-            one(over!(case, case.x(), logsumexp, logsumexp_keepdim))
-        })
-        .chain(),
+        Reader::new("logsumexp", &["logsumexp"], |case| one(over!(case, case.x(), logsumexp, logsumexp_keepdim)))
+            .chain(),
         Reader::new("softmax", &["softmax"], |case| one(case.x().softmax(case.axis("dim")))).chain(),
-        Reader::new("log_softmax", &["log_softmax"], |case| {
-            one(case.x().log_softmax(case.axis("dim")))
-        })
-        .chain(),
+        Reader::new("log_softmax", &["log_softmax"], |case| one(case.x().log_softmax(case.axis("dim")))).chain(),
         Reader::new("cumsum", &["cumsum"], |case| one(case.x().cumsum(case.axis("dim")))),
     ]
 }

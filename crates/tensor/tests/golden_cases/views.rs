@@ -19,19 +19,9 @@ fn movement(case: &Case) -> Tensor {
         "contiguous" => x.transpose(-1, -2).contiguous(),
         "cat" => Tensor::cat(&[x, case.arg("other")], case.axis("axis")),
         "stack" => Tensor::stack(&[x, case.arg("other")], case.axis("axis")),
-        "pad" => x.pad(
-            case.axis("axis"),
-            case.size("before"),
-            case.size("after"),
-            case.number("value"),
-        ),
+        "pad" => x.pad(case.axis("axis"), case.size("before"), case.size("after"), case.number("value")),
         "narrow" => x.narrow(case.axis("axis"), case.size("start"), case.size("count")),
-        "slice" => x.slice(
-            case.axis("axis"),
-            case.size("start"),
-            case.size("end"),
-            case.size("step"),
-        ),
+        "slice" => x.slice(case.axis("axis"), case.size("start"), case.size("end"), case.size("step")),
         "select" => x.select(case.axis("axis"), case.size("index")),
         "flip" => x.flip(case.axis("axis")),
         "roll" => x.roll(case.axis("shift"), case.axis("axis")),
@@ -47,11 +37,7 @@ fn pieces(case: &Case) -> Results {
         "split" => x.split(axis, &case.sizes("sizes").expect("sizes")),
         _ => x.chunk(axis, case.size("count")),
     };
-    pieces
-        .into_iter()
-        .enumerate()
-        .map(|(i, piece)| (i.to_string(), piece))
-        .collect()
+    pieces.into_iter().enumerate().map(|(i, piece)| (i.to_string(), piece)).collect()
 }
 
 fn order(case: &Case) -> Results {
@@ -61,6 +47,14 @@ fn order(case: &Case) -> Results {
         _ => x.topk(case.size("k"), axis, case.flag("largest")),
     };
     named([("values", values), ("indices", indices)])
+}
+
+fn choice(case: &Case) -> Tensor {
+    match case.text("operation") {
+        "where" => case.arg("mask").where_(case.arg("a"), case.arg("b")),
+        "masked_fill" => case.x().masked_fill(case.arg("mask"), case.number("value")),
+        _ => case.x().clamp(case.number("low"), case.number("high")),
+    }
 }
 
 fn comparison(case: &Case) -> Tensor {
@@ -104,9 +98,8 @@ pub fn readers() -> Vec<Reader> {
         Reader::new("movement", moved, |case| one(movement(case))),
         Reader::new("pieces", &["split"], pieces),
         Reader::new("order", &["sort"], order),
-        Reader::new("comparison", &["compare", "arg_extreme", "all_any"], |case| {
-            one(comparison(case))
-        }),
+        Reader::new("comparison", &["compare", "arg_extreme", "all_any"], |case| one(comparison(case))),
+        Reader::new("choice", &["where", "clamp"], |case| one(choice(case))),
         // An input rounded to f32 first would be rounded twice.
         Reader::new("cast", &["cast"], |case| one(cast(case))).f64_alone(),
     ]

@@ -23,19 +23,8 @@ pub struct Network {
 
 impl Network {
     /// The names of the parameters.
-    pub const NAMES: [&str; 11] = [
-        "table",
-        "norm",
-        "norm_bias",
-        "qkv",
-        "out",
-        "norm_2",
-        "up",
-        "up_bias",
-        "down",
-        "kernel",
-        "kernel_bias",
-    ];
+    pub const NAMES: [&str; 11] =
+        ["table", "norm", "norm_bias", "qkv", "out", "norm_2", "up", "up_bias", "down", "kernel", "kernel_bias"];
 
     /// Parameters and data drawn from one seed.
     pub fn new(dtype: DType) -> Self {
@@ -55,9 +44,8 @@ impl Network {
         let parameter = |(index, shape): (usize, &&[usize])| {
             let numbers = Tensor::randn(*shape, Rng::seed(index as u64));
             // Weights of norms lie around 1, the rest around 0.
-            let centre = f64::from(u8::from(
-                Self::NAMES[index].starts_with("norm") && !Self::NAMES[index].ends_with("bias"),
-            ));
+            let centre =
+                f64::from(u8::from(Self::NAMES[index].starts_with("norm") && !Self::NAMES[index].ends_with("bias")));
             numbers.affine(0.1, centre).to_dtype(dtype).requires_grad()
         };
         let integers = |below: usize, seed: u64| Tensor::randint(0, below as i64, [BATCH, TIME], Rng::seed(seed));
@@ -72,19 +60,7 @@ impl Network {
 
     /// The mean cross-entropy of all tokens.
     pub fn loss(&self) -> Tensor {
-        let [
-            table,
-            norm,
-            norm_bias,
-            qkv,
-            out,
-            norm_2,
-            up,
-            up_bias,
-            down,
-            kernel,
-            kernel_bias,
-        ] = &self.parameters[..]
+        let [table, norm, norm_bias, qkv, out, norm_2, up, up_bias, down, kernel, kernel_bias] = &self.parameters[..]
         else {
             unreachable!("the constructor makes eleven");
         };
@@ -98,14 +74,8 @@ impl Network {
         let x = embedded + linear(&seen, out, None, Activation::None);
         let hidden = linear(&x.rms_norm(Some(norm_2), 1e-6), up, Some(up_bias), Activation::None).gelu();
         let x = x + linear(&hidden, down, None, Activation::None);
-        let config = ConvConfig {
-            padding: [1],
-            ..ConvConfig::default()
-        };
-        let mixed = x
-            .transpose(1, 2)
-            .conv1d(kernel, Some(kernel_bias), config)
-            .transpose(1, 2);
+        let config = ConvConfig { padding: [1], ..ConvConfig::default() };
+        let mixed = x.transpose(1, 2).conv1d(kernel, Some(kernel_bias), config).transpose(1, 2);
         let x = x + mixed.gather(1, &self.places).tanh();
         let logits = linear(&x, table, None, Activation::None).flatten_dims(0, 1);
         logits.cross_entropy(&self.targets, &CrossEntropyConfig::default())

@@ -66,9 +66,7 @@ pub(crate) struct DecodeState {
 impl Decoder {
     /// A decoder of these steps.
     pub fn new(steps: impl IntoIterator<Item = DecodeStep>) -> Self {
-        Self {
-            steps: steps.into_iter().collect(),
-        }
+        Self { steps: steps.into_iter().collect() }
     }
 
     /// The steps.
@@ -85,17 +83,8 @@ impl Decoder {
     pub(crate) fn token(&self, state: &mut DecodeState, token: &[u8], out: &mut Vec<u8>) {
         let first = !std::mem::replace(&mut state.started, true);
         if first {
-            state.strips = self
-                .steps
-                .iter()
-                .map(|s| {
-                    if let DecodeStep::Strip { start, .. } = s {
-                        *start
-                    } else {
-                        0
-                    }
-                })
-                .collect();
+            state.strips =
+                self.steps.iter().map(|s| if let DecodeStep::Strip { start, .. } = s { *start } else { 0 }).collect();
         }
         if std::mem::take(&mut state.pending_space) {
             out.push(b' ');
@@ -141,11 +130,7 @@ impl Decoder {
                     if let Ok(text) = std::str::from_utf8(&token)
                         && text.contains(mark)
                     {
-                        let new = if drop {
-                            text.replace(mark, "")
-                        } else {
-                            text.replace(mark, " ")
-                        };
+                        let new = if drop { text.replace(mark, "") } else { text.replace(mark, " ") };
                         token = Cow::Owned(new.into_bytes());
                     }
                 }
@@ -196,9 +181,7 @@ fn replace(token: &mut Cow<'_, [u8]>, pattern: &Pattern, content: &str) {
 /// The byte of a `<0x..>` token.
 pub(crate) fn byte_token(token: &[u8]) -> Option<u8> {
     let hex = token.strip_prefix(b"<0x")?.strip_suffix(b">")?;
-    let text = std::str::from_utf8(hex)
-        .ok()
-        .filter(|t| t.len() == 2 && !t.starts_with('+'))?;
+    let text = std::str::from_utf8(hex).ok().filter(|t| t.len() == 2 && !t.starts_with('+'))?;
     u8::from_str_radix(text, 16).ok()
 }
 
@@ -235,55 +218,28 @@ mod tests {
     fn the_llama_chain() {
         let steps = || {
             vec![
-                DecodeStep::Replace {
-                    pattern: Pattern::literal("▁").unwrap(),
-                    content: " ".into(),
-                },
+                DecodeStep::Replace { pattern: Pattern::literal("▁").unwrap(), content: " ".into() },
                 DecodeStep::ByteFallback,
                 DecodeStep::Fuse,
-                DecodeStep::Strip {
-                    content: ' ',
-                    start: 1,
-                    stop: 0,
-                },
+                DecodeStep::Strip { content: ' ', start: 1, stop: 0 },
             ]
         };
-        assert_eq!(
-            run(steps(), &["▁", "▁He", "llo▁▁x", "<0xF0>", "<0x9F>", "<0xA6>", "<0x99>"]),
-            " Hello  x🦙"
-        );
+        assert_eq!(run(steps(), &["▁", "▁He", "llo▁▁x", "<0xF0>", "<0x9F>", "<0xA6>", "<0x99>"]), " Hello  x🦙");
         assert_eq!(run(steps(), &["He", "▁llo"]), "He llo");
         assert_eq!(run(steps(), &["<0x+1>", "<0x0a>"]), "<0x+1>\n");
     }
 
     #[test]
     fn word_pieces_and_suffixes() {
-        let wordpiece = |cleanup| {
-            vec![DecodeStep::WordPiece {
-                prefix: "##".into(),
-                cleanup,
-            }]
-        };
-        assert_eq!(
-            run(wordpiece(true), &["un", "##do", "it", ".", "do", "n't"]),
-            "undo it. don't"
-        );
+        let wordpiece = |cleanup| vec![DecodeStep::WordPiece { prefix: "##".into(), cleanup }];
+        assert_eq!(run(wordpiece(true), &["un", "##do", "it", ".", "do", "n't"]), "undo it. don't");
         assert_eq!(run(wordpiece(false), &["##do", "it", "."]), "##do it .");
-        assert_eq!(
-            run(vec![DecodeStep::Suffix("</w>".into())], &["un", "do</w>", "it</w>"]),
-            "undo it"
-        );
+        assert_eq!(run(vec![DecodeStep::Suffix("</w>".into())], &["un", "do</w>", "it</w>"]), "undo it");
     }
 
     #[test]
     fn metaspace_drops_the_mark_it_had_put() {
-        let metaspace = |prepend| {
-            vec![DecodeStep::Metaspace(Metaspace {
-                replacement: '▁',
-                prepend,
-                split: true,
-            })]
-        };
+        let metaspace = |prepend| vec![DecodeStep::Metaspace(Metaspace { replacement: '▁', prepend, split: true })];
         assert_eq!(run(metaspace(PrependScheme::Always), &["▁a", "▁b"]), "a b");
         assert_eq!(run(metaspace(PrependScheme::Never), &["▁a", "▁b"]), " a b");
     }

@@ -17,13 +17,7 @@ pub struct StreamDecoder {
 
 impl StreamDecoder {
     pub(crate) fn new(tokenizer: Tokenizer, options: DecodeOptions) -> Self {
-        Self {
-            tokenizer,
-            options,
-            state: DecodeState::default(),
-            pending: Vec::new(),
-            position: 0,
-        }
+        Self { tokenizer, options, state: DecodeState::default(), pending: Vec::new(), position: 0 }
     }
 
     /// Takes the next id and returns the text that is complete now, often nothing.
@@ -31,8 +25,7 @@ impl StreamDecoder {
     /// # Errors
     /// When the id is not in the vocabulary; the decoder goes on as if it had not been given.
     pub fn push(&mut self, id: u32) -> Result<String> {
-        self.tokenizer
-            .decode_token(id, self.position, self.options, &mut self.state, &mut self.pending)?;
+        self.tokenizer.decode_token(id, self.position, self.options, &mut self.state, &mut self.pending)?;
         self.position += 1;
         Ok(self.take_whole())
     }
@@ -43,8 +36,7 @@ impl StreamDecoder {
     /// When an id is not in the vocabulary; the ids before it have been taken, their text comes with the next call.
     pub fn push_all(&mut self, ids: &[u32]) -> Result<String> {
         for &id in ids {
-            self.tokenizer
-                .decode_token(id, self.position, self.options, &mut self.state, &mut self.pending)?;
+            self.tokenizer.decode_token(id, self.position, self.options, &mut self.state, &mut self.pending)?;
             self.position += 1;
         }
         Ok(self.take_whole())

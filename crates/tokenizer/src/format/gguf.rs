@@ -119,9 +119,7 @@ impl<'a> Reader<'a> {
             return Ok(keep.then_some(Value::Texts(texts)));
         }
         let size = scalar_size(kind).ok_or_else(|| self.wrong(format_args!("an array of the type {kind}")))?;
-        let len = n
-            .checked_mul(size)
-            .ok_or_else(|| self.wrong("an array of impossible length"))?;
+        let len = n.checked_mul(size).ok_or_else(|| self.wrong("an array of impossible length"))?;
         if !keep {
             self.take(len)?;
             return Ok(None);
@@ -184,19 +182,11 @@ impl Metadata {
     }
 
     fn text(&self, key: &str) -> Option<&str> {
-        if let Some(Value::Text(text)) = self.get(key) {
-            Some(text)
-        } else {
-            None
-        }
+        if let Some(Value::Text(text)) = self.get(key) { Some(text) } else { None }
     }
 
     fn bool(&self, key: &str, default: bool) -> bool {
-        if let Some(Value::Bool(b)) = self.get(key) {
-            *b
-        } else {
-            default
-        }
+        if let Some(Value::Bool(b)) = self.get(key) { *b } else { default }
     }
 
     /// An id; some files write -1 for none.
@@ -210,20 +200,14 @@ impl Metadata {
 
     fn pieces(&self) -> Result<Vec<Piece>> {
         let Some(Value::Texts(tokens)) = self.get("tokens") else {
-            return Err(Error::malformed(
-                FORMAT,
-                "tokenizer.ggml.tokens is missing or not a list of texts",
-            ));
+            return Err(Error::malformed(FORMAT, "tokenizer.ggml.tokens is missing or not a list of texts"));
         };
         let same = |len: usize, key: &str| {
             if len == tokens.len() {
                 return Ok(());
             }
             let n = tokens.len();
-            Err(Error::malformed(
-                FORMAT,
-                format!("tokenizer.ggml.{key} has {len} entries for {n} tokens"),
-            ))
+            Err(Error::malformed(FORMAT, format!("tokenizer.ggml.{key} has {len} entries for {n} tokens")))
         };
         let scores = match self.get("scores") {
             Some(Value::Floats(scores)) => &scores[..],
@@ -244,11 +228,7 @@ impl Metadata {
             let kind = kinds.get(id).copied().unwrap_or(1);
             let kind = u64::try_from(kind).ok().and_then(Kind::from_number);
             let kind = kind.ok_or_else(|| Error::malformed(FORMAT, format!("token {id} has an unknown type")))?;
-            pieces.push(Piece {
-                text: text.clone(),
-                score: scores.get(id).copied().unwrap_or(0.0),
-                kind,
-            });
+            pieces.push(Piece { text: text.clone(), score: scores.get(id).copied().unwrap_or(0.0), kind });
         }
         Ok(pieces)
     }
@@ -280,10 +260,7 @@ impl Tokenizer {
             let one = |wanted: bool, id: Option<u32>| id.filter(|_| wanted).into_iter().collect::<Vec<_>>();
             let spm = matches!(metadata.text("model"), Some("llama"));
             let before = one(metadata.bool("add_bos_token", spm), parts.bos);
-            let after = one(
-                metadata.bool("add_eos_token", metadata.text("model") == Some("t5")),
-                parts.eos,
-            );
+            let after = one(metadata.bool("add_eos_token", metadata.text("model") == Some("t5")), parts.eos);
             if !before.is_empty() || !after.is_empty() {
                 parts.template = Template::around(&before, &after);
             }
@@ -325,16 +302,9 @@ fn pre_tokenizer(name: &str) -> Result<(PreTokenizer, bool)> {
 
 fn byte_level(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
     let (pre_tokenizer, whole_first) = pre_tokenizer(metadata.text("pre").unwrap_or("default"))?;
-    let ids: FastMap<&str, u32> = pieces
-        .iter()
-        .enumerate()
-        .map(|(id, p)| (&p.text[..], id as u32))
-        .collect();
+    let ids: FastMap<&str, u32> = pieces.iter().enumerate().map(|(id, p)| (&p.text[..], id as u32)).collect();
     let Some(Value::Texts(list)) = metadata.get("merges") else {
-        return Err(Error::malformed(
-            FORMAT,
-            "tokenizer.ggml.merges is missing or not a list of texts",
-        ));
+        return Err(Error::malformed(FORMAT, "tokenizer.ggml.merges is missing or not a list of texts"));
     };
     let mut merges = Vec::with_capacity(list.len());
     for (rank, merge) in list.iter().enumerate() {
@@ -343,18 +313,9 @@ fn byte_level(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
             let space = merge.char_indices().skip(1).find(|(_, c)| *c == ' ')?.0;
             let (left, right) = (&merge[..space], &merge[space + 1..]);
             let whole = format!("{left}{right}");
-            Some(MergeRule {
-                left: *ids.get(left)?,
-                right: *ids.get(right)?,
-                id: *ids.get(&whole[..])?,
-            })
+            Some(MergeRule { left: *ids.get(left)?, right: *ids.get(right)?, id: *ids.get(&whole[..])? })
         };
-        let wrong = || {
-            Error::malformed(
-                FORMAT,
-                format!("merge {rank} is {merge:?}, not two tokens that make a third"),
-            )
-        };
+        let wrong = || Error::malformed(FORMAT, format!("merge {rank} is {merge:?}, not two tokens that make a third"));
         let rule = rule().ok_or_else(wrong)?;
         if matches!(pieces[rule.id as usize].kind, Kind::Normal | Kind::UserDefined) {
             merges.push(rule);
@@ -365,12 +326,7 @@ fn byte_level(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
     let others = ordinary().filter(|(_, p)| byte_chars::decode(&p.text).is_none());
     let others = others.map(|(id, p)| (id as u32, p.text.clone().into_bytes()));
     let vocab = Vocab::new(FORMAT, decoded.chain(others))?;
-    let config = BpeConfig {
-        alphabet: Alphabet::Bytes,
-        unknown: Unknown::Drop,
-        whole_first,
-        ..BpeConfig::default()
-    };
+    let config = BpeConfig { alphabet: Alphabet::Bytes, unknown: Unknown::Drop, whole_first, ..BpeConfig::default() };
     Ok(TokenizerParts {
         pre_tokenizer,
         added_tokens: sentencepiece::added_tokens(pieces),
@@ -384,10 +340,7 @@ fn llama(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
     if prefix {
         normalizers.push(Normalizer::Prepend(MARKER.into()));
     }
-    normalizers.push(Normalizer::Replace {
-        pattern: Pattern::literal(" ")?,
-        content: MARKER.into(),
-    });
+    normalizers.push(Normalizer::Replace { pattern: Pattern::literal(" ")?, content: MARKER.into() });
     Ok(TokenizerParts {
         normalizers,
         added_tokens: sentencepiece::added_tokens(pieces),
@@ -402,18 +355,12 @@ fn t5(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
         _ => None,
     };
     let prefix = metadata.bool("add_space_prefix", true);
-    let protected = pieces
-        .iter()
-        .filter(|p| p.kind == Kind::UserDefined)
-        .map(|p| &p.text[..]);
+    let protected = pieces.iter().filter(|p| p.kind == Kind::UserDefined).map(|p| &p.text[..]);
     let extra = metadata.bool("remove_extra_whitespaces", true);
     let normalizer = SentencePieceNormalizer::new(map, prefix, extra, true, false, protected);
     Ok(TokenizerParts {
         normalizers: vec![Normalizer::SentencePiece(normalizer)],
-        added_tokens: sentencepiece::added_tokens(pieces)
-            .into_iter()
-            .filter(|t| t.special)
-            .collect(),
+        added_tokens: sentencepiece::added_tokens(pieces).into_iter().filter(|t| t.special).collect(),
         decoder: sentencepiece::decoder(prefix)?,
         ..TokenizerParts::new(Model::Unigram(sentencepiece::unigram(FORMAT, pieces, false)?))
     })
@@ -425,23 +372,12 @@ fn bert(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
         Some(word) => word.to_string(),
         None => format!("##{}", p.text),
     };
-    let ordinary = pieces
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| !matches!(p.kind, Kind::Control | Kind::Unknown));
+    let ordinary = pieces.iter().enumerate().filter(|(_, p)| !matches!(p.kind, Kind::Control | Kind::Unknown));
     let vocab = Vocab::new(FORMAT, ordinary.map(|(id, p)| (id as u32, text(p))))?;
-    let special = pieces
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| matches!(p.kind, Kind::Control | Kind::Unknown));
-    let special = special
-        .map(|(id, p)| AddedToken::special(id as u32, &p.text[..]))
-        .collect();
+    let special = pieces.iter().enumerate().filter(|(_, p)| matches!(p.kind, Kind::Control | Kind::Unknown));
+    let special = special.map(|(id, p)| AddedToken::special(id as u32, &p.text[..])).collect();
     let token = |id, type_id| Part::Token { id, type_id };
-    let template = match (
-        metadata.id("cls_token_id").or(metadata.id("bos_token_id")),
-        separator(metadata),
-    ) {
+    let template = match (metadata.id("cls_token_id").or(metadata.id("bos_token_id")), separator(metadata)) {
         (Some(cls), Some(sep)) => {
             let single = vec![token(cls, 0), Part::First { type_id: 0 }, token(sep, 0)];
             let pair = [single.clone(), vec![Part::Second { type_id: 1 }, token(sep, 1)]].concat();
@@ -449,12 +385,7 @@ fn bert(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
         }
         _ => Template::default(),
     };
-    let bert = BertNormalizer {
-        clean_text: true,
-        chinese_chars: true,
-        strip_accents: Some(true),
-        lowercase: true,
-    };
+    let bert = BertNormalizer { clean_text: true, chinese_chars: true, strip_accents: Some(true), lowercase: true };
     let named = || pieces.iter().position(|p| p.text == "[UNK]").map(|id| id as u32);
     let unknown = metadata.id("unknown_token_id").or_else(named);
     Ok(TokenizerParts {
@@ -462,10 +393,7 @@ fn bert(metadata: &Metadata, pieces: &[Piece]) -> Result<TokenizerParts> {
         pre_tokenizer: PreTokenizer::new([Step::Bert]),
         added_tokens: special,
         template,
-        decoder: Decoder::new([DecodeStep::WordPiece {
-            prefix: "##".into(),
-            cleanup: true,
-        }]),
+        decoder: Decoder::new([DecodeStep::WordPiece { prefix: "##".into(), cleanup: true }]),
         ..TokenizerParts::new(Model::WordPiece(WordPiece::new(vocab, unknown, "##", usize::MAX)))
     })
 }

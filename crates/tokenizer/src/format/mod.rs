@@ -55,11 +55,7 @@ impl Tokenizer {
         if bytes.starts_with(b"GGUF") {
             Self::from_gguf(bytes)
         } else if first == Some(&b'{') {
-            if tekken::looks_like(bytes) {
-                Self::from_tekken(bytes)
-            } else {
-                Self::from_json(bytes)
-            }
+            if tekken::looks_like(bytes) { Self::from_tekken(bytes) } else { Self::from_json(bytes) }
         } else {
             Self::from_sentencepiece(bytes)
         }

@@ -20,18 +20,11 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(crate) fn new(format: &'static str, message: &'a [u8]) -> Self {
-        Self {
-            rest: message,
-            len: message.len(),
-            format,
-        }
+        Self { rest: message, len: message.len(), format }
     }
 
     fn wrong(&self, what: &str) -> Error {
-        Error::malformed(
-            self.format,
-            format!("{what} at byte {} of a message", self.len - self.rest.len()),
-        )
+        Error::malformed(self.format, format!("{what} at byte {} of a message", self.len - self.rest.len()))
     }
 
     fn varint(&mut self) -> Result<u64> {
@@ -109,10 +102,6 @@ impl<'a> Value<'a> {
     }
 
     pub(crate) fn f32(self) -> Option<f32> {
-        if let Self::Fixed32(b) = self {
-            Some(f32::from_le_bytes(b))
-        } else {
-            None
-        }
+        if let Self::Fixed32(b) = self { Some(f32::from_le_bytes(b)) } else { None }
     }
 }

@@ -81,8 +81,7 @@ fn parse(file: &[u8]) -> Result<Spec> {
         match number {
             1 => {
                 let id = spec.pieces.len();
-                spec.pieces
-                    .push(piece(value.bytes().ok_or_else(|| wrong("pieces"))?, id)?);
+                spec.pieces.push(piece(value.bytes().ok_or_else(|| wrong("pieces"))?, id)?);
             }
             2 => {
                 for field in Fields::new(FORMAT, value.bytes().ok_or_else(|| wrong("trainer_spec"))?) {
@@ -120,11 +119,7 @@ fn parse(file: &[u8]) -> Result<Spec> {
 }
 
 fn piece(message: &[u8], id: usize) -> Result<Piece> {
-    let mut piece = Piece {
-        text: String::new(),
-        score: 0.0,
-        kind: Kind::Normal,
-    };
+    let mut piece = Piece { text: String::new(), score: 0.0, kind: Kind::Normal };
     let wrong = |what: &str| Error::malformed(FORMAT, format!("piece {id} has a wrong {what}"));
     for field in Fields::new(FORMAT, message) {
         match field? {
@@ -147,14 +142,7 @@ fn piece(message: &[u8], id: usize) -> Result<Piece> {
 /// Pieces of text by id: all but control and unknown tokens.
 pub(crate) fn vocab(format: &'static str, pieces: &[Piece]) -> Result<Vocab> {
     let text = |p: &Piece| !matches!(p.kind, Kind::Control | Kind::Unknown);
-    Vocab::new(
-        format,
-        pieces
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| text(p))
-            .map(|(id, p)| (id as u32, &p.text)),
-    )
+    Vocab::new(format, pieces.iter().enumerate().filter(|(_, p)| text(p)).map(|(id, p)| (id as u32, &p.text)))
 }
 
 /// Control tokens are special; user-defined ones are found in every text.
@@ -177,29 +165,15 @@ pub(crate) fn unknown(pieces: &[Piece], fuse: bool) -> Unknown {
 pub(crate) fn bpe(format: &'static str, pieces: &[Piece], byte_fallback: bool) -> Result<Bpe> {
     let chosen = |p: &Piece| matches!(p.kind, Kind::Normal | Kind::UserDefined | Kind::Unused);
     let scores: Vec<Option<f32>> = pieces.iter().map(|p| chosen(p).then_some(p.score)).collect();
-    let unused: Vec<u32> = pieces
-        .iter()
-        .enumerate()
-        .filter(|(_, p)| p.kind == Kind::Unused)
-        .map(|(id, _)| id as u32)
-        .collect();
-    Bpe::from_scores(
-        vocab(format, pieces)?,
-        &scores,
-        &unused,
-        unknown(pieces, true),
-        byte_fallback,
-        format,
-    )
+    let unused: Vec<u32> =
+        pieces.iter().enumerate().filter(|(_, p)| p.kind == Kind::Unused).map(|(id, _)| id as u32).collect();
+    Bpe::from_scores(vocab(format, pieces)?, &scores, &unused, unknown(pieces, true), byte_fallback, format)
 }
 
 /// The unigram model of SentencePiece.
 pub(crate) fn unigram(format: &'static str, pieces: &[Piece], byte_fallback: bool) -> Result<Unigram> {
     let normal = || pieces.iter().filter(|p| p.kind == Kind::Normal).map(|p| p.score);
-    let (low, high) = (
-        normal().fold(f32::INFINITY, f32::min),
-        normal().fold(f32::NEG_INFINITY, f32::max),
-    );
+    let (low, high) = (normal().fold(f32::INFINITY, f32::min), normal().fold(f32::NEG_INFINITY, f32::max));
     let score = |p: &Piece| match p.kind {
         Kind::Normal => Some(f64::from(p.score)),
         // A user-defined symbol beats every way to split it.
@@ -219,19 +193,12 @@ pub(crate) fn unigram(format: &'static str, pieces: &[Piece], byte_fallback: boo
 /// Marks become spaces, byte tokens bytes; the space that the normaliser had put in front goes.
 pub(crate) fn decoder(dummy_prefix: bool) -> Result<Decoder> {
     let mut steps = vec![
-        DecodeStep::Replace {
-            pattern: Pattern::literal(MARKER)?,
-            content: " ".into(),
-        },
+        DecodeStep::Replace { pattern: Pattern::literal(MARKER)?, content: " ".into() },
         DecodeStep::ByteFallback,
         DecodeStep::Fuse,
     ];
     if dummy_prefix {
-        steps.push(DecodeStep::Strip {
-            content: ' ',
-            start: 1,
-            stop: 0,
-        });
+        steps.push(DecodeStep::Strip { content: ' ', start: 1, stop: 0 });
     }
     Ok(Decoder::new(steps))
 }
@@ -247,11 +214,7 @@ impl Tokenizer {
         let model = match spec.model_type {
             1 => Model::Unigram(unigram(FORMAT, &spec.pieces, spec.byte_fallback)?),
             2 => {
-                let frozen = spec
-                    .pieces
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, p)| p.kind == Kind::UserDefined);
+                let frozen = spec.pieces.iter().enumerate().filter(|(_, p)| p.kind == Kind::UserDefined);
                 let frozen: Vec<u32> = frozen.map(|(id, _)| id as u32).collect();
                 Model::Bpe(bpe(FORMAT, &spec.pieces, spec.byte_fallback)?.with_frozen(&frozen))
             }
@@ -259,16 +222,8 @@ impl Tokenizer {
             4 => return Err(Error::unsupported(FORMAT, "trainer_spec.model_type = CHAR")),
             n => return Err(Error::malformed(FORMAT, format!("trainer_spec.model_type = {n}"))),
         };
-        let map = if spec.charsmap.is_empty() {
-            None
-        } else {
-            Some(Charsmap::new(&spec.charsmap)?)
-        };
-        let protected = spec
-            .pieces
-            .iter()
-            .filter(|p| p.kind == Kind::UserDefined)
-            .map(|p| &p.text[..]);
+        let map = if spec.charsmap.is_empty() { None } else { Some(Charsmap::new(&spec.charsmap)?) };
+        let protected = spec.pieces.iter().filter(|p| p.kind == Kind::UserDefined).map(|p| &p.text[..]);
         let normalizer = SentencePieceNormalizer::new(
             map,
             spec.add_dummy_prefix,
@@ -277,12 +232,8 @@ impl Tokenizer {
             spec.whitespace_as_suffix,
             protected,
         );
-        let control = |name: &str| {
-            spec.pieces
-                .iter()
-                .position(|p| p.kind == Kind::Control && p.text == name)
-                .map(|id| id as u32)
-        };
+        let control =
+            |name: &str| spec.pieces.iter().position(|p| p.kind == Kind::Control && p.text == name).map(|id| id as u32);
         // User-defined symbols are found by the model itself, which also sees the text around them.
         let added = added_tokens(&spec.pieces).into_iter().filter(|t| t.special).collect();
         Self::new(TokenizerParts {

@@ -72,11 +72,7 @@ pub(super) fn looks_like(json: &[u8]) -> bool {
 
 /// The names of `count` special tokens without a list: the known ones, then numbered fillers.
 pub(crate) fn default_special(count: usize) -> impl Iterator<Item = String> {
-    (0..count).map(|i| {
-        DEFAULT_SPECIAL
-            .get(i)
-            .map_or_else(|| format!("<SPECIAL_{i}>"), |s| (*s).to_string())
-    })
+    (0..count).map(|i| DEFAULT_SPECIAL.get(i).map_or_else(|| format!("<SPECIAL_{i}>"), |s| (*s).to_string()))
 }
 
 /// A tokenizer from the ranks of a Tekken vocabulary, without its special tokens.
@@ -86,26 +82,14 @@ pub(crate) fn build(
     special: Vec<String>,
 ) -> Result<Tokenizer> {
     let offset = special.len() as u32;
-    let vocab = Vocab::new(
-        FORMAT,
-        ranks
-            .into_iter()
-            .map(|(token, rank)| (rank.saturating_add(offset), token)),
-    )?;
+    let vocab = Vocab::new(FORMAT, ranks.into_iter().map(|(token, rank)| (rank.saturating_add(offset), token)))?;
     if let Some(byte) = (0..=255u8).find(|&b| vocab.id(&[b]).is_none()) {
-        return Err(Error::malformed(
-            FORMAT,
-            format!("the byte 0x{byte:02x} is not among the tokens"),
-        ));
+        return Err(Error::malformed(FORMAT, format!("the byte 0x{byte:02x} is not among the tokens")));
     }
     let id = |name: &str| special.iter().position(|s| s == name).map(|i| i as u32);
     let (bos, eos) = (id("<s>"), id("</s>"));
     let template = bos.map_or_else(Template::default, |bos| Template::around(&[bos], &[]));
-    let added = special
-        .into_iter()
-        .enumerate()
-        .map(|(i, s)| AddedToken::special(i as u32, s))
-        .collect();
+    let added = special.into_iter().enumerate().map(|(i, s)| AddedToken::special(i as u32, s)).collect();
     Tokenizer::new(TokenizerParts {
         pre_tokenizer: PreTokenizer::pattern(pattern)?,
         added_tokens: added,
@@ -124,17 +108,9 @@ impl Tokenizer {
     pub fn from_tekken(json: &[u8]) -> Result<Self> {
         let file: File = serde_json::from_slice(json).map_err(|e| Error::malformed(FORMAT, e.to_string()))?;
         let special = file.config.default_num_special_tokens;
-        let Some(inner) = file
-            .config
-            .default_vocab_size
-            .checked_sub(special)
-            .filter(|_| special <= 1 << 20)
-        else {
+        let Some(inner) = file.config.default_vocab_size.checked_sub(special).filter(|_| special <= 1 << 20) else {
             let size = file.config.default_vocab_size;
-            return Err(Error::malformed(
-                FORMAT,
-                format!("{special} special tokens in a vocabulary of {size}"),
-            ));
+            return Err(Error::malformed(FORMAT, format!("{special} special tokens in a vocabulary of {size}")));
         };
         let mut names: Vec<String> = default_special(special).collect();
         if let Some(list) = file.special_tokens {
@@ -143,10 +119,7 @@ impl Tokenizer {
                 let slot = names.get_mut(token.rank as usize).ok_or_else(|| {
                     Error::malformed(
                         FORMAT,
-                        format!(
-                            "special token {:?} has the rank {} of {special}",
-                            token.token_str, token.rank
-                        ),
+                        format!("special token {:?} has the rank {} of {special}", token.token_str, token.rank),
                     )
                 })?;
                 *slot = token.token_str;

@@ -49,15 +49,9 @@ impl Tokenizer {
     ) -> Result<Self> {
         let vocab = Vocab::new(FORMAT, ranks.into_iter().map(|(token, id)| (id, token)))?;
         if let Some(byte) = (0..=255u8).find(|&b| vocab.id(&[b]).is_none()) {
-            return Err(Error::malformed(
-                FORMAT,
-                format!("the byte 0x{byte:02x} is not among the tokens"),
-            ));
+            return Err(Error::malformed(FORMAT, format!("the byte 0x{byte:02x} is not among the tokens")));
         }
-        let special = special
-            .into_iter()
-            .map(|(text, id)| AddedToken::special(id, text))
-            .collect();
+        let special = special.into_iter().map(|(text, id)| AddedToken::special(id, text)).collect();
         Self::new(TokenizerParts {
             pre_tokenizer,
             added_tokens: special,
@@ -84,10 +78,7 @@ pub(crate) fn ranks(file: &[u8]) -> Result<Vec<(Vec<u8>, u32)>> {
             let line = crate::error::excerpt(&String::from_utf8_lossy(line));
             Error::malformed(
                 FORMAT,
-                format!(
-                    "line {} is {line:?}; base64, a space and a rank are expected",
-                    number + 1
-                ),
+                format!("line {} is {line:?}; base64, a space and a rank are expected", number + 1),
             )
         };
         ranks.push(entry().ok_or_else(wrong)?);
@@ -143,11 +134,7 @@ pub(crate) fn to_base64(bytes: &[u8]) -> String {
         let word = u32::from_be_bytes(word);
         for i in 0..4 {
             let value = (word >> (18 - 6 * i)) as usize & 63;
-            text.push(if i <= group.len() {
-                char::from(ALPHABET[value])
-            } else {
-                '='
-            });
+            text.push(if i <= group.len() { char::from(ALPHABET[value]) } else { '=' });
         }
     }
     text
@@ -159,13 +146,9 @@ mod tests {
 
     #[test]
     fn base64_goes_both_ways() {
-        for (bytes, text) in [
-            (&b""[..], ""),
-            (b"a", "YQ=="),
-            (b"ab", "YWI="),
-            (b"abc", "YWJj"),
-            (b"\xff\xfe\x00\x01", "//4AAQ=="),
-        ] {
+        for (bytes, text) in
+            [(&b""[..], ""), (b"a", "YQ=="), (b"ab", "YWI="), (b"abc", "YWJj"), (b"\xff\xfe\x00\x01", "//4AAQ==")]
+        {
             assert_eq!(to_base64(bytes), text);
             assert_eq!(base64(text.as_bytes()).as_deref(), Some(bytes));
         }

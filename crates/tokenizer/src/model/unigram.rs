@@ -69,23 +69,14 @@ impl Unigram {
     pub fn new(format: &'static str, vocab: Vocab, scores: &[Option<f64>], config: UnigramConfig) -> Result<Self> {
         for (id, score) in scores.iter().enumerate() {
             if score.is_some_and(|s| !s.is_finite()) {
-                return Err(Error::malformed(
-                    format,
-                    format!("the score of token {id} is not finite"),
-                ));
+                return Err(Error::malformed(format, format!("the score of token {id} is not finite")));
             }
         }
         let chosen = |id: u32| scores.get(id as usize).copied().flatten().is_some();
-        let trie = Trie::new(
-            vocab
-                .iter()
-                .filter(|(id, token)| chosen(*id) && !token.is_empty())
-                .map(|(id, t)| (t, id)),
-        );
+        let trie =
+            Trie::new(vocab.iter().filter(|(id, token)| chosen(*id) && !token.is_empty()).map(|(id, t)| (t, id)));
         let smallest = scores.iter().flatten().copied().fold(f64::INFINITY, f64::min);
-        let smallest = config
-            .min_score
-            .unwrap_or(if smallest.is_finite() { smallest } else { 0.0 });
+        let smallest = config.min_score.unwrap_or(if smallest.is_finite() { smallest } else { 0.0 });
         let bytes = config.byte_fallback.then(|| super::bpe::fallback_bytes(&vocab));
         let mut dense = vec![0.0; vocab.id_bound()];
         for (slot, score) in dense.iter_mut().zip(scores) {
@@ -138,11 +129,7 @@ impl Unigram {
     }
 
     fn add(&self, a: f64, b: f64) -> f64 {
-        if self.single {
-            f64::from(a as f32 + b as f32)
-        } else {
-            a + b
-        }
+        if self.single { f64::from(a as f32 + b as f32) } else { a + b }
     }
 
     pub(crate) fn encode_piece<S: Sink>(
@@ -168,25 +155,14 @@ impl Unigram {
     fn viterbi(&self, piece: &str, lattice: &mut Lattice) {
         let best = &mut lattice.best;
         best.clear();
-        best.resize(
-            piece.len() + 1,
-            Step {
-                score: 0.0,
-                start: NONE,
-                id: NONE,
-            },
-        );
+        best.resize(piece.len() + 1, Step { score: 0.0, start: NONE, id: NONE });
         for (at, _) in piece.char_indices() {
             let here = best[at].score;
             self.edges(&piece[at..], |len, id, score| {
                 let step = &mut best[at + len];
                 let score = self.add(here, score);
                 if step.start == NONE || score > step.score {
-                    *step = Step {
-                        score,
-                        start: at as u32,
-                        id,
-                    };
+                    *step = Step { score, start: at as u32, id };
                 }
             });
         }
@@ -204,26 +180,14 @@ impl Unigram {
     fn sample(&self, piece: &str, lattice: &mut Lattice, alpha: f64, rng: &mut Rng) {
         let Lattice { best, path, edges } = lattice;
         best.clear();
-        best.resize(
-            piece.len() + 1,
-            Step {
-                score: f64::NEG_INFINITY,
-                start: NONE,
-                id: NONE,
-            },
-        );
+        best.resize(piece.len() + 1, Step { score: f64::NEG_INFINITY, start: NONE, id: NONE });
         best[0].score = 0.0;
         edges.clear();
         for (at, _) in piece.char_indices() {
             let here = best[at].score;
             self.edges(&piece[at..], |len, id, score| {
                 let total = here + alpha * score;
-                edges.push(Edge {
-                    start: at as u32,
-                    end: (at + len) as u32,
-                    id,
-                    score: total,
-                });
+                edges.push(Edge { start: at as u32, end: (at + len) as u32, id, score: total });
                 let sum = &mut best[at + len].score;
                 let (high, low) = if *sum > total { (*sum, total) } else { (total, *sum) };
                 *sum = high + (low - high).exp().ln_1p();
@@ -288,10 +252,7 @@ impl Unigram {
             Unknown::Token { id, .. } => sink.token(id, offset + from, offset + to),
             Unknown::Drop => {}
             Unknown::Refuse => {
-                return Err(Error::NoToken {
-                    text: excerpt(&piece[from..to]),
-                    offset: offset + from,
-                });
+                return Err(Error::NoToken { text: excerpt(&piece[from..to]), offset: offset + from });
             }
         }
         Ok(())
@@ -307,12 +268,7 @@ mod tests {
         let scores = [None, Some(-2.0), Some(-3.0), Some(-3.5), Some(-9.0), Some(-1.0)];
         let vocab = Vocab::new("test", tokens.iter().enumerate().map(|(i, t)| (i as u32, t))).unwrap();
         let unknown = Unknown::Token { id: 0, fuse };
-        let config = UnigramConfig {
-            unknown,
-            byte_fallback: false,
-            min_score: None,
-            single_precision: false,
-        };
+        let config = UnigramConfig { unknown, byte_fallback: false, min_score: None, single_precision: false };
         Unigram::new("test", vocab, &scores, config).unwrap()
     }
 
@@ -340,10 +296,7 @@ mod tests {
     fn sampling_follows_the_probabilities() {
         // "ab" is [a, b] with exp(-5) or [ab] with exp(-3.5).
         let expected = (-3.5f64).exp() / ((-3.5f64).exp() + (-5.0f64).exp());
-        let mut scratch = Scratch {
-            alpha: Some((1.0, Rng::new(3))),
-            ..Default::default()
-        };
+        let mut scratch = Scratch { alpha: Some((1.0, Rng::new(3))), ..Default::default() };
         let model = model(true);
         let n = 20_000;
         let whole = (0..n).filter(|_| encode(&model, "ab", &mut scratch) == [3]).count();

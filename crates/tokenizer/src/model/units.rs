@@ -22,10 +22,8 @@ impl Chars {
     /// When a character is repeated.
     pub fn new(alphabet: impl IntoIterator<Item = char>, unknown: Unknown) -> Result<Self> {
         let mut buffer = [0; 4];
-        let tokens: Vec<Vec<u8>> = alphabet
-            .into_iter()
-            .map(|c| c.encode_utf8(&mut buffer).as_bytes().to_vec())
-            .collect();
+        let tokens: Vec<Vec<u8>> =
+            alphabet.into_iter().map(|c| c.encode_utf8(&mut buffer).as_bytes().to_vec()).collect();
         let vocab = Vocab::new("alphabet", tokens.iter().enumerate().map(|(id, t)| (id as u32, t)))?;
         Self::from_vocab(vocab, unknown)
     }
@@ -54,12 +52,7 @@ impl Chars {
                 other.insert(c as u32, id);
             }
         }
-        Ok(Self {
-            vocab,
-            ascii,
-            other,
-            unknown,
-        })
+        Ok(Self { vocab, ascii, other, unknown })
     }
 
     /// Byte strings and ids.
@@ -90,10 +83,7 @@ impl Chars {
             }
             match self.unknown {
                 Unknown::Refuse => {
-                    return Err(Error::NoToken {
-                        text: c.to_string(),
-                        offset: from,
-                    });
+                    return Err(Error::NoToken { text: c.to_string(), offset: from });
                 }
                 Unknown::Drop => {}
                 Unknown::Token { id, fuse: false } => sink.token(id, from, to),
@@ -122,9 +112,7 @@ impl Bytes {
     /// When the offset is above one million.
     pub fn new(offset: u32) -> Result<Self> {
         if offset > 1_000_000 {
-            return Err(Error::Config(format!(
-                "byte ids with an offset of {offset}; at most 1000000 is accepted"
-            )));
+            return Err(Error::Config(format!("byte ids with an offset of {offset}; at most 1000000 is accepted")));
         }
         let vocab = Vocab::new("bytes", (0..256u32).map(|b| (offset + b, [b as u8])))?;
         Ok(Self { vocab, offset })

@@ -18,12 +18,7 @@ impl WordPiece {
     /// A model from its vocabulary, the id for unknown words, the prefix of continuing tokens and the largest number
     /// of characters in a word. Without an unknown id such a word is an error.
     pub fn new(vocab: Vocab, unknown: Option<u32>, prefix: impl Into<String>, max_chars: usize) -> Self {
-        Self {
-            vocab,
-            unknown,
-            prefix: prefix.into(),
-            max_chars,
-        }
+        Self { vocab, unknown, prefix: prefix.into(), max_chars }
     }
 
     /// Byte strings and ids.
@@ -52,11 +47,7 @@ impl WordPiece {
             return Ok(());
         }
         let mut found: Vec<(u32, usize, usize)> = Vec::new();
-        let mut at = if word.chars().nth(self.max_chars).is_some() {
-            word.len() + 1
-        } else {
-            0
-        };
+        let mut at = if word.chars().nth(self.max_chars).is_some() { word.len() + 1 } else { 0 };
         let mut key = Vec::with_capacity(self.vocab.longest());
         while at < word.len() {
             key.clear();
@@ -96,10 +87,7 @@ impl WordPiece {
         match self.unknown {
             Some(id) => sink.token(id, start, end),
             None => {
-                return Err(Error::NoToken {
-                    text: excerpt(word),
-                    offset: start,
-                });
+                return Err(Error::NoToken { text: excerpt(word), offset: start });
             }
         }
         Ok(())

@@ -23,15 +23,8 @@ enum Origin {
 impl<'t> Aligned<'t> {
     /// Text that starts at `offset` of the original. Without `track`, places are not kept once the text changes.
     pub(crate) fn new(text: &'t str, offset: usize, track: bool) -> Self {
-        let origin = if track {
-            Origin::Same(offset as u32)
-        } else {
-            Origin::Unknown
-        };
-        Self {
-            text: Cow::Borrowed(text),
-            origin,
-        }
+        let origin = if track { Origin::Same(offset as u32) } else { Origin::Unknown };
+        Self { text: Cow::Borrowed(text), origin }
     }
 
     /// The span in the original text of a range of this text. An empty range has an empty span.
@@ -57,10 +50,7 @@ impl<'t> Aligned<'t> {
             Origin::Spans(spans) => Origin::Spans(spans[range.clone()].to_vec()),
             Origin::Unknown => Origin::Unknown,
         };
-        Aligned {
-            text: Cow::Borrowed(&self.text[range]),
-            origin,
-        }
+        Aligned { text: Cow::Borrowed(&self.text[range]), origin }
     }
 
     /// Replaces the text by what `write` puts into the [`Rewriter`], reading from the text as it was.

@@ -37,29 +37,16 @@ impl Charsmap {
     pub fn new(raw: &[u8]) -> Result<Self> {
         let size = raw.first_chunk::<4>().map(|b| u32::from_le_bytes(*b) as usize);
         let Some((units, replacements)) = size.and_then(|n| raw.get(4..)?.split_at_checked(n)) else {
-            return Err(Error::malformed(
-                FORMAT,
-                format!("{} bytes, shorter than its trie", raw.len()),
-            ));
+            return Err(Error::malformed(FORMAT, format!("{} bytes, shorter than its trie", raw.len())));
         };
         if units.is_empty() || !units.len().is_multiple_of(4) {
-            return Err(Error::malformed(
-                FORMAT,
-                format!("a trie of {} bytes, not a multiple of 4", units.len()),
-            ));
+            return Err(Error::malformed(FORMAT, format!("a trie of {} bytes, not a multiple of 4", units.len())));
         }
         if let Err(e) = std::str::from_utf8(replacements) {
             return Err(Error::malformed(FORMAT, format!("the replacements are not UTF-8: {e}")));
         }
-        let units = units
-            .chunks_exact(4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        Ok(Self {
-            units,
-            replacements: replacements.to_vec(),
-            raw: raw.to_vec(),
-        })
+        let units = units.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        Ok(Self { units, replacements: replacements.to_vec(), raw: raw.to_vec() })
     }
 
     /// The blob.

@@ -28,14 +28,7 @@ impl SentencePieceNormalizer {
         protected: impl IntoIterator<Item = &'a str>,
     ) -> Self {
         let protected = Trie::new(protected.into_iter().map(|s| (s.as_bytes(), 0)));
-        Self {
-            map,
-            add_dummy_prefix,
-            remove_extra_whitespaces,
-            escape_whitespaces,
-            whitespace_as_suffix,
-            protected,
-        }
+        Self { map, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces, whitespace_as_suffix, protected }
     }
 
     /// Whether a space is put in front, when that and marking spaces is all that this normaliser does.

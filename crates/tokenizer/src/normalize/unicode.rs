@@ -74,9 +74,7 @@ pub(crate) fn by_segments(text: &mut Aligned<'_>, f: impl Fn(&str) -> String) {
             }
             let mut chars = old[start..].char_indices();
             chars.next();
-            let end = chars
-                .find(|(_, c)| starts_segment(*c))
-                .map_or(old.len(), |(i, _)| start + i);
+            let end = chars.find(|(_, c)| starts_segment(*c)).map_or(old.len(), |(i, _)| start + i);
             let new = f(&old[start..end]);
             if new == old[start..end] {
                 out.keep(old, start..end);
@@ -151,9 +149,7 @@ mod tests {
         ];
         let mut rng = crate::rng::Rng::new(9);
         for _ in 0..4000 {
-            let text: String = (0..rng.next_u64() % 9)
-                .map(|_| parts[rng.next_u64() as usize % parts.len()])
-                .collect();
+            let text: String = (0..rng.next_u64() % 9).map(|_| parts[rng.next_u64() as usize % parts.len()]).collect();
             for form in [Form::Nfc, Form::Nfd, Form::Nfkc, Form::Nfkd] {
                 let mut ours = Aligned::new(&text, 0, true);
                 form.apply(&mut ours);

@@ -28,13 +28,7 @@ pub(crate) struct Parts<'a> {
 impl<'a> Parts<'a> {
     pub(crate) fn new(behavior: Behavior, out: &'a mut Vec<(u32, u32)>) -> Self {
         let from = out.len();
-        Self {
-            behavior,
-            out,
-            from,
-            last_separates: false,
-            waiting: None,
-        }
+        Self { behavior, out, from, last_separates: false, waiting: None }
     }
 
     /// The next stretch of text, which may be empty.

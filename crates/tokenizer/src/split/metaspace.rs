@@ -106,11 +106,7 @@ mod tests {
     use super::*;
 
     fn split(prepend: PrependScheme, split: bool, text: &str) -> Vec<String> {
-        let metaspace = Metaspace {
-            replacement: '\u{2581}',
-            prepend,
-            split,
-        };
+        let metaspace = Metaspace { replacement: '\u{2581}', prepend, split };
         PreTokenizer::new([Step::Metaspace(metaspace)]).split(text).unwrap()
     }
 
@@ -124,11 +120,7 @@ mod tests {
 
     #[test]
     fn after_a_whitespace_split_every_word_gets_a_mark() {
-        let metaspace = Metaspace {
-            replacement: '\u{2581}',
-            prepend: PrependScheme::Always,
-            split: true,
-        };
+        let metaspace = Metaspace { replacement: '\u{2581}', prepend: PrependScheme::Always, split: true };
         let both = PreTokenizer::new([Step::WhitespaceSplit, Step::Metaspace(metaspace)]);
         assert_eq!(both.split(" a  b\tc ").unwrap(), ["▁a", "▁b", "▁c"]);
     }

@@ -67,9 +67,7 @@ pub struct PreTokenizer {
 impl PreTokenizer {
     /// A pre-tokeniser of these steps.
     pub fn new(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self {
-            steps: steps.into_iter().collect(),
-        }
+        Self { steps: steps.into_iter().collect() }
     }
 
     /// Every match of the pattern and every text between two matches is a piece: the usual form of the patterns in
@@ -87,15 +85,9 @@ impl PreTokenizer {
     /// When a pattern does not compile.
     pub fn chain(sources: &[&str]) -> Result<Self> {
         let step = |source: &&str| {
-            Ok(Step::Pattern {
-                pattern: Pattern::regex(source)?,
-                behavior: Behavior::Isolated,
-                invert: false,
-            })
+            Ok(Step::Pattern { pattern: Pattern::regex(source)?, behavior: Behavior::Isolated, invert: false })
         };
-        Ok(Self {
-            steps: sources.iter().map(step).collect::<Result<_>>()?,
-        })
+        Ok(Self { steps: sources.iter().map(step).collect::<Result<_>>()? })
     }
 
     /// The steps.
@@ -111,23 +103,13 @@ impl PreTokenizer {
         let mut aligned = Aligned::new(text, 0, false);
         let mut scratch = Scratch::default();
         self.cut(&mut aligned, true, &mut scratch)?;
-        Ok(scratch
-            .pieces
-            .iter()
-            .map(|&(a, b)| aligned.text[a as usize..b as usize].to_string())
-            .collect())
+        Ok(scratch.pieces.iter().map(|&(a, b)| aligned.text[a as usize..b as usize].to_string()).collect())
     }
 
     /// The pattern, when all this does is to split by one and keep everything: the form that needs no list of pieces.
     pub(crate) fn single_pattern(&self) -> Option<&Pattern> {
         match &self.steps[..] {
-            [
-                Step::Pattern {
-                    pattern,
-                    behavior: Behavior::Isolated,
-                    ..
-                },
-            ] => Some(pattern),
+            [Step::Pattern { pattern, behavior: Behavior::Isolated, .. }] => Some(pattern),
             _ => None,
         }
     }
@@ -149,11 +131,7 @@ impl PreTokenizer {
 impl Step {
     fn apply(&self, text: &mut Aligned<'_>, first: bool, scratch: &mut Scratch) -> Result<()> {
         match self {
-            Self::Pattern {
-                pattern,
-                behavior,
-                invert,
-            } => each_piece(text, scratch, |piece, out| {
+            Self::Pattern { pattern, behavior, invert } => each_piece(text, scratch, |piece, out| {
                 let mut parts = behavior::Parts::new(*behavior, out);
                 let mut at = 0;
                 pattern.for_each(piece, |range| {
@@ -196,11 +174,7 @@ impl Step {
             }
             Self::Punctuation(behavior) => split_chars(text, scratch, *behavior, is_punctuation),
             Self::Digits { individual } => {
-                let behavior = if *individual {
-                    Behavior::Isolated
-                } else {
-                    Behavior::Contiguous
-                };
+                let behavior = if *individual { Behavior::Isolated } else { Behavior::Contiguous };
                 split_chars(text, scratch, behavior, char::is_numeric)
             }
             Self::Delimiter(delimiter) => split_chars(text, scratch, Behavior::Removed, |c| c == *delimiter),
@@ -300,20 +274,11 @@ mod tests {
 
     #[test]
     fn words_and_punctuation() {
-        assert_eq!(
-            split(Step::Words, "Hey, you_2 ... \u{301}x"),
-            ["Hey", ",", "you_2", "...", "\u{301}x"]
-        );
-        assert_eq!(
-            split(Step::Bert, " Hey,«you» $5 "),
-            ["Hey", ",", "«", "you", "»", "$", "5"]
-        );
+        assert_eq!(split(Step::Words, "Hey, you_2 ... \u{301}x"), ["Hey", ",", "you_2", "...", "\u{301}x"]);
+        assert_eq!(split(Step::Bert, " Hey,«you» $5 "), ["Hey", ",", "«", "you", "»", "$", "5"]);
         assert_eq!(split(Step::WhitespaceSplit, "a,b\u{3000}c\n"), ["a,b", "c"]);
         assert_eq!(split(Step::Digits { individual: true }, "ab12c"), ["ab", "1", "2", "c"]);
-        assert_eq!(
-            split(Step::Digits { individual: false }, "ab12c½"),
-            ["ab", "12", "c", "½"]
-        );
+        assert_eq!(split(Step::Digits { individual: false }, "ab12c½"), ["ab", "12", "c", "½"]);
         assert_eq!(split(Step::Delimiter('-'), "a--b-"), ["a", "b"]);
         assert_eq!(split(Step::FixedLength(2), "añbcd"), ["añ", "bc", "d"]);
     }
@@ -321,35 +286,17 @@ mod tests {
     #[test]
     fn a_chain_splits_the_pieces_of_the_step_before() {
         let chain = PreTokenizer::chain(&patterns::DEEPSEEK_V3).unwrap();
-        assert_eq!(
-            chain.split("ab 12345中文 cd").unwrap(),
-            ["ab", " ", "123", "45", "中文", " cd"]
-        );
+        assert_eq!(chain.split("ab 12345中文 cd").unwrap(), ["ab", " ", "123", "45", "中文", " cd"]);
     }
 
     #[test]
     fn all_published_patterns_compile_and_keep_every_byte() {
         let text = "I'LL  don't\r\n\n \u{17f}'S 1234567 中文かな😀\u{200d}x\t\u{a0}_é\u{301} fooBarBAZ ...//\n ";
-        for source in [
-            patterns::GPT2,
-            patterns::CL100K,
-            patterns::O200K,
-            patterns::LLAMA3,
-            patterns::QWEN2,
-            patterns::TEKKEN,
-        ] {
-            assert_eq!(
-                PreTokenizer::pattern(source).unwrap().split(text).unwrap().concat(),
-                text
-            );
+        for source in
+            [patterns::GPT2, patterns::CL100K, patterns::O200K, patterns::LLAMA3, patterns::QWEN2, patterns::TEKKEN]
+        {
+            assert_eq!(PreTokenizer::pattern(source).unwrap().split(text).unwrap().concat(), text);
         }
-        assert_eq!(
-            PreTokenizer::chain(&patterns::DEEPSEEK_V3)
-                .unwrap()
-                .split(text)
-                .unwrap()
-                .concat(),
-            text
-        );
+        assert_eq!(PreTokenizer::chain(&patterns::DEEPSEEK_V3).unwrap().split(text).unwrap().concat(), text);
     }
 }

@@ -22,14 +22,9 @@ impl Pattern {
     /// # Errors
     /// When it does not compile.
     pub fn regex(source: &str) -> Result<Self> {
-        let regex = cupola_regex::Regex::new(source).map_err(|e| Error::Pattern {
-            pattern: source.to_string(),
-            reason: e.to_string(),
-        })?;
-        Ok(Self {
-            source: source.to_string(),
-            matcher: Matcher::Regex(regex),
-        })
+        let regex = cupola_regex::Regex::new(source)
+            .map_err(|e| Error::Pattern { pattern: source.to_string(), reason: e.to_string() })?;
+        Ok(Self { source: source.to_string(), matcher: Matcher::Regex(regex) })
     }
 
     /// A literal text.
@@ -38,15 +33,9 @@ impl Pattern {
     /// When the text is empty.
     pub fn literal(source: &str) -> Result<Self> {
         if source.is_empty() {
-            return Err(Error::Pattern {
-                pattern: String::new(),
-                reason: "an empty text is found everywhere".into(),
-            });
+            return Err(Error::Pattern { pattern: String::new(), reason: "an empty text is found everywhere".into() });
         }
-        Ok(Self {
-            source: source.to_string(),
-            matcher: Matcher::Literal,
-        })
+        Ok(Self { source: source.to_string(), matcher: Matcher::Literal })
     }
 
     /// The expression or the literal text.

@@ -74,13 +74,8 @@ pub const DEEPSEEK_LLM: [&str; 6] = [
 ];
 
 /// DeepSeek Coder: five passes.
-pub const DEEPSEEK_CODER: [&str; 5] = [
-    "[\r\n]",
-    r"\s?\p{L}+",
-    r"\s?\p{P}+",
-    "[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]+",
-    r"\p{N}",
-];
+pub const DEEPSEEK_CODER: [&str; 5] =
+    ["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u{4e00}-\u{9fa5}\u{800}-\u{4e00}\u{ac00}-\u{d7ff}]+", r"\p{N}"];
 
 /// StarCoder, Command-R and others: digits alone, then GPT-2's pattern.
 pub const DIGITS_THEN_GPT2: [&str; 2] = [r"\p{N}", GPT2];

@@ -24,9 +24,7 @@ impl Tokenizer {
             return self.encode(&text);
         }
         // `valid` is the length of a valid prefix.
-        let text = std::str::from_utf8(&bytes[..valid]).map_err(|e| Error::NotUtf8 {
-            offset: e.valid_up_to(),
-        })?;
+        let text = std::str::from_utf8(&bytes[..valid]).map_err(|e| Error::NotUtf8 { offset: e.valid_up_to() })?;
         let mut ids = self.encode(text)?;
         let mut last = match self.parts.pre_tokenizer.split(text)?.last() {
             Some(piece) => self.count_piece(piece.as_bytes())?,
@@ -62,9 +60,9 @@ impl Tokenizer {
 
     fn encode_piece_bytes(&self, bytes: &[u8], ids: &mut Vec<u32>) -> Result<()> {
         match &self.parts.model {
-            Model::Bpe(bpe) if self.parts.model.is_byte_level() => self
-                .pool
-                .with(|scratch| bpe.encode_piece(bytes, 0, bytes.len(), scratch, ids)),
+            Model::Bpe(bpe) if self.parts.model.is_byte_level() => {
+                self.pool.with(|scratch| bpe.encode_piece(bytes, 0, bytes.len(), scratch, ids))
+            }
             Model::Bytes(model) => {
                 model.encode_piece(bytes, 0, bytes.len(), ids);
                 Ok(())

@@ -19,9 +19,7 @@ impl Tokenizer {
     /// As [`Tokenizer::decode`].
     pub fn decode_with(&self, ids: &[u32], options: DecodeOptions) -> Result<String> {
         let bytes = self.decode_bytes_with(ids, options)?;
-        String::from_utf8(bytes).map_err(|e| Error::NotUtf8 {
-            offset: e.utf8_error().valid_up_to(),
-        })
+        String::from_utf8(bytes).map_err(|e| Error::NotUtf8 { offset: e.utf8_error().valid_up_to() })
     }
 
     /// The text of a sequence; what is not UTF-8 becomes U+FFFD.
@@ -103,10 +101,6 @@ impl Tokenizer {
     }
 
     fn known(&self, id: u32, position: usize) -> Result<&[u8]> {
-        self.token_bytes(id).ok_or(Error::UnknownId {
-            id,
-            position,
-            size: self.vocab_size(),
-        })
+        self.token_bytes(id).ok_or(Error::UnknownId { id, position, size: self.vocab_size() })
     }
 }

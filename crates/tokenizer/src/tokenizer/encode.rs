@@ -46,15 +46,7 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`], and when the options name an unknown special token or cannot be followed.
     pub fn encode_with(&self, text: &str, options: &EncodeOptions) -> Result<Vec<u32>> {
         if options.truncation.is_some() {
-            return Ok(self
-                .encoding(
-                    text,
-                    &EncodeOptions {
-                        padding: None,
-                        ..options.clone()
-                    },
-                )?
-                .ids);
+            return Ok(self.encoding(text, &EncodeOptions { padding: None, ..options.clone() })?.ids);
         }
         let mut ids = Vec::with_capacity(text.len() / 3 + 4);
         if !options.template {
@@ -85,12 +77,7 @@ impl Tokenizer {
     pub fn count_with(&self, text: &str, options: &EncodeOptions) -> Result<usize> {
         let mut counter = Counter::default();
         self.run_with(text, options, &mut counter)?;
-        Ok(counter.0
-            + if options.template {
-                self.parts.template.added(false)
-            } else {
-                0
-            })
+        Ok(counter.0 + if options.template { self.parts.template.added(false) } else { 0 })
     }
 
     /// The first `limit` ids of a text and how much of the text they stand for. The text is read only as far as
@@ -101,18 +88,11 @@ impl Tokenizer {
     /// As [`Tokenizer::encode`].
     pub fn cut(&self, text: &str, limit: usize) -> Result<Cut> {
         let options = EncodeOptions::default();
-        let mut sink = Ranged {
-            limit: Some(limit.saturating_add(1)),
-            ..Ranged::default()
-        };
+        let mut sink = Ranged { limit: Some(limit.saturating_add(1)), ..Ranged::default() };
         self.run_with(text, &options, &mut sink)?;
         let Ranged { mut ids, ranges, .. } = sink;
         if ids.len() <= limit {
-            return Ok(Cut {
-                ids,
-                bytes: text.len(),
-                complete: true,
-            });
+            return Ok(Cut { ids, bytes: text.len(), complete: true });
         }
         let mut kept = limit;
         // The text up to the first token that does not fit; what lies between tokens belongs to the part before.
@@ -125,11 +105,7 @@ impl Tokenizer {
         }
         let bytes = if kept == 0 { 0 } else { ranges[kept].0 as usize };
         ids.truncate(kept);
-        Ok(Cut {
-            ids,
-            bytes,
-            complete: false,
-        })
+        Ok(Cut { ids, bytes, complete: false })
     }
 
     /// The pieces that the model sees, after normalisation.
@@ -149,11 +125,7 @@ impl Tokenizer {
     /// # Errors
     /// When a pattern reaches its search limit.
     pub fn count_pieces(&self, text: &str) -> Result<usize> {
-        let single = self
-            .parts
-            .pre_tokenizer
-            .single_pattern()
-            .filter(|_| self.parts.normalizers.is_empty());
+        let single = self.parts.pre_tokenizer.single_pattern().filter(|_| self.parts.normalizers.is_empty());
         let Some(pattern) = single else {
             return Ok(self.pieces(text)?.len());
         };
@@ -168,15 +140,10 @@ impl Tokenizer {
     /// Runs the pipeline with the sampling options set.
     pub(super) fn run_with<S: Sink>(&self, text: &str, options: &EncodeOptions, sink: &mut S) -> Result<()> {
         if !(0.0..=1.0).contains(&options.dropout) {
-            return Err(Error::Config(format!(
-                "dropout = {} is not between 0 and 1",
-                options.dropout
-            )));
+            return Err(Error::Config(format!("dropout = {} is not between 0 and 1", options.dropout)));
         }
         if let Some(alpha) = options.sample_alpha.filter(|a| !a.is_finite() || *a < 0.0) {
-            return Err(Error::Config(format!(
-                "sample_alpha = {alpha} is not a number of at least 0"
-            )));
+            return Err(Error::Config(format!("sample_alpha = {alpha} is not a number of at least 0")));
         }
         let finder = self.added.finder(&options.allowed_special)?;
         self.pool.with(|scratch| {
@@ -193,10 +160,7 @@ impl Tokenizer {
     #[inline]
     fn run<S: Sink>(&self, text: &str, finder: &Finder<'_>, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
         if text.len() > MAX_TEXT {
-            return Err(Error::TooLong {
-                len: text.len(),
-                max: MAX_TEXT,
-            });
+            return Err(Error::TooLong { len: text.len(), max: MAX_TEXT });
         }
         if finder.raw_is_empty() {
             return self.section(text, 0..text.len(), finder, scratch, sink);
@@ -226,10 +190,7 @@ impl Tokenizer {
         for step in &self.parts.normalizers {
             step.apply(&mut aligned)?;
             if aligned.text.len() > u32::MAX as usize {
-                return Err(Error::TooLong {
-                    len: aligned.text.len(),
-                    max: u32::MAX as usize,
-                });
+                return Err(Error::TooLong { len: aligned.text.len(), max: u32::MAX as usize });
             }
         }
         if finder.normalized_is_empty() {

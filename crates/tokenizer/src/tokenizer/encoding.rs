@@ -81,10 +81,7 @@ impl Encoding {
         if missing == 0 {
             return;
         }
-        let mut filled = Self {
-            overflow: std::mem::take(&mut self.overflow),
-            ..Self::default()
-        };
+        let mut filled = Self { overflow: std::mem::take(&mut self.overflow), ..Self::default() };
         let fill = |filled: &mut Self| {
             for _ in 0..missing {
                 filled.push(padding.id, padding.type_id, (0, 0), None, 0);
@@ -94,13 +91,7 @@ impl Encoding {
             fill(&mut filled);
         }
         for i in 0..self.len() {
-            filled.push(
-                self.ids[i],
-                self.type_ids[i],
-                self.offsets[i],
-                self.sequence_ids[i],
-                self.attention_mask[i],
-            );
+            filled.push(self.ids[i], self.type_ids[i], self.offsets[i], self.sequence_ids[i], self.attention_mask[i]);
             filled.special_tokens_mask[i + if padding.side == Side::Left { missing } else { 0 }] =
                 self.special_tokens_mask[i];
         }
@@ -118,10 +109,7 @@ pub(super) fn pad_batch(encodings: &mut [Encoding], padding: &Padding) {
         PaddingLength::Longest => longest,
         PaddingLength::Fixed(length) => length,
     };
-    let length = padding
-        .multiple_of
-        .filter(|m| *m > 0)
-        .map_or(length, |m| length.next_multiple_of(m));
+    let length = padding.multiple_of.filter(|m| *m > 0).map_or(length, |m| length.next_multiple_of(m));
     for encoding in encodings {
         encoding.pad(length, padding);
     }
@@ -164,10 +152,7 @@ impl Tokenizer {
         let tokens = |text: &str| {
             let mut sink = Ranged::default();
             self.run_with(text, options, &mut sink)?;
-            Ok::<_, Error>(Tokens {
-                ids: sink.ids,
-                ranges: sink.ranges,
-            })
+            Ok::<_, Error>(Tokens { ids: sink.ids, ranges: sink.ranges })
         };
         let (first, second) = match input {
             Input::Single(text) => (tokens(text)?, None),
@@ -196,11 +181,7 @@ impl Tokenizer {
 
 fn assemble(template: &Template, first: &Tokens, a: Window, second: Option<(&Tokens, Window)>) -> Encoding {
     let mut encoding = Encoding::default();
-    for part in if second.is_some() {
-        template.pair()
-    } else {
-        template.single()
-    } {
+    for part in if second.is_some() { template.pair() } else { template.single() } {
         let (tokens, window, type_id, sequence) = match *part {
             Part::Token { id, type_id } => {
                 encoding.push(id, type_id, (0, 0), None, 1);
@@ -214,13 +195,7 @@ fn assemble(template: &Template, first: &Tokens, a: Window, second: Option<(&Tok
         };
         for i in window.0..window.1 {
             let (start, end) = tokens.ranges[i];
-            encoding.push(
-                tokens.ids[i],
-                type_id,
-                (start as usize, end as usize),
-                Some(sequence),
-                1,
-            );
+            encoding.push(tokens.ids[i], type_id, (start as usize, end as usize), Some(sequence), 1);
         }
     }
     encoding
@@ -245,11 +220,7 @@ fn shares(truncation: &Truncation, (a, b): (usize, usize), room: usize) -> Resul
         TruncationStrategy::LongestFirst => {
             // The shorter text is kept whole while it takes at most half of the room.
             let (short, swapped) = if a <= b { (a, false) } else { (b, true) };
-            let (low, high) = if short > room / 2 {
-                (room / 2, room - room / 2)
-            } else {
-                (short, room - short)
-            };
+            let (low, high) = if short > room / 2 { (room / 2, room - room / 2) } else { (short, room - short) };
             Ok(if swapped { (high, low) } else { (low, high) })
         }
     }

@@ -134,16 +134,10 @@ impl Tokenizer {
         }
         for id in parts.template.ids().chain(parts.bos).chain(parts.eos) {
             if added.get(id).is_none() && parts.model.vocab().bytes(id).is_none() {
-                return Err(Error::Config(format!(
-                    "the template uses id {id}, which is not in the vocabulary"
-                )));
+                return Err(Error::Config(format!("the template uses id {id}, which is not in the vocabulary")));
             }
         }
-        Ok(Self {
-            parts: Arc::new(parts),
-            added: Arc::new(added),
-            pool: Arc::default(),
-        })
+        Ok(Self { parts: Arc::new(parts), added: Arc::new(added), pool: Arc::default() })
     }
 
     /// What it is made of.
@@ -174,9 +168,7 @@ impl Tokenizer {
     /// The id of a token, by its text as the vocabulary has it (for byte-level models the raw text, not the
     /// byte-to-character form of `tokenizer.json`).
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
-        self.added
-            .id(token)
-            .or_else(|| self.parts.model.vocab().id(token.as_bytes()))
+        self.added.id(token).or_else(|| self.parts.model.vocab().id(token.as_bytes()))
     }
 
     /// The bytes of a token as the vocabulary has it.
@@ -217,21 +209,12 @@ impl Tokenizer {
     /// # Errors
     /// When the template uses an id that does not exist.
     pub fn with_template(&self, template: Template) -> Result<Self> {
-        Self::new(TokenizerParts {
-            template,
-            ..(*self.parts).clone()
-        })
+        Self::new(TokenizerParts { template, ..(*self.parts).clone() })
     }
 
     /// A copy with another chat template.
     pub fn with_chat_template(&self, template: impl Into<String>) -> Self {
-        let parts = TokenizerParts {
-            chat_template: Some(template.into()),
-            ..(*self.parts).clone()
-        };
-        Self {
-            parts: Arc::new(parts),
-            ..self.clone()
-        }
+        let parts = TokenizerParts { chat_template: Some(template.into()), ..(*self.parts).clone() };
+        Self { parts: Arc::new(parts), ..self.clone() }
     }
 }

@@ -73,12 +73,7 @@ pub struct Truncation {
 impl Truncation {
     /// At most so many tokens, cut at the end.
     pub fn to(max_length: usize) -> Self {
-        Self {
-            max_length,
-            stride: 0,
-            strategy: TruncationStrategy::LongestFirst,
-            side: Side::Right,
-        }
+        Self { max_length, stride: 0, strategy: TruncationStrategy::LongestFirst, side: Side::Right }
     }
 }
 

@@ -130,21 +130,13 @@ impl BpeTrainer {
                 Some(kept) => {
                     let known = word.chars().filter(|c| kept.contains(&(*c as u32)));
                     let mut buffer = [0; 4];
-                    corpus.push(
-                        known.filter_map(|c| tokens.get(c.encode_utf8(&mut buffer).as_bytes())),
-                        *count,
-                    );
+                    corpus.push(known.filter_map(|c| tokens.get(c.encode_utf8(&mut buffer).as_bytes())), *count);
                 }
             }
         }
         drop(words);
         let max_length = self.max_token_length.unwrap_or(u32::MAX);
-        let goal = Goal {
-            size,
-            min_frequency: self.min_frequency,
-            max_length,
-            prefix: b"",
-        };
+        let goal = Goal { size, min_frequency: self.min_frequency, max_length, prefix: b"" };
         let merges = learn(&mut corpus, &mut tokens, &goal, progress);
         self.assemble(tokens, merges)
     }
@@ -198,36 +190,19 @@ impl BpeTrainer {
         let n = tokens.texts.len() as u32;
         let vocab = Vocab::new("training", (0..n).map(|i| (id(i), &tokens.texts[i as usize])))?;
         let special = self.special_tokens.iter().enumerate();
-        let special: Vec<AddedToken> = special
-            .map(|(i, t)| AddedToken::special(n + i as u32, &t[..]))
-            .collect();
+        let special: Vec<AddedToken> = special.map(|(i, t)| AddedToken::special(n + i as u32, &t[..])).collect();
         let unknown = match &self.unknown_token {
             None => Unknown::Refuse,
             Some(name) => match special.iter().find(|t| t.content == *name) {
-                Some(token) => Unknown::Token {
-                    id: token.id,
-                    fuse: false,
-                },
+                Some(token) => Unknown::Token { id: token.id, fuse: false },
                 None => {
-                    return Err(Error::Config(format!(
-                        "unknown_token = {name:?} is not one of the special tokens"
-                    )));
+                    return Err(Error::Config(format!("unknown_token = {name:?} is not one of the special tokens")));
                 }
             },
         };
-        let merges = merges
-            .into_iter()
-            .map(|(l, r, new)| MergeRule {
-                left: id(l),
-                right: id(r),
-                id: id(new),
-            })
-            .collect();
-        let config = BpeConfig {
-            alphabet: self.alphabet,
-            unknown,
-            ..BpeConfig::default()
-        };
+        let merges =
+            merges.into_iter().map(|(l, r, new)| MergeRule { left: id(l), right: id(r), id: id(new) }).collect();
+        let config = BpeConfig { alphabet: self.alphabet, unknown, ..BpeConfig::default() };
         let model = Model::Bpe(Bpe::from_merges(vocab, merges, config));
         Tokenizer::new(TokenizerParts {
             normalizers: self.normalizers.clone(),

@@ -21,17 +21,8 @@ impl<'a> Pieces<'a> {
         let trie = Trie::new(texts.iter().enumerate().map(|(i, t)| (t.as_bytes(), i as u32)));
         let bytes: usize = texts.iter().map(|t| t.len()).sum();
         let scale = -scores.iter().sum::<f64>() / bytes.max(1) as f64;
-        let factors = texts
-            .iter()
-            .zip(scores)
-            .map(|(t, s)| (s + scale * t.len() as f64).exp())
-            .collect();
-        Self {
-            texts,
-            scores,
-            trie,
-            factors,
-        }
+        let factors = texts.iter().zip(scores).map(|(t, s)| (s + scale * t.len() as f64).exp()).collect();
+        Self { texts, scores, trie, factors }
     }
 
     /// The best segmentation of a word, without the piece `except`: its score and its pieces from the last to the first.
@@ -146,9 +137,7 @@ impl<'a> Pieces<'a> {
 fn grouped<T: Send>(words: &[(&str, u64)], work: impl Fn(&[(&str, u64)]) -> T + Sync) -> Result<Vec<T>> {
     let size = words.len().div_ceil(GROUPS).max(1);
     let bytes = words.iter().map(|w| w.0.len()).sum();
-    parallel(words.len().div_ceil(size), bytes, |g| {
-        Ok(work(&words[g * size..((g + 1) * size).min(words.len())]))
-    })
+    parallel(words.len().div_ceil(size), bytes, |g| Ok(work(&words[g * size..((g + 1) * size).min(words.len())])))
 }
 
 fn add_up(sums: Vec<Vec<f64>>, len: usize) -> Vec<f64> {

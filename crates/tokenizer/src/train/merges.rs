@@ -22,8 +22,7 @@ impl Corpus {
     pub(super) fn push(&mut self, symbols: impl IntoIterator<Item = u32>, count: u64) {
         let start = self.symbols.len();
         self.symbols.extend(symbols);
-        self.words
-            .push((start as u32, (self.symbols.len() - start) as u32, count));
+        self.words.push((start as u32, (self.symbols.len() - start) as u32, count));
     }
 }
 
@@ -37,11 +36,7 @@ pub(super) struct Tokens {
 
 impl Tokens {
     pub(super) fn new() -> Self {
-        Self {
-            texts: Vec::new(),
-            ids: FastMap::default(),
-            lengths: Vec::new(),
-        }
+        Self { texts: Vec::new(), ids: FastMap::default(), lengths: Vec::new() }
     }
 
     /// The id of a text, a new one if it has none.
@@ -89,10 +84,7 @@ impl Pairs {
     #[inline]
     fn at(&mut self, left: u32, right: u32) -> u32 {
         let next = self.list.len() as u32;
-        let index = *self
-            .index
-            .entry(u64::from(left) << 32 | u64::from(right))
-            .or_insert(next);
+        let index = *self.index.entry(u64::from(left) << 32 | u64::from(right)).or_insert(next);
         if index == next {
             self.list.push(Pair::default());
         }
@@ -107,10 +99,7 @@ pub(super) fn learn(
     goal: &Goal<'_>,
     progress: &mut dyn FnMut(Progress),
 ) -> Vec<(u32, u32, u32)> {
-    let mut pairs = Pairs {
-        index: FastMap::default(),
-        list: Vec::new(),
-    };
+    let mut pairs = Pairs { index: FastMap::default(), list: Vec::new() };
     for (w, &(start, len, count)) in corpus.words.iter().enumerate() {
         let word = &corpus.symbols[start as usize..(start + len) as usize];
         for two in word.windows(2) {
@@ -124,11 +113,8 @@ pub(super) fn learn(
     }
     // (count, smaller ids first, place in the list)
     type Entry = (i64, Reverse<u64>, u32);
-    let mut heap: BinaryHeap<Entry> = pairs
-        .index
-        .iter()
-        .map(|(&key, &at)| (pairs.list[at as usize].count, Reverse(key), at))
-        .collect();
+    let mut heap: BinaryHeap<Entry> =
+        pairs.index.iter().map(|(&key, &at)| (pairs.list[at as usize].count, Reverse(key), at)).collect();
     let mut merges = Vec::new();
     let mut grown: Vec<(u64, u32)> = Vec::new();
     while tokens.texts.len() < goal.size
@@ -145,24 +131,13 @@ pub(super) fn learn(
             break;
         }
         let (left, right) = ((key >> 32) as u32, key as u32);
-        let tail = tokens.texts[right as usize]
-            .strip_prefix(goal.prefix)
-            .unwrap_or(&tokens.texts[right as usize]);
+        let tail = tokens.texts[right as usize].strip_prefix(goal.prefix).unwrap_or(&tokens.texts[right as usize]);
         let text = [&tokens.texts[left as usize][..], tail].concat();
         let length = tokens.lengths[left as usize] + tokens.lengths[right as usize];
         let id = tokens.add(text, length);
         merges.push((left, right, id));
         for w in std::mem::take(&mut pairs.list[at as usize].words) {
-            merge_word(
-                corpus,
-                w,
-                (left, right),
-                id,
-                &tokens.lengths,
-                goal.max_length,
-                &mut pairs,
-                &mut grown,
-            );
+            merge_word(corpus, w, (left, right), id, &tokens.lengths, goal.max_length, &mut pairs, &mut grown);
         }
         grown.sort_unstable();
         grown.dedup();
@@ -173,24 +148,15 @@ pub(super) fn learn(
             }
         }
         if merges.len().is_multiple_of(256) {
-            progress(Progress::Learning {
-                tokens: tokens.texts.len(),
-                of: goal.size,
-            });
+            progress(Progress::Learning { tokens: tokens.texts.len(), of: goal.size });
         }
     }
-    progress(Progress::Learning {
-        tokens: tokens.texts.len(),
-        of: goal.size,
-    });
+    progress(Progress::Learning { tokens: tokens.texts.len(), of: goal.size });
     merges
 }
 
 /// Joins every `left right` of a word, and moves the counts of the pairs around it.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the state of one loop, kept apart for the reader and the inliner"
-)]
+#[expect(clippy::too_many_arguments, reason = "the state of one loop, kept apart for the reader and the inliner")]
 fn merge_word(
     corpus: &mut Corpus,
     w: u32,

@@ -54,11 +54,7 @@ pub struct UnigramTrainer {
 impl UnigramTrainer {
     /// SentencePiece's settings: NFKC, words with a mark in front, three special tokens.
     pub fn new(vocab_size: usize) -> Self {
-        let metaspace = Metaspace {
-            replacement: '\u{2581}',
-            prepend: PrependScheme::Always,
-            split: true,
-        };
+        let metaspace = Metaspace { replacement: '\u{2581}', prepend: PrependScheme::Always, split: true };
         Self {
             vocab_size,
             special_tokens: ["<unk>", "<s>", "</s>"].map(String::from).to_vec(),
@@ -102,10 +98,7 @@ impl UnigramTrainer {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Tokenizer> {
         if !(0.0..1.0).contains(&self.shrinking_factor) {
-            return Err(Error::Config(format!(
-                "shrinking_factor = {} is not between 0 and 1",
-                self.shrinking_factor
-            )));
+            return Err(Error::Config(format!("shrinking_factor = {} is not between 0 and 1", self.shrinking_factor)));
         }
         let counted = words::count(texts, &self.normalizers, &self.pre_tokenizer, progress)?;
         let words = self.parts_of_words(&counted);
@@ -127,10 +120,7 @@ impl UnigramTrainer {
                 let expected = Pieces::new(&texts, &scores).expected(&words)?;
                 (texts, scores) = maximise(&texts, &expected);
             }
-            progress(Progress::Learning {
-                tokens: texts.len(),
-                of: room,
-            });
+            progress(Progress::Learning { tokens: texts.len(), of: room });
             if texts.len() <= desired {
                 break;
             }
@@ -180,11 +170,8 @@ impl UnigramTrainer {
             }
         }
         let weight = |text: &str, n: u64| n * text.chars().count() as u64;
-        let mut list: Vec<(u64, &str)> = counts
-            .into_iter()
-            .filter(|(_, n)| *n >= self.min_frequency)
-            .map(|(t, n)| (weight(t, n), t))
-            .collect();
+        let mut list: Vec<(u64, &str)> =
+            counts.into_iter().filter(|(_, n)| *n >= self.min_frequency).map(|(t, n)| (weight(t, n), t)).collect();
         list.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
         list.truncate(self.seed_size.saturating_sub(chars.len()));
         let all = chars.iter().map(|(c, n)| (*n, &c[..])).chain(list);
@@ -220,10 +207,7 @@ impl UnigramTrainer {
             // Without this piece its occurrences become those of its parts.
             let log_total = (total + counts[id] * (parts.len() as f64 - 1.0)).ln();
             let with = counts[id].ln() - total.ln();
-            let without: f64 = parts
-                .iter()
-                .map(|&p| (counts[p as usize] + counts[id]).ln() - log_total)
-                .sum();
+            let without: f64 = parts.iter().map(|&p| (counts[p as usize] + counts[id]).ln() - log_total).sum();
             candidates.push((in_words[id] / all_words * (with - without), id));
         }
         let size = desired.max((self.shrinking_factor * texts.len() as f64) as usize);
@@ -231,10 +215,7 @@ impl UnigramTrainer {
         candidates.truncate(size.saturating_sub(kept.len()));
         kept.extend(candidates.into_iter().map(|(_, id)| id));
         kept.sort_unstable();
-        Ok((
-            kept.iter().map(|&id| texts[id]).collect(),
-            kept.iter().map(|&id| scores[id]).collect(),
-        ))
+        Ok((kept.iter().map(|&id| texts[id]).collect(), kept.iter().map(|&id| scores[id]).collect()))
     }
 
     fn assemble(&self, texts: &[&str], scores: &[f64], chars: &[(String, u64)], room: usize) -> Result<Tokenizer> {
@@ -253,38 +234,26 @@ impl UnigramTrainer {
             });
         }
         let required: FastMap<&str, ()> = chars.iter().map(|(c, _)| (&c[..], ())).collect();
-        let mut others: Vec<(f64, &str)> = known
-            .iter()
-            .filter(|(t, _)| !required.contains_key(**t))
-            .map(|(t, s)| (*s, *t))
-            .collect();
+        let mut others: Vec<(f64, &str)> =
+            known.iter().filter(|(t, _)| !required.contains_key(**t)).map(|(t, s)| (*s, *t)).collect();
         let order = |a: &(f64, &str), b: &(f64, &str)| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(b.1));
         others.sort_unstable_by(order);
         others.truncate(room.saturating_sub(chosen.len()));
         chosen.extend(others);
         chosen.sort_unstable_by(order);
 
-        let special: Vec<AddedToken> = self
-            .special_tokens
-            .iter()
-            .enumerate()
-            .map(|(id, t)| AddedToken::special(id as u32, &t[..]))
-            .collect();
+        let special: Vec<AddedToken> =
+            self.special_tokens.iter().enumerate().map(|(id, t)| AddedToken::special(id as u32, &t[..])).collect();
         let Some(unknown) = special.iter().find(|t| t.content == self.unknown_token).map(|t| t.id) else {
             let name = &self.unknown_token;
-            return Err(Error::Config(format!(
-                "unknown_token = {name:?} is not one of the special tokens"
-            )));
+            return Err(Error::Config(format!("unknown_token = {name:?} is not one of the special tokens")));
         };
         let first = special.len() as u32;
         let vocab = Vocab::new("training", chosen.iter().zip(first..).map(|((_, text), id)| (id, text)))?;
         let none = std::iter::repeat_n(None, special.len());
         let scores: Vec<Option<f64>> = none.chain(chosen.iter().map(|(score, _)| Some(*score))).collect();
         let config = UnigramConfig {
-            unknown: Unknown::Token {
-                id: unknown,
-                fuse: true,
-            },
+            unknown: Unknown::Token { id: unknown, fuse: true },
             byte_fallback: false,
             min_score: None,
             single_precision: false,
@@ -330,20 +299,16 @@ mod tests {
 
     #[test]
     fn digamma_has_the_tabulated_values() {
-        for (x, want) in [
-            (0.5, -1.963_510_026_021_423_5),
-            (1.0, -0.577_215_664_901_532_9),
-            (10.0, 2.251_752_589_066_721),
-        ] {
+        for (x, want) in
+            [(0.5, -1.963_510_026_021_423_5), (1.0, -0.577_215_664_901_532_9), (10.0, 2.251_752_589_066_721)]
+        {
             assert!((digamma(x) - want).abs() < 1e-10, "{x}: {}", digamma(x));
         }
     }
 
     #[test]
     fn frequent_words_become_pieces_and_every_character_has_one() {
-        let lines: Vec<String> = (0..200)
-            .map(|i| format!("furnace {} dome furnaces qz{}", i % 7, i % 3))
-            .collect();
+        let lines: Vec<String> = (0..200).map(|i| format!("furnace {} dome furnaces qz{}", i % 7, i % 3)).collect();
         let trainer = UnigramTrainer::new(60);
         let tokenizer = trainer.train(&lines).unwrap();
         assert!(tokenizer.vocab_size() <= 60);
@@ -352,16 +317,7 @@ mod tests {
         assert_eq!(tokenizer.decode(&ids).unwrap(), lines[5]);
         assert!(!ids.contains(&0));
         assert_eq!(tokenizer.encode("é").unwrap().last(), Some(&0));
-        assert_eq!(
-            trainer.train(&lines).unwrap().to_json().unwrap(),
-            tokenizer.to_json().unwrap()
-        );
-        assert!(
-            UnigramTrainer::new(8)
-                .train(&lines)
-                .unwrap_err()
-                .to_string()
-                .contains("characters")
-        );
+        assert_eq!(trainer.train(&lines).unwrap().to_json().unwrap(), tokenizer.to_json().unwrap());
+        assert!(UnigramTrainer::new(8).train(&lines).unwrap_err().to_string().contains("characters"));
     }
 }

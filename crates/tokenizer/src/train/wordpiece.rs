@@ -39,18 +39,11 @@ pub struct WordPieceTrainer {
 impl WordPieceTrainer {
     /// BERT's settings: lower case, words and punctuation, `##`, the five special tokens.
     pub fn bert(vocab_size: usize) -> Self {
-        let bert = BertNormalizer {
-            clean_text: true,
-            chinese_chars: true,
-            strip_accents: None,
-            lowercase: true,
-        };
+        let bert = BertNormalizer { clean_text: true, chinese_chars: true, strip_accents: None, lowercase: true };
         Self {
             vocab_size,
             min_frequency: 0,
-            special_tokens: ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-                .map(String::from)
-                .to_vec(),
+            special_tokens: ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(String::from).to_vec(),
             initial_alphabet: Vec::new(),
             limit_alphabet: None,
             prefix: "##".into(),
@@ -109,11 +102,7 @@ impl WordPieceTrainer {
             let mut symbols = Vec::new();
             for (i, c) in word.chars().enumerate() {
                 if kept.contains(&c) {
-                    let text = if i == 0 {
-                        c.to_string()
-                    } else {
-                        format!("{}{c}", self.prefix)
-                    };
+                    let text = if i == 0 { c.to_string() } else { format!("{}{c}", self.prefix) };
                     // A continuing form gets its id when the text first has it, as in the reference; the words are
                     // in a fixed order here, so the ids are too.
                     symbols.push(tokens.add(text.into_bytes(), 1));
@@ -153,12 +142,8 @@ impl WordPieceTrainer {
         let special = self.special_tokens.len();
         let ordinary = tokens.texts.iter().enumerate().skip(special);
         let vocab = Vocab::new("training", ordinary.map(|(id, text)| (id as u32, text)))?;
-        let special: Vec<AddedToken> = self
-            .special_tokens
-            .iter()
-            .enumerate()
-            .map(|(id, t)| AddedToken::special(id as u32, &t[..]))
-            .collect();
+        let special: Vec<AddedToken> =
+            self.special_tokens.iter().enumerate().map(|(id, t)| AddedToken::special(id as u32, &t[..])).collect();
         let id = |name: &str| special.iter().find(|t| t.content == name).map(|t| t.id);
         let template = match (id("[CLS]"), id("[SEP]")) {
             (Some(cls), Some(sep)) => {
@@ -175,10 +160,7 @@ impl WordPieceTrainer {
             pre_tokenizer: self.pre_tokenizer.clone(),
             added_tokens: special,
             template,
-            decoder: Decoder::new([DecodeStep::WordPiece {
-                prefix: self.prefix.clone(),
-                cleanup: true,
-            }]),
+            decoder: Decoder::new([DecodeStep::WordPiece { prefix: self.prefix.clone(), cleanup: true }]),
             ..TokenizerParts::new(model)
         })
     }

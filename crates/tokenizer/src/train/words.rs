@@ -113,8 +113,5 @@ fn count_block<T: AsRef<str> + Sync>(
 
 /// Whole files as text.
 pub(super) fn read_files<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<String>> {
-    paths
-        .iter()
-        .map(|p| std::fs::read_to_string(p).map_err(|e| Error::file(p.as_ref(), e)))
-        .collect()
+    paths.iter().map(|p| std::fs::read_to_string(p).map_err(|e| Error::file(p.as_ref(), e))).collect()
 }

@@ -94,10 +94,7 @@ unsafe fn widen(pairs: __m256i) -> [__m256; 2] {
     unsafe {
         let upper = _mm256_set1_epi32(0xFFFF_0000u32 as i32);
         let first = _mm256_slli_epi32::<16>(pairs);
-        [
-            _mm256_castsi256_ps(first),
-            _mm256_castsi256_ps(_mm256_and_si256(pairs, upper)),
-        ]
+        [_mm256_castsi256_ps(first), _mm256_castsi256_ps(_mm256_and_si256(pairs, upper))]
     }
 }
 
@@ -168,10 +165,7 @@ impl Lanes for Int8 {
         // SAFETY: the caller vouches for the address.
         unsafe {
             let bytes = _mm256_loadu_si256(from.cast());
-            [
-                _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes)),
-                _mm256_srai_epi16::<8>(bytes),
-            ]
+            [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes)), _mm256_srai_epi16::<8>(bytes)]
         }
     }
     #[inline(always)]
@@ -179,10 +173,7 @@ impl Lanes for Int8 {
         // SAFETY: the caller vouches for the address.
         unsafe {
             let bytes = _mm256_set1_epi32(from.cast::<i32>().read_unaligned());
-            [
-                _mm256_and_si256(bytes, _mm256_set1_epi16(0xFF)),
-                _mm256_srli_epi16::<8>(bytes),
-            ]
+            [_mm256_and_si256(bytes, _mm256_set1_epi16(0xFF)), _mm256_srli_epi16::<8>(bytes)]
         }
     }
     #[inline(always)]

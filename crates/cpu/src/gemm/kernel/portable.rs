@@ -68,10 +68,7 @@ impl Lane<8> for Bf16 {
     type Word = u32;
     #[inline(always)]
     fn mac(sum: f32, a: u32, b: u32) -> f32 {
-        let (low, high) = (
-            |w: u32| f32::from_bits(w << 16),
-            |w: u32| f32::from_bits(w & 0xFFFF_0000),
-        );
+        let (low, high) = (|w: u32| f32::from_bits(w << 16), |w: u32| f32::from_bits(w & 0xFFFF_0000));
         mul_add(high(a), high(b), mul_add(low(a), low(b), sum))
     }
 }
@@ -82,10 +79,7 @@ impl Lane<8> for Int8 {
     #[inline(always)]
     fn mac(sum: i32, a: u32, b: u32) -> i32 {
         let product = |k: u32| ((a >> (8 * k)) & 0xFF) as i32 * i32::from((b >> (8 * k)) as i8);
-        sum.wrapping_add(product(0))
-            .wrapping_add(product(1))
-            .wrapping_add(product(2))
-            .wrapping_add(product(3))
+        sum.wrapping_add(product(0)).wrapping_add(product(1)).wrapping_add(product(2)).wrapping_add(product(3))
     }
 }
 

@@ -31,21 +31,11 @@ macro_rules! vectors {
     };
 }
 
-vectors!(F32Same, f32, |p| _mm256_loadu_si256(p.cast()), |p, _stride| {
-    _mm256_loadu_si256(p.cast())
+vectors!(F32Same, f32, |p| _mm256_loadu_si256(p.cast()), |p, _stride| { _mm256_loadu_si256(p.cast()) });
+vectors!(F32FromF16, f16, |p| _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast()))), |p, _stride| {
+    _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
 });
-vectors!(
-    F32FromF16,
-    f16,
-    |p| _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast()))),
-    |p, _stride| _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
-);
-vectors!(
-    F32FromBf16,
-    bf16,
-    |p| _mm256_slli_epi32::<16>(halves(p)),
-    |p, _stride| _mm256_slli_epi32::<16>(halves(p))
-);
+vectors!(F32FromBf16, bf16, |p| _mm256_slli_epi32::<16>(halves(p)), |p, _stride| _mm256_slli_epi32::<16>(halves(p)));
 vectors!(Bf16Same, bf16, |p| _mm256_loadu_si256(p.cast()), |p, stride| {
     _mm256_or_si256(halves(p), _mm256_slli_epi32::<16>(halves(p.offset(stride))))
 });
@@ -59,9 +49,7 @@ vectors!(
     },
     |p, stride| _mm256_or_si256(rounded(p), _mm256_slli_epi32::<16>(rounded(p.offset(stride))))
 );
-vectors!(ByteSame, u8, |p| _mm256_loadu_si256(p.cast()), |p, stride| bytes(
-    p, stride
-));
+vectors!(ByteSame, u8, |p| _mm256_loadu_si256(p.cast()), |p, stride| bytes(p, stride));
 vectors!(
     ByteShifted,
     u8,
@@ -172,10 +160,7 @@ pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: 
                     _mm256_storeu_si256(target.add((word * width + lane) * 4).cast(), row);
                 }
             }
-            let rest = View {
-                ptr: at(lane, words * F::GROUP).cast(),
-                ..source
-            };
+            let rest = View { ptr: at(lane, words * F::GROUP).cast(), ..source };
             let to = target.add((words * width + lane) * 4);
             portable::block::<F>(rest, here, depth - words * F::GROUP, columns, width, to);
         }

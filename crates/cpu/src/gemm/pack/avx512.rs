@@ -47,10 +47,7 @@ vectors!(
 vectors!(
     F32FromF16,
     f16,
-    |p, valid| _mm512_castps_si512(_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(
-        mask(valid) as __mmask16,
-        p.cast()
-    ))),
+    |p, valid| _mm512_castps_si512(_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(valid) as __mmask16, p.cast()))),
     |p, _stride, _depths, lanes| _mm512_castps_si512(_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, p.cast())))
 );
 vectors!(
@@ -83,25 +80,16 @@ vectors!(
         let second = _mm512_maskz_loadu_ps(if depths > 1 { lanes } else { 0 }, p.wrapping_offset(stride));
         let first = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(first));
         let second = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(second));
-        _mm512_or_si512(
-            _mm512_cvtepu16_epi32(first),
-            _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second)),
-        )
+        _mm512_or_si512(_mm512_cvtepu16_epi32(first), _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(second)))
     }
 );
-vectors!(
-    ByteSame,
-    u8,
-    |p, valid| _mm512_maskz_loadu_epi8(mask(valid), p.cast()),
-    |p, stride, depths, lanes| bytes(p, stride, depths, lanes)
-);
+vectors!(ByteSame, u8, |p, valid| _mm512_maskz_loadu_epi8(mask(valid), p.cast()), |p, stride, depths, lanes| bytes(
+    p, stride, depths, lanes
+));
 vectors!(
     ByteShifted,
     u8,
-    |p, valid| _mm512_xor_si512(
-        _mm512_maskz_loadu_epi8(mask(valid), p.cast()),
-        _mm512_set1_epi8(i8::MIN)
-    ),
+    |p, valid| _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask(valid), p.cast()), _mm512_set1_epi8(i8::MIN)),
     |p, stride, depths, lanes| _mm512_xor_si512(bytes(p, stride, depths, lanes), _mm512_set1_epi8(i8::MIN))
 );
 
@@ -119,10 +107,7 @@ unsafe fn bytes(from: *const u8, stride: isize, depths: usize, lanes: __mmask16)
     unsafe {
         let row = |k: usize| {
             let lanes = if k < depths { lanes } else { 0 };
-            _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(
-                lanes,
-                from.wrapping_offset(k as isize * stride).cast(),
-            ))
+            _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, from.wrapping_offset(k as isize * stride).cast()))
         };
         let low = _mm512_or_si512(row(0), _mm512_slli_epi32::<8>(row(1)));
         let high = _mm512_or_si512(row(2), _mm512_slli_epi32::<8>(row(3)));
@@ -180,12 +165,8 @@ unsafe fn body<F: Vectors>(source: View, lanes: usize, depth: usize, width: usiz
                 let row = from.offset(k as isize * source.depth_stride);
                 for lane in (0..width).step_by(16) {
                     let lanes = mask(lanes.saturating_sub(lane)) as __mmask16;
-                    let value = F::across(
-                        row.wrapping_add(lane),
-                        source.depth_stride,
-                        (depth - k).min(F::GROUP),
-                        lanes,
-                    );
+                    let value =
+                        F::across(row.wrapping_add(lane), source.depth_stride, (depth - k).min(F::GROUP), lanes);
                     store(word, lane, value);
                 }
             }

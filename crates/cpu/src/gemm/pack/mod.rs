@@ -112,11 +112,7 @@ macro_rules! packer {
     ($form:ident, portable) => {
         fn packer(_: Isa) -> Packer {
             let run = portable::pack::<$form>;
-            Packer {
-                run,
-                size: size_of::<Self>(),
-                plain: $form::PLAIN,
-            }
+            Packer { run, size: size_of::<Self>(), plain: $form::PLAIN }
         }
     };
     ($form:ident, $avx512:ident) => {
@@ -128,11 +124,7 @@ macro_rules! packer {
                 Isa::Avx2 => avx2::pack::<$form>,
                 _ => portable::pack::<$form>,
             };
-            Packer {
-                run,
-                size: size_of::<Self>(),
-                plain: $form::PLAIN,
-            }
+            Packer { run, size: size_of::<Self>(), plain: $form::PLAIN }
         }
     };
 }

@@ -12,11 +12,7 @@ struct Whole<A, B> {
 
 fn whole<A: Number, B: Number>(sizes: (usize, usize, usize), layout: usize) -> Whole<A, B> {
     let (m, k, n) = sizes;
-    Whole {
-        a: stored(11, m, k, layout),
-        b: stored(12, k, n, 1 - layout),
-        sizes,
-    }
+    Whole { a: stored(11, m, k, layout), b: stored(12, k, n, 1 - layout), sizes }
 }
 
 fn product<P: Product, A: Lhs<P> + Number, B: Rhs<P> + Number>(w: &Whole<A, B>) -> Vec<P::Acc>
@@ -133,12 +129,7 @@ fn groups_use_their_own_right_operands() {
         for (size, expert) in sizes.into_iter().zip(&experts) {
             let mut want = vec![0.0f32; size * n];
             let rows = a.view().row_range(row..row + size);
-            F32::matmul(
-                rows,
-                expert.view(),
-                MatMut::new(&mut want, size, n),
-                Epilogue::default(),
-            );
+            F32::matmul(rows, expert.view(), MatMut::new(&mut want, size, n), Epilogue::default());
             assert_eq!(c[row * n..(row + size) * n], want, "{tier:?}");
             row += size;
         }
@@ -154,10 +145,7 @@ fn a_refilled_operand_is_the_new_one_and_tiers_share_packed_forms() {
     let address = packed.panels().start;
     packed.refill(new.view());
     assert_eq!(packed.panels().start, address);
-    assert_eq!(
-        (packed.rows(), packed.cols(), packed.bytes()),
-        (k, n, 13 * 128 * 3 + 96 * 4)
-    );
+    assert_eq!((packed.rows(), packed.cols(), packed.bytes()), (k, n, 13 * 128 * 3 + 96 * 4));
     every_tier(|tier| {
         let mut c = vec![0i32; 5 * n];
         Int8::matmul_packed(a.view(), &packed, MatMut::new(&mut c, 5, n), Epilogue::default());

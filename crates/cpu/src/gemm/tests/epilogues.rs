@@ -24,13 +24,8 @@ fn reference(activation: Activation, x: f64) -> f64 {
     }
 }
 
-const ACTIVATIONS: [Activation; 5] = [
-    Activation::None,
-    Activation::Relu,
-    Activation::GeluErf,
-    Activation::GeluTanh,
-    Activation::Silu,
-];
+const ACTIVATIONS: [Activation; 5] =
+    [Activation::None, Activation::Relu, Activation::GeluErf, Activation::GeluTanh, Activation::Silu];
 
 /// An epilogue applied alone: the product of an [M, 1] of sums with a [1, 1] of 1.
 fn activated<P: Product<Acc = A>, A>(activation: Activation, x: &[A]) -> Vec<A>
@@ -38,16 +33,8 @@ where
     A: Accumulator<Activation = Activation> + Lhs<P> + Rhs<P> + Output<A>,
 {
     let mut y = vec![A::default(); x.len()];
-    let epilogue = Epilogue {
-        activation,
-        ..Epilogue::default()
-    };
-    P::matmul(
-        MatRef::new(x, x.len(), 1),
-        MatRef::new(&[A::ONE], 1, 1),
-        MatMut::new(&mut y, x.len(), 1),
-        epilogue,
-    );
+    let epilogue = Epilogue { activation, ..Epilogue::default() };
+    P::matmul(MatRef::new(x, x.len(), 1), MatRef::new(&[A::ONE], 1, 1), MatMut::new(&mut y, x.len(), 1), epilogue);
     y
 }
 
@@ -66,10 +53,7 @@ fn activations_are_their_formulas() {
             }
             for (y, &x) in activated::<F64, f64>(activation, &wide).into_iter().zip(&wide) {
                 let want = reference(activation, x);
-                assert!(
-                    (y - want).abs() <= 1e-12 * x.abs().max(0.1),
-                    "{activation:?}({x}) = {y}, {want}, {tier:?}"
-                );
+                assert!((y - want).abs() <= 1e-12 * x.abs().max(0.1), "{activation:?}({x}) = {y}, {want}, {tier:?}");
             }
         }
     });
@@ -83,11 +67,7 @@ fn gelu_keeps_its_relative_precision_in_the_tail() {
             let y = f64::from(activated::<F32, f32>(Activation::GeluErf, &[x as f32])[0]);
             // From the other side of the series: the same polynomial cannot err in f64.
             let want = -x * upper_tail(x);
-            assert!(
-                (y + want).abs() <= 4e-6 * want.abs(),
-                "gelu({x}) = {y}, expected {}, {tier:?}",
-                -want
-            );
+            assert!((y + want).abs() <= 4e-6 * want.abs(), "gelu({x}) = {y}, expected {}, {tier:?}", -want);
         }
     });
 }
@@ -114,11 +94,7 @@ fn activations_at_the_ends_of_the_range() {
             assert_eq!(at(0.0), 0.0, "{activation:?}, {tier:?}");
             assert_eq!(
                 at(1e-40),
-                if matches!(activation, None | Relu) {
-                    1e-40
-                } else {
-                    0.5 * 1e-40
-                },
+                if matches!(activation, None | Relu) { 1e-40 } else { 0.5 * 1e-40 },
                 "{activation:?}, {tier:?}"
             );
             if activation != None {
@@ -166,10 +142,7 @@ where
                     *x += residual[0].get(i / n, i % n).widen();
                 }
                 let narrow = |v: Vec<f32>| v.into_iter().map(C::narrow).collect::<Vec<C>>();
-                let want = Separate {
-                    pre: narrow(pre),
-                    result: narrow(result),
-                };
+                let want = Separate { pre: narrow(pre), result: narrow(result) };
 
                 for residual in &residual {
                     let mut got = before.clone();
@@ -183,12 +156,7 @@ where
                         residual: Some(residual.view()),
                     };
                     let (offset, stride) = (got.offset, got.strides.0 as usize);
-                    P::matmul(
-                        a.view(),
-                        b.view(),
-                        MatMut::strided(&mut got.data, offset, m, n, stride),
-                        epilogue,
-                    );
+                    P::matmul(a.view(), b.view(), MatMut::strided(&mut got.data, offset, m, n, stride), epilogue);
                     let what = format!("{sizes:?} {activation:?} accumulate {accumulate} {tier:?}");
                     assert_eq!(bits(&stored_pre), bits(&want.pre), "pre-activation, {what}");
                     for i in 0..m {
@@ -231,18 +199,8 @@ fn integer_epilogues_wrap() {
     every_tier(|tier| {
         let (a, b) = ([100i8, -100], [100i8, 50]);
         let mut c = [i32::MAX];
-        let epilogue = Epilogue {
-            accumulate: true,
-            scale: 3,
-            bias: Some(&[11]),
-            ..Epilogue::default()
-        };
-        Int8::matmul(
-            MatRef::new(&a, 1, 2),
-            MatRef::new(&b, 2, 1),
-            MatMut::new(&mut c, 1, 1),
-            epilogue,
-        );
+        let epilogue = Epilogue { accumulate: true, scale: 3, bias: Some(&[11]), ..Epilogue::default() };
+        Int8::matmul(MatRef::new(&a, 1, 2), MatRef::new(&b, 2, 1), MatMut::new(&mut c, 1, 1), epilogue);
         let want = i32::MAX.wrapping_add(5_000).wrapping_mul(3).wrapping_add(11);
         assert_eq!(c, [want], "{tier:?}");
     });

@@ -37,13 +37,7 @@ impl<T: Copy + Default> Stored<T> {
             _ => unreachable!("there are {LAYOUTS} layouts"),
         };
         let len = (r * strides.0.abs() + c * strides.1.abs() + 8) as usize + offset as usize;
-        let mut stored = Self {
-            data: vec![T::default(); len],
-            offset: offset as usize,
-            rows,
-            cols,
-            strides,
-        };
+        let mut stored = Self { data: vec![T::default(); len], offset: offset as usize, rows, cols, strides };
         for i in 0..rows {
             for j in 0..cols {
                 let at = stored.at(i, j);
@@ -62,14 +56,7 @@ impl<T: Copy + Default> Stored<T> {
     }
 
     fn view(&self) -> MatRef<'_, T> {
-        MatRef::strided(
-            &self.data,
-            self.offset,
-            self.rows,
-            self.cols,
-            self.strides.0,
-            self.strides.1,
-        )
+        MatRef::strided(&self.data, self.offset, self.rows, self.cols, self.strides.0, self.strides.1)
     }
 }
 
@@ -126,9 +113,7 @@ fn step(a: f32, b: f32, sum: f32) -> f32 {
 
 impl Chain for F32 {
     fn chain<A: Number, B: Number>(start: f32, pairs: &[(A, B)]) -> f32 {
-        pairs
-            .iter()
-            .fold(start, |sum, (a, b)| step(a.value() as f32, b.value() as f32, sum))
+        pairs.iter().fold(start, |sum, (a, b)| step(a.value() as f32, b.value() as f32, sum))
     }
 }
 
@@ -156,9 +141,7 @@ impl Chain for Bf16 {
                 unsafe { dot_pair(sum, word(|p| p.0.value()), word(|p| p.1.value())) }
             });
         }
-        pairs.iter().fold(start, |sum, (a, b)| {
-            step(narrow(a.value()).to_f32(), narrow(b.value()).to_f32(), sum)
-        })
+        pairs.iter().fold(start, |sum, (a, b)| step(narrow(a.value()).to_f32(), narrow(b.value()).to_f32(), sum))
     }
 }
 
@@ -175,9 +158,7 @@ unsafe fn dot_pair(sum: f32, a: u32, b: u32) -> f32 {
 
 impl Chain for Int8 {
     fn chain<A: Number, B: Number>(start: i32, pairs: &[(A, B)]) -> i32 {
-        pairs
-            .iter()
-            .fold(start, |sum, (a, b)| sum.wrapping_add((a.value() * b.value()) as i32))
+        pairs.iter().fold(start, |sum, (a, b)| sum.wrapping_add((a.value() * b.value()) as i32))
     }
 }
 
@@ -191,9 +172,7 @@ fn expected<P: Chain, A: Number, B: Number>(
         let pairs: Vec<_> = (0..a.cols).map(|k| (a.get(i, k), b.get(k, j))).collect();
         P::chain(start(i, j), &pairs)
     };
-    (0..a.rows)
-        .map(|i| (0..b.cols).map(|j| element(i, j)).collect())
-        .collect()
+    (0..a.rows).map(|i| (0..b.cols).map(|j| element(i, j)).collect()).collect()
 }
 
 /// Runs `body` in every tier of this machine.

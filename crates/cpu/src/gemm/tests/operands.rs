@@ -34,12 +34,7 @@ fn products_of_equal_sizes_ask_the_system_for_memory_once() {
 fn sizes_that_do_not_fit_panic() {
     let data = [0.0f32; 20];
     let mut c = [0.0f32; 10];
-    F32::matmul(
-        MatRef::new(&data, 2, 3),
-        MatRef::new(&data, 4, 5),
-        MatMut::new(&mut c, 2, 5),
-        Epilogue::default(),
-    );
+    F32::matmul(MatRef::new(&data, 2, 3), MatRef::new(&data, 4, 5), MatMut::new(&mut c, 2, 5), Epilogue::default());
 }
 
 #[test]
@@ -48,12 +43,7 @@ fn a_packed_operand_of_another_size_panics() {
     let data = [0.0f32; 20];
     let mut c = [0.0f32; 10];
     let packed = Packed::<F32>::new(MatRef::new(&data, 4, 5));
-    F32::matmul_packed(
-        MatRef::new(&data, 2, 4),
-        &packed,
-        MatMut::new(&mut c, 2, 4),
-        Epilogue::default(),
-    );
+    F32::matmul_packed(MatRef::new(&data, 2, 4), &packed, MatMut::new(&mut c, 2, 4), Epilogue::default());
 }
 
 #[test]
@@ -75,16 +65,8 @@ fn groups_that_leave_rows_over_panic() {
 fn a_bias_of_another_size_panics() {
     let data = [0.0f32; 20];
     let mut c = [0.0f32; 10];
-    let epilogue = Epilogue {
-        bias: Some(&data[..4]),
-        ..Epilogue::default()
-    };
-    F32::matmul(
-        MatRef::new(&data, 2, 4),
-        MatRef::new(&data, 4, 5),
-        MatMut::new(&mut c, 2, 5),
-        epilogue,
-    );
+    let epilogue = Epilogue { bias: Some(&data[..4]), ..Epilogue::default() };
+    F32::matmul(MatRef::new(&data, 2, 4), MatRef::new(&data, 4, 5), MatMut::new(&mut c, 2, 5), epilogue);
 }
 
 #[test]
@@ -92,14 +74,6 @@ fn a_bias_of_another_size_panics() {
 fn a_residual_of_another_size_panics() {
     let data = [0.0f32; 20];
     let mut c = [0.0f32; 10];
-    let epilogue = Epilogue {
-        residual: Some(MatRef::new(&data, 5, 2)),
-        ..Epilogue::default()
-    };
-    F32::matmul(
-        MatRef::new(&data, 2, 4),
-        MatRef::new(&data, 4, 5),
-        MatMut::new(&mut c, 2, 5),
-        epilogue,
-    );
+    let epilogue = Epilogue { residual: Some(MatRef::new(&data, 5, 2)), ..Epilogue::default() };
+    F32::matmul(MatRef::new(&data, 2, 4), MatRef::new(&data, 4, 5), MatMut::new(&mut c, 2, 5), epilogue);
 }

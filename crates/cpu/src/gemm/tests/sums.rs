@@ -17,11 +17,7 @@ fn check<P: Chain, A: Number + Lhs<P>, B: Number + Rhs<P>>(
     let stride = n + 3;
     let before: Vec<P::Acc> = (0..m * stride + 1).map(|i| P::Acc::number(3, i, 0)).collect();
     let start = |i: usize, j: usize| {
-        if accumulate {
-            before[1 + i * stride + j]
-        } else {
-            P::Acc::default()
-        }
+        if accumulate { before[1 + i * stride + j] } else { P::Acc::default() }
     };
     every_tier(|tier| {
         let sums = expected::<P, A, B>(&a, &b, start);
@@ -29,27 +25,14 @@ fn check<P: Chain, A: Number + Lhs<P>, B: Number + Rhs<P>>(
         for (i, row) in sums.iter().enumerate() {
             want[1 + i * stride..][..n].copy_from_slice(row);
         }
-        let epilogue = || Epilogue {
-            accumulate,
-            ..Epilogue::default()
-        };
+        let epilogue = || Epilogue { accumulate, ..Epilogue::default() };
         let what = format!("{m} x {k} x {n}, layouts {layout_a} and {layout_b}, accumulate {accumulate}, {tier:?}");
         let mut got = before.clone();
-        P::matmul(
-            a.view(),
-            b.view(),
-            MatMut::strided(&mut got, 1, m, n, stride),
-            epilogue(),
-        );
+        P::matmul(a.view(), b.view(), MatMut::strided(&mut got, 1, m, n, stride), epilogue());
         assert_eq!(bits(&got), bits(&want), "{what}");
         let packed = Packed::<P>::new(b.view());
         let mut got = before.clone();
-        P::matmul_packed(
-            a.view(),
-            &packed,
-            MatMut::strided(&mut got, 1, m, n, stride),
-            epilogue(),
-        );
+        P::matmul_packed(a.view(), &packed, MatMut::strided(&mut got, 1, m, n, stride), epilogue());
         assert_eq!(bits(&got), bits(&want), "packed {what}");
     });
 }
@@ -207,19 +190,9 @@ fn infinities_and_nan_stay_where_they_are() {
         a.data[3 * k] = f32::NAN;
         a.data[5 * k + 8] = f32::INFINITY;
         let mut f32_result = vec![0.0f32; m * n];
-        F32::matmul(
-            a.view(),
-            b.view(),
-            MatMut::new(&mut f32_result, m, n),
-            Epilogue::default(),
-        );
+        F32::matmul(a.view(), b.view(), MatMut::new(&mut f32_result, m, n), Epilogue::default());
         let mut bf16_result = vec![0.0f32; m * n];
-        Bf16::matmul(
-            a.view(),
-            b.view(),
-            MatMut::new(&mut bf16_result, m, n),
-            Epilogue::default(),
-        );
+        Bf16::matmul(a.view(), b.view(), MatMut::new(&mut bf16_result, m, n), Epilogue::default());
         for c in [f32_result, bf16_result] {
             for (i, row) in c.chunks(n).enumerate() {
                 assert!(row.iter().all(|x| x.is_nan() == (i == 3)), "row {i}, {tier:?}");

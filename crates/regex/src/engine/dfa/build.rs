@@ -61,29 +61,14 @@ impl Dfa {
     /// The automaton with only its start states. Tables may grow to `memory` bytes.
     pub fn new(program: &Program, memory: usize) -> Result<Self, Full> {
         let kinds = program.alphabet.len + 1;
-        let (before_groups, before_members) = groups(kinds, |kind| {
-            program
-                .asserts
-                .iter()
-                .flatten()
-                .map(|(before, _)| before.contains(kind))
-                .collect()
-        });
-        let (after_groups, _) = groups(kinds, |kind| {
-            program
-                .asserts
-                .iter()
-                .flatten()
-                .map(|(_, after)| after.contains(kind))
-                .collect()
-        });
+        let (before_groups, before_members) =
+            groups(kinds, |kind| program.asserts.iter().flatten().map(|(before, _)| before.contains(kind)).collect());
+        let (after_groups, _) =
+            groups(kinds, |kind| program.asserts.iter().flatten().map(|(_, after)| after.contains(kind)).collect());
         let mut dfa = Dfa {
             table: vec![0; kinds],
             stride: kinds,
-            states: vec![State {
-                kernel: Box::default(),
-                before: 0,
-            }],
+            states: vec![State { kernel: Box::default(), before: 0 }],
             ids: HashMap::new(),
             starts: Vec::new(),
             before_groups,
@@ -115,9 +100,7 @@ impl Dfa {
 
     /// Whether every transition of a state tells of a match, so that one ends here whatever comes.
     pub fn is_certain(&self, state: u32) -> bool {
-        self.table[state as usize..][..self.stride]
-            .iter()
-            .all(|entry| entry & MATCH != 0)
+        self.table[state as usize..][..self.stride].iter().all(|entry| entry & MATCH != 0)
     }
 
     /// Number of states, the dead one included.
@@ -178,10 +161,7 @@ impl Dfa {
         if kernel.is_empty() {
             return Ok(0);
         }
-        let state = State {
-            kernel: kernel.into(),
-            before,
-        };
+        let state = State { kernel: kernel.into(), before };
         if let Some(&id) = self.ids.get(&state) {
             return Ok(id);
         }

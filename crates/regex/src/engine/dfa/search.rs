@@ -79,11 +79,7 @@ fn go(
     let mut state = start;
     let mut pos = at;
     let mut last = usize::MAX;
-    let mut check = if marks.failed.is_empty() {
-        usize::MAX
-    } else {
-        next_check(at)
-    };
+    let mut check = if marks.failed.is_empty() { usize::MAX } else { next_check(at) };
     let mut steps = 0;
     loop {
         if pos >= check {

@@ -84,10 +84,7 @@ impl Splitter {
         }
         let end = self.ends[self.handed];
         self.handed += 1;
-        Some(End {
-            at: self.base + (end & !GAP_BIT) as usize,
-            gap: end & GAP_BIT != 0,
-        })
+        Some(End { at: self.base + (end & !GAP_BIT) as usize, gap: end & GAP_BIT != 0 })
     }
 
     /// The end of the next match. `None` when the machine has stopped: at the end of the text, where the last match or
@@ -183,11 +180,7 @@ impl Splitter {
         let set = gather(words, SET);
         let (commit, previous) = (gather(words, COMMIT), gather(words, PREVIOUS));
         let lost = gather(words, LOST);
-        let known = if lost == 0 {
-            u64::MAX
-        } else {
-            (1 << lost.trailing_zeros()) - 1
-        };
+        let known = if lost == 0 { u64::MAX } else { (1 << lost.trailing_zeros()) - 1 };
         *ends &= known;
         let block = self.base + self.shift;
         let mut bits = (commit | previous) & known;
@@ -279,9 +272,7 @@ const CHUNK: usize = 64;
 fn words(chunk: &[u8]) -> [u64; 8] {
     let mut words = [0; 8];
     for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
-        *word = u64::from_le_bytes([
-            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
-        ]);
+        *word = u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]);
     }
     words
 }
@@ -334,13 +325,7 @@ fn cut(machine: &Machine, kinds: &[u8]) -> Option<[(usize, u16); LANES - 1]> {
         *cut = (from..from + stride / 2).find_map(|at| {
             // The two symbols before `at`, of which the second begins directly before it.
             let second = usize::from(kinds[at - 1]);
-            let first = usize::from(
-                *kinds[..at - 1]
-                    .iter()
-                    .rev()
-                    .take(4)
-                    .find(|&&kind| usize::from(kind) < count)?,
-            );
+            let first = usize::from(*kinds[..at - 1].iter().rev().take(4).find(|&&kind| usize::from(kind) < count)?);
             if second >= count {
                 return None;
             }
@@ -388,12 +373,7 @@ fn lanes(machine: &Machine, mut parts: [&mut [u8]; LANES], states: [u32; LANES])
             let (g, h) = (transition(table, u, *c.add(i)), transition(table, v, *d.add(i)));
             (*a.add(i), *b.add(i)) = (e as u8, f as u8);
             (*c.add(i), *d.add(i)) = (g as u8, h as u8);
-            (s, t, u, v) = (
-                (e >> 16) as usize,
-                (f >> 16) as usize,
-                (g >> 16) as usize,
-                (h >> 16) as usize,
-            );
+            (s, t, u, v) = ((e >> 16) as usize, (f >> 16) as usize, (g >> 16) as usize, (h >> 16) as usize);
         }
     }
     let mut last = 0;

@@ -48,30 +48,17 @@ impl Classifier {
             if same { kind as u8 } else { MIXED }
         };
         let three = (0..0x400).map(uniform).collect();
-        Classifier {
-            ascii,
-            continuation: alphabet.len as u8,
-            two,
-            three,
-            valid,
-            level: detect(),
-        }
+        Classifier { ascii, continuation: alphabet.len as u8, two, three, valid, level: detect() }
     }
 
     /// All variants that this machine can run.
     #[cfg(test)]
     pub fn variants(alphabet: &Alphabet) -> Vec<Self> {
-        let mut all = vec![Classifier {
-            level: Level::Scalar,
-            ..Self::new(alphabet, true)
-        }];
+        let mut all = vec![Classifier { level: Level::Scalar, ..Self::new(alphabet, true) }];
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx2") {
-                all.push(Classifier {
-                    level: Level::Avx2,
-                    ..Self::new(alphabet, true)
-                });
+                all.push(Classifier { level: Level::Avx2, ..Self::new(alphabet, true) });
             }
             if detect() == Level::Avx512 {
                 all.push(Self::new(alphabet, true));
@@ -218,12 +205,8 @@ mod x86 {
     #[target_feature(enable = "avx512bw,avx512vbmi")]
     pub fn avx512(table: &[u8; 128], text: &[u8], kinds: &mut [u8]) -> usize {
         // SAFETY: both halves of the table have 64 bytes; unaligned loads are allowed.
-        let (low, high) = unsafe {
-            (
-                _mm512_loadu_si512(table.as_ptr().cast()),
-                _mm512_loadu_si512(table.as_ptr().add(64).cast()),
-            )
-        };
+        let (low, high) =
+            unsafe { (_mm512_loadu_si512(table.as_ptr().cast()), _mm512_loadu_si512(table.as_ptr().add(64).cast())) };
         let mut done = 0;
         for (bytes, out) in text.chunks_exact(64).zip(kinds.chunks_exact_mut(64)) {
             // SAFETY: `bytes` has 64 bytes; unaligned loads are allowed.
@@ -248,20 +231,11 @@ mod tests {
 
     #[test]
     fn every_variant_gives_the_kinds_of_the_alphabet() {
-        let sets = [
-            unicode::perl('w'),
-            unicode::perl('s'),
-            SymSet::single(0x20),
-            SymSet::new(vec![(0x41, 0x5A)]),
-        ];
+        let sets = [unicode::perl('w'), unicode::perl('s'), SymSet::single(0x20), SymSet::new(vec![(0x41, 0x5A)])];
         let alphabet = Alphabet::new(&sets, false).unwrap();
         let ascii: String = (0..=127u8).map(char::from).collect();
-        let texts = [
-            ascii.repeat(5),
-            format!("{ascii}é中😀{ascii}{ascii}é"),
-            "中文。日本語 ab ".repeat(30),
-            String::new(),
-        ];
+        let texts =
+            [ascii.repeat(5), format!("{ascii}é中😀{ascii}{ascii}é"), "中文。日本語 ab ".repeat(30), String::new()];
         for classifier in Classifier::variants(&alphabet) {
             for text in &texts {
                 for cut in 0..text.len().min(70) {

@@ -93,12 +93,7 @@ impl Machine {
             return None;
         }
         let columns = kinds + 1;
-        let mut states: Vec<State> = vec![State {
-            runs: Vec::new(),
-            ends: Vec::new(),
-            before: 0,
-            age: Age::Unborn,
-        }];
+        let mut states: Vec<State> = vec![State { runs: Vec::new(), ends: Vec::new(), before: 0, age: Age::Unborn }];
         let mut ids: HashMap<State, u32> = HashMap::new();
         let mut table = vec![entry(LOST_STATE, LOST); columns];
         let mut intern = |state: State, states: &mut Vec<State>| -> Option<u32> {
@@ -116,12 +111,7 @@ impl Machine {
         let mut starts = Vec::new();
         let mut finish = vec![LOST];
         for group in 0..dfa.before_group_count() {
-            let start = State {
-                runs: vec![dfa.start_in(group)],
-                ends: Vec::new(),
-                before: group,
-                age: Age::Unborn,
-            };
+            let start = State { runs: vec![dfa.start_in(group)], ends: Vec::new(), before: group, age: Age::Unborn };
             starts.push(intern(start, &mut states)?);
         }
         let mut next = 1;
@@ -139,13 +129,7 @@ impl Machine {
             table.push(entry((next * columns * size_of::<u32>()) as u32, 0));
             next += 1;
         }
-        let mut machine = Machine {
-            table,
-            columns,
-            starts,
-            finish,
-            sync: Vec::new(),
-        };
+        let mut machine = Machine { table, columns, starts, finish, sync: Vec::new() };
         machine.sync = machine.sync_pairs(kinds);
         Some(machine)
     }
@@ -264,13 +248,5 @@ fn step(dfa: &Dfa, state: &State, kind: Kind) -> Option<(State, u8)> {
             break;
         }
     }
-    Some((
-        State {
-            runs,
-            ends,
-            before: dfa.before_group(kind),
-            age,
-        },
-        actions,
-    ))
+    Some((State { runs, ends, before: dfa.before_group(kind), age }, actions))
 }

@@ -72,12 +72,7 @@ fn packed(q: &Tensor, k: &Tensor, v: &Tensor, dropout: f64, causal: bool, scale:
     let (batch, heads, queries, keys) = (q.dim(0), q.dim(1), q.dim(2), k.dim(2));
     let rows = |x: &Tensor| x.permute(&[0, 2, 1, 3]).reshape([batch * x.dim(2), x.dim(1), x.dim(3)]);
     let segments = [queries, keys].map(|length| Segments::uniform(batch, length));
-    let config = AttentionConfig {
-        causal,
-        scale,
-        dropout,
-        ..AttentionConfig::cross(&segments[0], &segments[1])
-    };
+    let config = AttentionConfig { causal, scale, dropout, ..AttentionConfig::cross(&segments[0], &segments[1]) };
     let y = attention(&rows(q), &rows(k), &rows(v), &config);
     y.reshape([batch, queries, heads, v.dim(3)]).permute(&[0, 2, 1, 3])
 }

@@ -1,7 +1,7 @@
 //! Attention against its definition, and what must not change a bit.
 
-use cupola_core::pool::with_threads;
 use cupola_core::DType;
+use cupola_core::pool::with_threads;
 use cupola_cpu::{Isa, with_isa};
 
 use super::{AttentionConfig, attention, backward, forward, scaled_dot_product_attention};
@@ -63,21 +63,12 @@ fn case(name: &str, config: AttentionConfig, heads: usize, key_heads: usize, wid
 }
 
 fn causal(segments: &Segments) -> AttentionConfig {
-    AttentionConfig {
-        causal: true,
-        ..AttentionConfig::of(segments)
-    }
+    AttentionConfig { causal: true, ..AttentionConfig::of(segments) }
 }
 
 /// Runs `body` in a training step whose random numbers are the same every time.
 fn in_step<R>(body: impl FnOnce() -> R) -> R {
-    let _scope = set_training(Some(Training {
-        seed: 7,
-        step: 3,
-        first_sample: 5,
-        calls: 0,
-        recomputing: false,
-    }));
+    let _scope = set_training(Some(Training { seed: 7, step: 3, first_sample: 5, calls: 0, recomputing: false }));
     body()
 }
 
@@ -206,15 +197,19 @@ fn masked_cases() -> Vec<Case> {
             .reference(move |x| vec![batched(x, |_, i| hidden(i[3] <= i[2]))]),
         Case::new("bool mask", with(three(4, 6), bools), move |x| sdpa(x, Some(&x[3]), false))
             .reference(move |x| vec![batched(x, |x, i| hidden(x[3].at(&[i[0], 0, i[2], i[3]]) != 0.0))]),
-        Case::new("mask with a gradient", with(three(4, 6), normal([4, 1, 6], 4)), move |x| sdpa(x, Some(&x[3]), false))
-            .reference(|x| vec![batched(x, |x, i| x[3].at(&[i[1], 0, i[3]]))]),
+        Case::new("mask with a gradient", with(three(4, 6), normal([4, 1, 6], 4)), move |x| {
+            sdpa(x, Some(&x[3]), false)
+        })
+        .reference(|x| vec![batched(x, |x, i| x[3].at(&[i[1], 0, i[3]]))]),
         Case::new("mask that hides", three(4, 6), move |x| sdpa(x, Some(&additive), false))
             .reference(move |x| vec![batched(x, |_, i| hidden(sees(&[i[0], i[2], i[3]])))]),
     ]
 }
 
 #[test]
-#[should_panic(expected = "scaled_dot_product_attention: causal with q [1, 1, 3, 2] and k [1, 1, 4, 2] of different lengths")]
+#[should_panic(
+    expected = "scaled_dot_product_attention: causal with q [1, 1, 3, 2] and k [1, 1, 4, 2] of different lengths"
+)]
 fn causal_lengths_that_differ_are_named() {
     let [q, k] = [Tensor::zeros([1, 1, 3, 2]), Tensor::zeros([1, 1, 4, 2])];
     scaled_dot_product_attention(&q, &k, &k, None, 0.0, true, None);
@@ -279,7 +274,8 @@ fn changing_a_later_token_leaves_earlier_rows_and_their_gradients() {
 #[test]
 fn packed_segments_are_separate_calls() {
     let lengths = [40, 1, 0, 131, 17];
-    let config = AttentionConfig { slopes: Some(vec![0.1, 0.2, 0.3, 0.4]), ..causal(&Segments::from_lengths(&lengths)) };
+    let config =
+        AttentionConfig { slopes: Some(vec![0.1, 0.2, 0.3, 0.4]), ..causal(&Segments::from_lengths(&lengths)) };
     everywhere(|dtype| {
         let x = inputs(&config, 4, 2, 6, 6).map(|x| x.to_dtype(dtype));
         let packed = no_grad(|| attention(&x[0], &x[1], &x[2], &config));
@@ -288,11 +284,8 @@ fn packed_segments_are_separate_calls() {
         let grads = backward(&dy, &x[0], &x[1], &x[2], &out, &lse, &config, None, [true; 3]);
         assert!(packed.same_bits(&out));
         for (range, length) in config.queries.iter().zip(lengths) {
-            let alone = AttentionConfig {
-                queries: Segments::one(length),
-                keys: Segments::one(length),
-                ..config.clone()
-            };
+            let alone =
+                AttentionConfig { queries: Segments::one(length), keys: Segments::one(length), ..config.clone() };
             let cut = |x: &Tensor| x.narrow(0, range.start, length);
             let [q, k, v] = x.each_ref().map(cut);
             let (one, one_lse) = forward(&q, &k, &v, &alone, None);

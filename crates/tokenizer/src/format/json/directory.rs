@@ -21,10 +21,7 @@ pub(super) fn write_file(path: &Path, text: &str) -> Result<()> {
 /// A token in the config: a text, or an object with the text inside.
 fn token(config: &Value, key: &str) -> Option<String> {
     let value = config.get(key)?;
-    value
-        .as_str()
-        .or_else(|| value.get("content")?.as_str())
-        .map(String::from)
+    value.as_str().or_else(|| value.get("content")?.as_str()).map(String::from)
 }
 
 /// The chat template: a text, or a list of named ones of which `default` counts.
@@ -34,9 +31,7 @@ fn chat_template(config: &Value) -> Option<String> {
         return Some(text.to_string());
     }
     let named = value.as_array()?;
-    let default = named
-        .iter()
-        .find(|t| t.get("name").and_then(Value::as_str) == Some("default"))?;
+    let default = named.iter().find(|t| t.get("name").and_then(Value::as_str) == Some("default"))?;
     default.get("template")?.as_str().map(String::from)
 }
 
@@ -50,11 +45,7 @@ impl Tokenizer {
         let dir = dir.as_ref();
         let names = ["tokenizer.json", "tekken.json", "tokenizer.model"];
         let Some(path) = names.iter().map(|n| dir.join(n)).find(|p| p.is_file()) else {
-            return Err(Error::Config(format!(
-                "{} holds none of {}",
-                dir.display(),
-                names.join(", ")
-            )));
+            return Err(Error::Config(format!("{} holds none of {}", dir.display(), names.join(", "))));
         };
         let tokenizer = Self::from_bytes(&read(&path)?)?;
         let mut parts = TokenizerParts::clone(tokenizer.parts());

@@ -117,9 +117,7 @@ impl<'de> Deserialize<'de> for Merge {
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Merge, E> {
                 match text.split_once(' ') {
                     Some((a, b)) if !a.is_empty() && !b.is_empty() && !b.contains(' ') => Ok(Merge(a.into(), b.into())),
-                    _ => Err(E::custom(format!(
-                        "the merge {text:?} is not two tokens with a space between them"
-                    ))),
+                    _ => Err(E::custom(format!("the merge {text:?} is not two tokens with a space between them"))),
                 }
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Merge, A::Error> {

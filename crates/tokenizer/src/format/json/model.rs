@@ -37,10 +37,7 @@ pub(super) fn read(section: Section, added: &[Added], byte_level: bool) -> Resul
         return Err(Error::unsupported(FORMAT, "model.dropout (use EncodeOptions::dropout)"));
     }
     if byte_level && kind != "BPE" {
-        return Err(Error::unsupported(
-            FORMAT,
-            format!("a ByteLevel pre-tokenizer with the model {kind}"),
-        ));
+        return Err(Error::unsupported(FORMAT, format!("a ByteLevel pre-tokenizer with the model {kind}")));
     }
     let model = match &kind[..] {
         "BPE" => bpe(section, &tokens, byte_level)?,
@@ -91,28 +88,18 @@ fn bpe(mut section: Section, tokens: &[AddedToken], byte_level: bool) -> Result<
     for (rank, merge) in section.merges.take().unwrap_or_default().iter().enumerate() {
         let id = |text: &str| {
             by_text.get(text).copied().ok_or_else(|| {
-                Error::malformed(
-                    FORMAT,
-                    format!("merge {rank} uses {text:?}, which is not in the vocabulary"),
-                )
+                Error::malformed(FORMAT, format!("merge {rank} uses {text:?}, which is not in the vocabulary"))
             })
         };
         let tail = merge.1.strip_prefix(&prefix[..]).unwrap_or(&merge.1);
-        let rule = MergeRule {
-            left: id(&merge.0)?,
-            right: id(&merge.1)?,
-            id: id(&format!("{}{tail}", merge.0))?,
-        };
+        let rule = MergeRule { left: id(&merge.0)?, right: id(&merge.1)?, id: id(&format!("{}{tail}", merge.0))? };
         if !special.contains(&rule.id) {
             merges.push(rule);
         }
     }
     let unknown = match &section.unk_token {
         None => Unknown::Drop,
-        Some(name) => Unknown::Token {
-            id: named(&by_text, tokens, name)?,
-            fuse: section.fuse_unk.unwrap_or(false),
-        },
+        Some(name) => Unknown::Token { id: named(&by_text, tokens, name)?, fuse: section.fuse_unk.unwrap_or(false) },
     };
     let config = BpeConfig {
         alphabet: if byte_level { Alphabet::Bytes } else { Alphabet::Chars },
@@ -125,12 +112,9 @@ fn bpe(mut section: Section, tokens: &[AddedToken], byte_level: bool) -> Result<
     let ordinary = list.iter().filter(|(_, id)| !special.contains(id));
     let vocab = if byte_level {
         // A text that stands for no bytes cannot be reached by bytes; it comes last so that it hides no other token.
-        let decoded = ordinary
-            .clone()
-            .filter_map(|(t, id)| Some((*id, byte_chars::decode(t)?)));
-        let other = ordinary
-            .filter(|(t, _)| byte_chars::decode(t).is_none())
-            .map(|(t, id)| (*id, t.clone().into_bytes()));
+        let decoded = ordinary.clone().filter_map(|(t, id)| Some((*id, byte_chars::decode(t)?)));
+        let other =
+            ordinary.filter(|(t, _)| byte_chars::decode(t).is_none()).map(|(t, id)| (*id, t.clone().into_bytes()));
         Vocab::new(FORMAT, decoded.chain(other))?
     } else {
         Vocab::new(FORMAT, ordinary.map(|(t, id)| (*id, t)))?
@@ -140,36 +124,19 @@ fn bpe(mut section: Section, tokens: &[AddedToken], byte_level: bool) -> Result<
 
 fn unigram(section: Section, tokens: &[AddedToken]) -> Result<Model> {
     let List::Scores(list) = section.vocab else {
-        return Err(Error::malformed(
-            FORMAT,
-            "model.vocab is a map; a Unigram model has a list",
-        ));
+        return Err(Error::malformed(FORMAT, "model.vocab is a map; a Unigram model has a list"));
     };
     if let Some(id) = section.unk_id.filter(|&id| id as usize >= list.len()) {
-        return Err(Error::malformed(
-            FORMAT,
-            format!("unk_id = {id} in a vocabulary of {} tokens", list.len()),
-        ));
+        return Err(Error::malformed(FORMAT, format!("unk_id = {id} in a vocabulary of {} tokens", list.len())));
     }
     let special = special_ids(tokens);
-    let entries = || {
-        list.iter()
-            .enumerate()
-            .map(|(id, (token, score))| (id as u32, token, *score))
-    };
+    let entries = || list.iter().enumerate().map(|(id, (token, score))| (id as u32, token, *score));
     let chosen = |id: u32| !special.contains(&id);
     let scores: Vec<Option<f64>> = entries().map(|(id, _, score)| chosen(id).then_some(score)).collect();
     // The penalty of unknown characters counts from the smallest score of all, special tokens included.
     let min_score = list.iter().map(|(_, score)| *score).fold(f64::INFINITY, f64::min);
-    let vocab = Vocab::new(
-        FORMAT,
-        entries()
-            .filter(|(id, ..)| !special.contains(id))
-            .map(|(id, t, _)| (id, t)),
-    )?;
-    let unknown = section
-        .unk_id
-        .map_or(Unknown::Refuse, |id| Unknown::Token { id, fuse: true });
+    let vocab = Vocab::new(FORMAT, entries().filter(|(id, ..)| !special.contains(id)).map(|(id, t, _)| (id, t)))?;
+    let unknown = section.unk_id.map_or(Unknown::Refuse, |id| Unknown::Token { id, fuse: true });
     let config = UnigramConfig {
         unknown,
         byte_fallback: section.byte_fallback.unwrap_or(false),
@@ -182,23 +149,9 @@ fn unigram(section: Section, tokens: &[AddedToken]) -> Result<Model> {
 fn wordpiece(mut section: Section, tokens: &[AddedToken]) -> Result<Model> {
     let list = ids(&mut section, tokens)?;
     let by_text: FastMap<&str, u32> = list.iter().map(|(t, id)| (&t[..], *id)).collect();
-    let unknown = section
-        .unk_token
-        .as_deref()
-        .map(|name| named(&by_text, tokens, name))
-        .transpose()?;
+    let unknown = section.unk_token.as_deref().map(|name| named(&by_text, tokens, name)).transpose()?;
     let special = special_ids(tokens);
-    let vocab = Vocab::new(
-        FORMAT,
-        list.iter()
-            .filter(|(_, id)| !special.contains(id))
-            .map(|(t, id)| (*id, t)),
-    )?;
+    let vocab = Vocab::new(FORMAT, list.iter().filter(|(_, id)| !special.contains(id)).map(|(t, id)| (*id, t)))?;
     let prefix = section.continuing_subword_prefix.unwrap_or_else(|| "##".into());
-    Ok(Model::WordPiece(WordPiece::new(
-        vocab,
-        unknown,
-        prefix,
-        section.max_input_chars_per_word.unwrap_or(100),
-    )))
+    Ok(Model::WordPiece(WordPiece::new(vocab, unknown, prefix, section.max_input_chars_per_word.unwrap_or(100))))
 }

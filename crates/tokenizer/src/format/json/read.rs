@@ -25,10 +25,7 @@ impl<'a> Section<'a> {
     fn new(place: &str, value: &'a Value) -> Result<Self> {
         let kind = value.get("type").and_then(Value::as_str);
         let kind = kind.ok_or_else(|| Error::malformed(FORMAT, format!("{place} has no type")))?;
-        Ok(Self {
-            name: format!("{place} {kind}"),
-            value,
-        })
+        Ok(Self { name: format!("{place} {kind}"), value })
     }
 
     fn kind(&self) -> &str {
@@ -45,14 +42,8 @@ impl<'a> Section<'a> {
     }
 
     fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = self
-            .value
-            .get(key)
-            .map_or("nothing".to_string(), |v| crate::error::excerpt(&v.to_string()));
-        Error::malformed(
-            FORMAT,
-            format!("{}.{key} is {found}; {expected} is expected", self.name),
-        )
+        let found = self.value.get(key).map_or("nothing".to_string(), |v| crate::error::excerpt(&v.to_string()));
+        Error::malformed(FORMAT, format!("{}.{key} is {found}; {expected} is expected", self.name))
     }
 
     fn bool(&self, key: &str, default: bool) -> Result<bool> {
@@ -63,17 +54,12 @@ impl<'a> Section<'a> {
     }
 
     fn str(&self, key: &str) -> Result<&'a str> {
-        self.value
-            .get(key)
-            .and_then(Value::as_str)
-            .ok_or_else(|| self.wrong(key, "a text"))
+        self.value.get(key).and_then(Value::as_str).ok_or_else(|| self.wrong(key, "a text"))
     }
 
     fn usize(&self, key: &str) -> Result<usize> {
         let number = self.value.get(key).and_then(Value::as_u64);
-        number
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| self.wrong(key, "a number"))
+        number.and_then(|n| usize::try_from(n).ok()).ok_or_else(|| self.wrong(key, "a number"))
     }
 
     fn char(&self, key: &str) -> Result<char> {
@@ -85,11 +71,7 @@ impl<'a> Section<'a> {
     }
 
     fn list(&self, key: &str) -> Result<&'a [Value]> {
-        self.value
-            .get(key)
-            .and_then(Value::as_array)
-            .map(|v| &v[..])
-            .ok_or_else(|| self.wrong(key, "a list"))
+        self.value.get(key).and_then(Value::as_array).map(|v| &v[..]).ok_or_else(|| self.wrong(key, "a list"))
     }
 
     fn pattern(&self, key: &str) -> Result<Pattern> {
@@ -109,10 +91,7 @@ impl<'a> Section<'a> {
 }
 
 fn too_deep(place: &str) -> Error {
-    Error::malformed(
-        FORMAT,
-        format!("{place}: more than {DEPTH} sequences inside each other"),
-    )
+    Error::malformed(FORMAT, format!("{place}: more than {DEPTH} sequences inside each other"))
 }
 
 pub(super) fn normalizer(value: Option<&Value>) -> Result<Vec<Normalizer>> {
@@ -145,10 +124,7 @@ fn push_normalizer(value: &Value, steps: &mut Vec<Normalizer>, depth: usize) -> 
         "Nmt" => Normalizer::Nmt,
         "Strip" => {
             section.keys(&["strip_left", "strip_right"])?;
-            Normalizer::Strip {
-                left: section.bool("strip_left", true)?,
-                right: section.bool("strip_right", true)?,
-            }
+            Normalizer::Strip { left: section.bool("strip_left", true)?, right: section.bool("strip_right", true)? }
         }
         "Prepend" => {
             section.keys(&["prepend"])?;
@@ -156,10 +132,7 @@ fn push_normalizer(value: &Value, steps: &mut Vec<Normalizer>, depth: usize) -> 
         }
         "Replace" => {
             section.keys(&["pattern", "content"])?;
-            Normalizer::Replace {
-                pattern: section.pattern("pattern")?,
-                content: section.str("content")?.to_string(),
-            }
+            Normalizer::Replace { pattern: section.pattern("pattern")?, content: section.str("content")?.to_string() }
         }
         "Precompiled" => {
             section.keys(&["precompiled_charsmap"])?;
@@ -219,11 +192,7 @@ fn push_step(value: &Value, steps: &mut Vec<Step>, byte_level: &mut bool, depth:
             if !section.bool("use_regex", true)? {
                 return Ok(());
             }
-            Step::Pattern {
-                pattern: Pattern::regex(patterns::GPT2)?,
-                behavior: Behavior::Isolated,
-                invert: false,
-            }
+            Step::Pattern { pattern: Pattern::regex(patterns::GPT2)?, behavior: Behavior::Isolated, invert: false }
         }
         "Split" => {
             section.keys(&["pattern", "behavior", "invert"])?;
@@ -239,17 +208,11 @@ fn push_step(value: &Value, steps: &mut Vec<Step>, byte_level: &mut bool, depth:
         "BertPreTokenizer" => Step::Bert,
         "Punctuation" => {
             section.keys(&["behavior"])?;
-            Step::Punctuation(if value.get("behavior").is_some() {
-                behavior(&section)?
-            } else {
-                Behavior::Isolated
-            })
+            Step::Punctuation(if value.get("behavior").is_some() { behavior(&section)? } else { Behavior::Isolated })
         }
         "Digits" => {
             section.keys(&["individual_digits"])?;
-            Step::Digits {
-                individual: section.bool("individual_digits", false)?,
-            }
+            Step::Digits { individual: section.bool("individual_digits", false)? }
         }
         "CharDelimiterSplit" => {
             section.keys(&["delimiter"])?;
@@ -272,10 +235,7 @@ fn behavior(section: &Section<'_>) -> Result<Behavior> {
         "MergedWithPrevious" => Ok(Behavior::MergedWithPrevious),
         "MergedWithNext" => Ok(Behavior::MergedWithNext),
         "Contiguous" => Ok(Behavior::Contiguous),
-        _ => Err(section.wrong(
-            "behavior",
-            "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous",
-        )),
+        _ => Err(section.wrong("behavior", "Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous")),
     }
 }
 
@@ -289,11 +249,7 @@ fn metaspace(section: &Section<'_>) -> Result<Metaspace> {
         None if section.bool("add_prefix_space", true)? => PrependScheme::Always,
         None => PrependScheme::Never,
     };
-    Ok(Metaspace {
-        replacement: section.char("replacement")?,
-        prepend,
-        split: section.bool("split", true)?,
-    })
+    Ok(Metaspace { replacement: section.char("replacement")?, prepend, split: section.bool("split", true)? })
 }
 
 pub(super) fn decoder(value: Option<&Value>) -> Result<Decoder> {
@@ -301,10 +257,7 @@ pub(super) fn decoder(value: Option<&Value>) -> Result<Decoder> {
     if let Some(value) = value.filter(|v| !v.is_null()) {
         push_decoder(value, &mut steps, 0)?;
     }
-    let fuse = steps
-        .iter()
-        .position(|s| matches!(s, DecodeStep::Fuse))
-        .unwrap_or(steps.len());
+    let fuse = steps.iter().position(|s| matches!(s, DecodeStep::Fuse)).unwrap_or(steps.len());
     for step in &steps[fuse..] {
         match step {
             DecodeStep::Fuse | DecodeStep::Strip { stop: 0, .. } => {}
@@ -334,10 +287,7 @@ fn push_decoder(value: &Value, steps: &mut Vec<DecodeStep>, depth: usize) -> Res
         "Fuse" => DecodeStep::Fuse,
         "Replace" => {
             section.keys(&["pattern", "content"])?;
-            DecodeStep::Replace {
-                pattern: section.pattern("pattern")?,
-                content: section.str("content")?.to_string(),
-            }
+            DecodeStep::Replace { pattern: section.pattern("pattern")?, content: section.str("content")?.to_string() }
         }
         "Strip" => {
             section.keys(&["content", "start", "stop"])?;
@@ -383,10 +333,7 @@ pub(super) fn template(value: Option<&Value>, id: &dyn Fn(&str) -> Option<u32>) 
                     continue;
                 }
                 if found.is_some() || kind.kind() == "Sequence" {
-                    return Err(Error::unsupported(
-                        FORMAT,
-                        "a post_processor Sequence with several templates",
-                    ));
+                    return Err(Error::unsupported(FORMAT, "a post_processor Sequence with several templates"));
                 }
                 found = Some(template(Some(inner), id)?);
             }
@@ -396,8 +343,7 @@ pub(super) fn template(value: Option<&Value>, id: &dyn Fn(&str) -> Option<u32>) 
             section.keys(&["sep", "cls", "trim_offsets", "add_prefix_space"])?;
             let token = |key: &str| {
                 let id = value.get(key).and_then(|v| v.get(1)).and_then(Value::as_u64);
-                id.and_then(|n| u32::try_from(n).ok())
-                    .ok_or_else(|| section.wrong(key, "[token, id]"))
+                id.and_then(|n| u32::try_from(n).ok()).ok_or_else(|| section.wrong(key, "[token, id]"))
             };
             let (cls, sep) = (token("cls")?, token("sep")?);
             let roberta = section.kind() == "RobertaProcessing";
@@ -424,19 +370,11 @@ fn parts(section: &Section<'_>, key: &str, id: &dyn Fn(&str) -> Option<u32>) -> 
     let mut parts = Vec::new();
     for part in section.list(key)? {
         let wrong = || section.wrong(key, "a list of SpecialToken and Sequence");
-        let number = |v: &Value| {
-            v.get("type_id")
-                .and_then(Value::as_u64)
-                .and_then(|n| u32::try_from(n).ok())
-        };
+        let number = |v: &Value| v.get("type_id").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
         if let Some(token) = part.get("SpecialToken") {
             let name = token.get("id").and_then(Value::as_str).ok_or_else(wrong)?;
             let type_id = number(token).unwrap_or(0);
-            let listed = section
-                .value
-                .get("special_tokens")
-                .and_then(|t| t.get(name))
-                .and_then(|t| t.get("ids"));
+            let listed = section.value.get("special_tokens").and_then(|t| t.get(name)).and_then(|t| t.get("ids"));
             match listed.and_then(Value::as_array) {
                 Some(ids) => {
                     for id in ids {
@@ -446,10 +384,7 @@ fn parts(section: &Section<'_>, key: &str, id: &dyn Fn(&str) -> Option<u32>) -> 
                 }
                 None => {
                     let missing = || Error::malformed(FORMAT, format!("{}: {name:?} has no id", section.name));
-                    parts.push(Part::Token {
-                        id: id(name).ok_or_else(missing)?,
-                        type_id,
-                    });
+                    parts.push(Part::Token { id: id(name).ok_or_else(missing)?, type_id });
                 }
             }
         } else if let Some(sequence) = part.get("Sequence") {
@@ -470,10 +405,9 @@ fn side(value: &Value, place: &str) -> Result<Side> {
     match value.get("direction").and_then(Value::as_str) {
         None | Some("Right") => Ok(Side::Right),
         Some("Left") => Ok(Side::Left),
-        Some(other) => Err(Error::malformed(
-            FORMAT,
-            format!("{place}.direction is {other:?}; Left or Right is expected"),
-        )),
+        Some(other) => {
+            Err(Error::malformed(FORMAT, format!("{place}.direction is {other:?}; Left or Right is expected")))
+        }
     }
 }
 
@@ -481,10 +415,7 @@ pub(super) fn truncation(value: Option<&Value>) -> Result<Option<Truncation>> {
     let Some(value) = value.filter(|v| !v.is_null()) else {
         return Ok(None);
     };
-    let section = Section {
-        name: "truncation".into(),
-        value,
-    };
+    let section = Section { name: "truncation".into(), value };
     section.keys(&["direction", "max_length", "strategy", "stride"])?;
     let strategy = match section.str("strategy")? {
         "LongestFirst" => TruncationStrategy::LongestFirst,
@@ -505,18 +436,8 @@ pub(super) fn padding(value: Option<&Value>) -> Result<Option<Padding>> {
     let Some(value) = value.filter(|v| !v.is_null()) else {
         return Ok(None);
     };
-    let section = Section {
-        name: "padding".into(),
-        value,
-    };
-    section.keys(&[
-        "strategy",
-        "direction",
-        "pad_to_multiple_of",
-        "pad_id",
-        "pad_type_id",
-        "pad_token",
-    ])?;
+    let section = Section { name: "padding".into(), value };
+    section.keys(&["strategy", "direction", "pad_to_multiple_of", "pad_id", "pad_type_id", "pad_token"])?;
     let length = match value.get("strategy") {
         Some(Value::String(s)) if s == "BatchLongest" => PaddingLength::Longest,
         Some(v) => match v.get("Fixed").and_then(Value::as_u64) {

@@ -58,11 +58,7 @@ fn no_form(what: &str) -> Error {
 }
 
 fn pattern(pattern: &Pattern) -> Value {
-    if pattern.is_literal() {
-        json!({"String": pattern.as_str()})
-    } else {
-        json!({"Regex": pattern.as_str()})
-    }
+    if pattern.is_literal() { json!({"String": pattern.as_str()}) } else { json!({"Regex": pattern.as_str()}) }
 }
 
 fn normalizer(step: &Normalizer) -> Result<Value> {
@@ -96,9 +92,7 @@ fn normalizer(step: &Normalizer) -> Result<Value> {
                 sequence("normalizers", steps)
             }
             None => {
-                return Err(no_form(
-                    "the normaliser of a SentencePiece model with its own character map or spacing",
-                ));
+                return Err(no_form("the normaliser of a SentencePiece model with its own character map or spacing"));
             }
         },
     })
@@ -154,11 +148,7 @@ fn metaspace(m: &Metaspace) -> Value {
 
 fn step(step: &Step) -> Result<Value> {
     Ok(match step {
-        Step::Pattern {
-            pattern: p,
-            behavior: b,
-            invert,
-        } => {
+        Step::Pattern { pattern: p, behavior: b, invert } => {
             json!({"type": "Split", "pattern": pattern(p), "behavior": behavior(*b), "invert": invert})
         }
         Step::PrefixSpace => return Err(no_form("a prefix space that is not the last step")),
@@ -204,9 +194,7 @@ fn template(tokenizer: &Tokenizer) -> Result<Value> {
         list.iter()
             .map(|part| match *part {
                 Part::Token { id, type_id } => {
-                    let name = tokenizer
-                        .id_to_token(id)
-                        .ok_or_else(|| no_form("a template with an unknown id"))?;
+                    let name = tokenizer.id_to_token(id).ok_or_else(|| no_form("a template with an unknown id"))?;
                     let name = name.into_owned();
                     special.insert(name.clone(), json!({"id": name, "ids": [id], "tokens": [name]}));
                     Ok(json!({"SpecialToken": {"id": name, "type_id": type_id}}))
@@ -251,11 +239,7 @@ fn padding(p: &Padding) -> Value {
 fn vocab(tokenizer: &Tokenizer, byte_level: bool) -> Result<Map<String, Value>> {
     let mut map = Map::new();
     for (id, token) in tokenizer.model().vocab().iter() {
-        let text = if byte_level {
-            byte_chars::encode(token)
-        } else {
-            utf8(token)?
-        };
+        let text = if byte_level { byte_chars::encode(token) } else { utf8(token)? };
         map.insert(text, json!(id));
     }
     for token in tokenizer.added_tokens() {
@@ -272,9 +256,7 @@ fn unknown(tokenizer: &Tokenizer, unknown: Unknown) -> Result<(Option<String>, b
     match unknown {
         Unknown::Refuse | Unknown::Drop => Ok((None, false)),
         Unknown::Token { id, fuse } => {
-            let name = tokenizer
-                .id_to_token(id)
-                .ok_or_else(|| no_form("an unknown token without a text"))?;
+            let name = tokenizer.id_to_token(id).ok_or_else(|| no_form("an unknown token without a text"))?;
             Ok((Some(name.into_owned()), fuse))
         }
     }
@@ -298,9 +280,7 @@ fn model(tokenizer: &Tokenizer) -> Result<Value> {
             "vocab": vocab(tokenizer, true)?, "merges": [],
         })),
         Model::WordPiece(m) => {
-            let unknown = m
-                .unknown()
-                .map_or(Unknown::Refuse, |id| Unknown::Token { id, fuse: false });
+            let unknown = m.unknown().map_or(Unknown::Refuse, |id| Unknown::Token { id, fuse: false });
             let (name, _) = self::unknown(tokenizer, unknown)?;
             let name = name.ok_or_else(|| no_form("a WordPiece model without an unknown token"))?;
             Ok(json!({
@@ -312,9 +292,8 @@ fn model(tokenizer: &Tokenizer) -> Result<Value> {
             let mut list = Vec::new();
             let size = tokenizer.vocab_size() as u32;
             for id in 0..size {
-                let text = tokenizer
-                    .token_bytes(id)
-                    .ok_or_else(|| no_form("a Unigram vocabulary with holes in its ids"))?;
+                let text =
+                    tokenizer.token_bytes(id).ok_or_else(|| no_form("a Unigram vocabulary with holes in its ids"))?;
                 list.push(json!([utf8(text)?, m.score(id).unwrap_or(0.0)]));
             }
             let unk_id = match m.unknown() {

@@ -51,11 +51,7 @@ pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
         padded[..len].copy_from_slice(&text[start..end]);
         (hash::load8(&padded, 0), hash::load8(&padded, 8))
     };
-    if len <= 8 {
-        [a & (u64::MAX >> (64 - 8 * len)), tag]
-    } else {
-        [a, (b & (u64::MAX >> (128 - 8 * len))) | tag]
-    }
+    if len <= 8 { [a & (u64::MAX >> (64 - 8 * len)), tag] } else { [a, (b & (u64::MAX >> (128 - 8 * len))) | tag] }
 }
 
 /// A key of at most seven bytes and its length is one word.

@@ -36,11 +36,7 @@ pub(crate) struct Symbol {
 
 impl Symbol {
     pub(crate) fn new(start: usize, id: u32) -> Self {
-        Self {
-            start: start as u32,
-            id,
-            merge: Merge::NONE,
-        }
+        Self { start: start as u32, id, merge: Merge::NONE }
     }
 }
 
@@ -77,13 +73,7 @@ pub(crate) fn run<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers) 
 /// [`run`] with BPE dropout (Provilkov et al. 2020, <https://arxiv.org/abs/1910.13267>): at every step each candidate
 /// merge is left out with probability `dropout`.
 pub(crate) fn run_dropout<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers, dropout: f32, rng: &mut Rng) {
-    heap(
-        rules,
-        text,
-        &mut buffers.symbols,
-        &mut buffers.heap,
-        Some((dropout, rng)),
-    );
+    heap(rules, text, &mut buffers.symbols, &mut buffers.heap, Some((dropout, rng)));
 }
 
 fn any_length<R: Rules>(rules: &R, text: &[u8], symbols: &mut Vec<Symbol>, buffers: &mut HeapBuffers) {
@@ -99,14 +89,7 @@ fn any_length<R: Rules>(rules: &R, text: &[u8], symbols: &mut Vec<Symbol>, buffe
 /// taken back and the window begins there, twice as long.
 #[cold]
 fn windows<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers) {
-    let MergeBuffers {
-        symbols,
-        heap,
-        window,
-        settled,
-        last,
-        pair,
-    } = buffers;
+    let MergeBuffers { symbols, heap, window, settled, last, pair } = buffers;
     let n = symbols.len();
     let byte = |i: usize| symbols.get(i).map_or(text.len(), |s| s.start as usize);
     let index = |start: u32| symbols.partition_point(|s| s.start < start);
@@ -114,11 +97,7 @@ fn windows<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers) {
     let merge = |from: usize, to: usize, out: &mut Vec<Symbol>, heap: &mut HeapBuffers| {
         let base = symbols[from].start;
         out.clear();
-        out.extend(
-            symbols[from..to]
-                .iter()
-                .map(|s| Symbol::new((s.start - base) as usize, s.id)),
-        );
+        out.extend(symbols[from..to].iter().map(|s| Symbol::new((s.start - base) as usize, s.id)));
         any_length(rules, &text[base as usize..byte(to)], out, heap);
     };
     settled.clear();
@@ -168,11 +147,7 @@ fn windows<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers) {
             settled.extend_from_slice(window);
             break;
         }
-        let keep = window
-            .iter()
-            .skip(1)
-            .take_while(|s| s.start as usize <= start + bytes / 4 * 3)
-            .count();
+        let keep = window.iter().skip(1).take_while(|s| s.start as usize <= start + bytes / 4 * 3).count();
         if keep == 0 {
             size *= 2;
             continue;
@@ -275,10 +250,7 @@ fn heap<R: Rules>(
         }
         symbols[at].id = symbols[at].merge.id;
         let before = links[at].0;
-        for i in [Some(at), (before != u32::MAX).then_some(before as usize)]
-            .into_iter()
-            .flatten()
-        {
+        for i in [Some(at), (before != u32::MAX).then_some(before as usize)].into_iter().flatten() {
             let merge = pair(symbols, links, i);
             symbols[i].merge = merge;
             if merge.rank != NONE {
@@ -306,10 +278,7 @@ mod tests {
         fn merge(&self, left: u32, right: u32, text: &[u8]) -> Merge {
             let h = (left.wrapping_mul(31) ^ right.wrapping_mul(17)) % 11;
             if h < 6 && text.len() < 9 {
-                Merge {
-                    rank: h * 100 + text.len() as u32,
-                    id: left * 7 + right + 3,
-                }
+                Merge { rank: h * 100 + text.len() as u32, id: left * 7 + right + 3 }
             } else {
                 Merge::NONE
             }
@@ -322,11 +291,7 @@ mod tests {
         for round in 0..400 {
             let n = 1 + round % 70;
             let text: Vec<u8> = (0..n).map(|_| (rng.next_u64() % 4) as u8).collect();
-            let symbols: Vec<Symbol> = text
-                .iter()
-                .enumerate()
-                .map(|(i, &b)| Symbol::new(i, u32::from(b)))
-                .collect();
+            let symbols: Vec<Symbol> = text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))).collect();
             let (mut a, mut b) = (symbols.clone(), symbols);
             scan(&Toy, &text, &mut a);
             heap(&Toy, &text, &mut b, &mut HeapBuffers::default(), None);
@@ -341,10 +306,7 @@ mod tests {
         fn merge(&self, left: u32, right: u32, text: &[u8]) -> Merge {
             let half = text.len() / 2;
             if left == right && text[..half] == text[half..] && text.len() <= 512 {
-                Merge {
-                    rank: text.len() as u32,
-                    id: left + 1000,
-                }
+                Merge { rank: text.len() as u32, id: left + 1000 }
             } else {
                 Merge::NONE
             }
@@ -354,17 +316,10 @@ mod tests {
     #[test]
     fn windows_give_what_the_heap_gives() {
         fn check<R: Rules>(rules: &R, text: &[u8]) {
-            let symbols: Vec<Symbol> = text
-                .iter()
-                .enumerate()
-                .map(|(i, &b)| Symbol::new(i, u32::from(b)))
-                .collect();
+            let symbols: Vec<Symbol> = text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))).collect();
             let mut whole = symbols.clone();
             heap(rules, text, &mut whole, &mut HeapBuffers::default(), None);
-            let mut buffers = MergeBuffers {
-                symbols,
-                ..Default::default()
-            };
+            let mut buffers = MergeBuffers { symbols, ..Default::default() };
             windows(rules, text, &mut buffers);
             let view = |m: &[Symbol]| m.iter().map(|s| (s.start, s.id)).collect::<Vec<_>>();
             assert_eq!(view(&buffers.symbols), view(&whole), "{} bytes", text.len());
@@ -385,26 +340,13 @@ mod tests {
     #[test]
     fn dropout_of_one_merges_nothing_and_of_zero_everything() {
         let text = [0u8, 1, 2, 3, 0, 1, 2, 3];
-        let symbols: Vec<Symbol> = text
-            .iter()
-            .enumerate()
-            .map(|(i, &b)| Symbol::new(i, u32::from(b)))
-            .collect();
-        let mut none = MergeBuffers {
-            symbols: symbols.clone(),
-            ..Default::default()
-        };
+        let symbols: Vec<Symbol> = text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))).collect();
+        let mut none = MergeBuffers { symbols: symbols.clone(), ..Default::default() };
         run_dropout(&Toy, &text, &mut none, 1.0, &mut Rng::new(1));
         assert_eq!(none.symbols.len(), text.len());
-        let mut all = MergeBuffers {
-            symbols: symbols.clone(),
-            ..Default::default()
-        };
+        let mut all = MergeBuffers { symbols: symbols.clone(), ..Default::default() };
         run_dropout(&Toy, &text, &mut all, 0.0, &mut Rng::new(1));
-        let mut plain = MergeBuffers {
-            symbols,
-            ..Default::default()
-        };
+        let mut plain = MergeBuffers { symbols, ..Default::default() };
         run(&Toy, &text, &mut plain);
         assert_eq!(all.symbols.len(), plain.symbols.len());
     }

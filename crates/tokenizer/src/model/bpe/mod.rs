@@ -117,15 +117,7 @@ impl Bpe {
     pub fn from_ranks(vocab: Vocab) -> Self {
         let bytes = single_bytes(&vocab);
         let rules = RuleSet::Concat(ConcatRules::by_id(&vocab));
-        Self::build(
-            vocab,
-            rules,
-            bytes,
-            BpeConfig {
-                whole_first: true,
-                ..BpeConfig::default()
-            },
-        )
+        Self::build(vocab, rules, bytes, BpeConfig { whole_first: true, ..BpeConfig::default() })
     }
 
     /// A model over characters whose merges are ordered by the score of the token they make, as SentencePiece's. An
@@ -143,12 +135,7 @@ impl Bpe {
     ) -> Result<Self> {
         let bytes = single_bytes(&vocab);
         let rules = RuleSet::Concat(ConcatRules::by_score(&vocab, scores, format)?);
-        let config = BpeConfig {
-            alphabet: Alphabet::Chars,
-            unknown,
-            byte_fallback,
-            ..BpeConfig::default()
-        };
+        let config = BpeConfig { alphabet: Alphabet::Chars, unknown, byte_fallback, ..BpeConfig::default() };
         let mut model = Self::build(vocab, rules, bytes, config);
         for &id in unused {
             let parts = model.parts(id);
@@ -158,14 +145,7 @@ impl Bpe {
     }
 
     fn build(vocab: Vocab, rules: RuleSet, bytes: Box<[u32; 256]>, config: BpeConfig) -> Self {
-        let BpeConfig {
-            alphabet,
-            unknown,
-            byte_fallback,
-            whole_first,
-            prefix,
-            suffix,
-        } = config;
+        let BpeConfig { alphabet, unknown, byte_fallback, whole_first, prefix, suffix } = config;
         let bytes = if byte_fallback { fallback_bytes(&vocab) } else { bytes };
         let mark = MARKER.as_bytes();
         // A token with the marker after something else would join two words.
@@ -258,13 +238,7 @@ impl Bpe {
         match &self.rules {
             RuleSet::Pairs(rules) => merge::run(rules, token, &mut scratch.merge),
             RuleSet::Concat(rules) => {
-                let below = Below {
-                    rules: &Concat {
-                        rules,
-                        vocab: &self.vocab,
-                    },
-                    rank: rules.rank(id),
-                };
+                let below = Below { rules: &Concat { rules, vocab: &self.vocab }, rank: rules.rank(id) };
                 merge::run(&below, token, &mut scratch.merge);
             }
         }
@@ -454,14 +428,7 @@ impl Bpe {
         self.fill_symbols(piece, &mut scratch.merge.symbols);
         match &self.rules {
             RuleSet::Pairs(rules) => Self::merge(rules, piece, scratch),
-            RuleSet::Concat(rules) => Self::merge(
-                &Concat {
-                    rules,
-                    vocab: &self.vocab,
-                },
-                piece,
-                scratch,
-            ),
+            RuleSet::Concat(rules) => Self::merge(&Concat { rules, vocab: &self.vocab }, piece, scratch),
         }
         self.emit(piece, start, &scratch.merge.symbols, sink)
     }
@@ -494,12 +461,7 @@ impl Bpe {
         let affixes = !self.prefix.is_empty() || !self.suffix.is_empty();
         match self.alphabet {
             Alphabet::Bytes if !affixes => {
-                symbols.extend(
-                    piece
-                        .iter()
-                        .enumerate()
-                        .map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])),
-                );
+                symbols.extend(piece.iter().enumerate().map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])));
             }
             _ => {
                 let mut at = 0;
@@ -511,11 +473,7 @@ impl Bpe {
                     let unit = &piece[at..at + len];
                     let id = if affixes {
                         let before = if at > 0 { self.prefix.as_bytes() } else { b"" };
-                        let after = if at + len == piece.len() {
-                            self.suffix.as_bytes()
-                        } else {
-                            b""
-                        };
+                        let after = if at + len == piece.len() { self.suffix.as_bytes() } else { b"" };
                         self.vocab.id(&[before, unit, after].concat())
                     } else {
                         self.vocab.id(unit)
@@ -577,10 +535,7 @@ impl Bpe {
             Unknown::Drop => {}
             Unknown::Refuse => {
                 let text = excerpt(&String::from_utf8_lossy(&piece[from..to]));
-                return Err(Error::NoToken {
-                    text,
-                    offset: offset + from,
-                });
+                return Err(Error::NoToken { text, offset: offset + from });
             }
         }
         Ok(())

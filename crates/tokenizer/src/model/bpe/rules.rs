@@ -47,11 +47,7 @@ impl PairRules {
     /// `bytes` are the ids of the 256 single bytes when the alphabet is bytes.
     pub(crate) fn new(list: Vec<MergeRule>, bytes: Option<&[u32; 256]>) -> Self {
         let size = (list.len() * 2).next_power_of_two().max(16);
-        let mut rules = Self {
-            slots: vec![(0, NONE, NONE); size],
-            list,
-            first: Vec::new(),
-        };
+        let mut rules = Self { slots: vec![(0, NONE, NONE); size], list, first: Vec::new() };
         for rank in 0..rules.list.len() {
             let MergeRule { left, right, id } = rules.list[rank];
             let key = u64::from(left) << 32 | u64::from(right);
@@ -118,10 +114,7 @@ pub(crate) struct ConcatRules {
 impl ConcatRules {
     /// Ranks are ids.
     pub(crate) fn by_id(vocab: &Vocab) -> Self {
-        let mut rules = Self {
-            ranks: Vec::new(),
-            first: Vec::new(),
-        };
+        let mut rules = Self { ranks: Vec::new(), first: Vec::new() };
         rules.fill_first(vocab);
         rules
     }
@@ -131,11 +124,8 @@ impl ConcatRules {
     /// # Errors
     /// When a score is not a number.
     pub(crate) fn by_score(vocab: &Vocab, scores: &[Option<f32>], format: &'static str) -> Result<Self> {
-        let mut order: Vec<(f32, usize)> = scores
-            .iter()
-            .enumerate()
-            .filter_map(|(id, score)| score.map(|s| (s, id)))
-            .collect();
+        let mut order: Vec<(f32, usize)> =
+            scores.iter().enumerate().filter_map(|(id, score)| score.map(|s| (s, id))).collect();
         if let Some((score, id)) = order.iter().find(|(score, _)| score.is_nan()) {
             return Err(Error::malformed(format, format!("the score of token {id} is {score}")));
         }
@@ -148,10 +138,7 @@ impl ConcatRules {
             }
             ranks[id] = rank;
         }
-        Ok(Self {
-            ranks,
-            first: Vec::new(),
-        })
+        Ok(Self { ranks, first: Vec::new() })
     }
 
     fn fill_first(&mut self, vocab: &Vocab) {
@@ -161,21 +148,14 @@ impl ConcatRules {
             if let &[a, b] = token
                 && vocab.id(token) == Some(id)
             {
-                self.first[usize::from(a) << 8 | usize::from(b)] = Merge {
-                    rank: self.rank(id),
-                    id,
-                };
+                self.first[usize::from(a) << 8 | usize::from(b)] = Merge { rank: self.rank(id), id };
             }
         }
     }
 
     #[inline]
     pub(crate) fn rank(&self, id: u32) -> u32 {
-        if self.ranks.is_empty() {
-            id
-        } else {
-            self.ranks[id as usize]
-        }
+        if self.ranks.is_empty() { id } else { self.ranks[id as usize] }
     }
 }
 
