@@ -31,7 +31,7 @@ macro_rules! vectors {
     };
 }
 
-vectors!(F32Same, f32, |p| _mm256_loadu_si256(p.cast()), |p, _stride| { _mm256_loadu_si256(p.cast()) });
+vectors!(F32Same, f32, |p| _mm256_loadu_si256(p.cast()), |p, _stride| _mm256_loadu_si256(p.cast()));
 vectors!(F32FromF16, f16, |p| _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast()))), |p, _stride| {
     _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
 });
