@@ -85,6 +85,11 @@ impl Decoder {
         State::new(self.layers.iter().map(|layer| layer.mixer.state()).collect())
     }
 
+    /// Bytes that the state of a sequence takes: those of one that has not begun, and those that each token adds.
+    pub fn state_bytes(&self) -> (usize, usize) {
+        (self.state().bytes(), self.layers.iter().map(|layer| layer.mixer.bytes_per_token()).sum())
+    }
+
     /// Has backward compute the intermediate results of these layers again instead of keeping them. Calls with states keep them.
     ///
     /// # Panics

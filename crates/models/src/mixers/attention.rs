@@ -58,6 +58,11 @@ impl Attention {
         }
     }
 
+    /// Bytes that the state grows by with each token.
+    pub fn bytes_per_token(&self) -> usize {
+        2 * self.spec.key_value_heads() * self.head_dim * self.o_proj.weight.dtype().size()
+    }
+
     /// # Shapes
     /// `x [N, D]` -> `[N, D]`.
     #[track_caller]
