@@ -23,7 +23,7 @@ pub const IGNORE: i64 = -100;
 /// A language model that reads from left to right: embedding, layers, norm, head.
 ///
 /// Parameters are called as in LLaMA. One call serves training, reading a prompt and writing token by token; see the
-/// [crate](crate) for an example.
+/// crate for an example.
 #[derive(Module, Clone)]
 pub struct Decoder {
     /// `[V, D]`.
