@@ -107,11 +107,7 @@ impl ApiError {
     /// 404: no model of that name.
     pub fn no_model(name: &str) -> Self {
         let message = format!("the model {name:?} does not exist here; GET /v1/models lists those that do");
-        Self {
-            param: Some("model".into()),
-            code: Some("model_not_found"),
-            ..Self::new(404, INVALID, message)
-        }
+        Self { param: Some("model".into()), code: Some("model_not_found"), ..Self::new(404, INVALID, message) }
     }
 
     /// 404: no such route.

@@ -61,7 +61,10 @@ impl Registry {
         let mut entries: Vec<Entry> = Vec::new();
         for source in sources {
             if entries.iter().any(|entry| entry.name == source.name) {
-                return Err(StartError::Setting(format!("two models are called {:?}; --name gives another name", source.name)));
+                return Err(StartError::Setting(format!(
+                    "two models are called {:?}; --name gives another name",
+                    source.name
+                )));
             }
             entries.push(Entry::new(source.name.clone(), Some(source), Arc::default(), Slot::default()));
         }
@@ -115,7 +118,9 @@ impl Registry {
     /// When there is no such model, or it cannot be loaded.
     pub fn get(&self, name: Option<&str>) -> ApiResult<Arc<Served>> {
         let entry = match name {
-            Some(name) => self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| ApiError::no_model(name))?,
+            Some(name) => {
+                self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| ApiError::no_model(name))?
+            }
             None if self.entries.len() == 1 => &self.entries[0],
             None => {
                 let message = "`model` is missing; GET /v1/models lists the models";

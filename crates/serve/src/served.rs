@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cupola_models::spec::PositionKind;
 use cupola_models::{Decoder, ModelSpec};
-use cupola_nn::Module;
+use cupola_nn::{Module, StateDict};
 use cupola_tokenizer::chat::{ChatOptions, ChatTemplate};
 use cupola_tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::{Map, Value, json};

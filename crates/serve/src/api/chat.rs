@@ -75,7 +75,14 @@ impl ChatRequest {
         {
             return Err(ApiError::unsupported("modalities"));
         }
-        fields.refuse(&["functions", "function_call", "audio", "reasoning_effort", "verbosity", "web_search_options"])?;
+        fields.refuse(&[
+            "functions",
+            "function_call",
+            "audio",
+            "reasoning_effort",
+            "verbosity",
+            "web_search_options",
+        ])?;
         let ignored = leftovers(fields, ignored);
         Ok(Self {
             model,

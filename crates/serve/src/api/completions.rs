@@ -101,10 +101,16 @@ impl CompletionRequest {
         let n = fields.count("n", 1..=MOST_CHOICES)?.unwrap_or(1);
         let best_of = fields.count("best_of", 1..=MOST_CHOICES)?.unwrap_or(n);
         if best_of < n {
-            return Err(ApiError::field("best_of", format!("`best_of` is {best_of}, but `n` answers are asked for: {n}")));
+            return Err(ApiError::field(
+                "best_of",
+                format!("`best_of` is {best_of}, but `n` answers are asked for: {n}"),
+            ));
         }
         if best_of > n && streaming.on {
-            return Err(ApiError::field("best_of", "`best_of` above `n` cannot be streamed: the best is known at the end"));
+            return Err(ApiError::field(
+                "best_of",
+                "`best_of` above `n` cannot be streamed: the best is known at the end",
+            ));
         }
         let logprobs = match fields.take("logprobs") {
             None | Some(Value::Bool(false)) => None,

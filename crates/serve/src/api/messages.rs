@@ -156,8 +156,10 @@ mod tests {
             (json!([{"role": "king", "content": "x"}]), "messages[0].role"),
             (json!([{"role": "user"}]), "messages[0].content"),
             (json!([{"role": "user", "content": 5}]), "messages[0].content"),
-            (json!([{"role": "user", "content": "x"}, {"role": "user", "content": [{"type": "image_url"}]}]),
-                "messages[1].content[0].type"),
+            (
+                json!([{"role": "user", "content": "x"}, {"role": "user", "content": [{"type": "image_url"}]}]),
+                "messages[1].content[0].type",
+            ),
         ] {
             assert_eq!(read(wrong).unwrap_err().param.as_deref(), Some(place));
         }

@@ -79,7 +79,9 @@ impl ResponseRequest {
             match item.as_str() {
                 Some("message.output_text.logprobs") => wanted = true,
                 Some("reasoning.encrypted_content") => {}
-                _ => return Err(ApiError::field("include", format!("`include` asks for {item}, which is not offered"))),
+                _ => {
+                    return Err(ApiError::field("include", format!("`include` asks for {item}, which is not offered")));
+                }
             }
         }
         let logprobs = wanted.then(|| alternatives.unwrap_or(0));
@@ -152,7 +154,8 @@ fn input(fields: &mut Fields) -> ApiResult<Vec<Value>> {
                 let arguments: Value = serde_json::from_str(&arguments).unwrap_or(Value::String(arguments));
                 let call = json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
                 // Calls of one turn are one message.
-                match conversation.last_mut().and_then(|last| last.get_mut("tool_calls")).and_then(Value::as_array_mut) {
+                match conversation.last_mut().and_then(|last| last.get_mut("tool_calls")).and_then(Value::as_array_mut)
+                {
                     Some(calls) => calls.push(call),
                     None => conversation.push(json!({"role": "assistant", "content": "", "tool_calls": [call]})),
                 }
@@ -164,7 +167,8 @@ fn input(fields: &mut Fields) -> ApiResult<Vec<Value>> {
             }
             Some(other) => {
                 let place = item.place("type");
-                let message = format!("`{place}` is {other:?}; this server takes messages, function calls and their outputs");
+                let message =
+                    format!("`{place}` is {other:?}; this server takes messages, function calls and their outputs");
                 return Err(ApiError::field(place, message));
             }
         }

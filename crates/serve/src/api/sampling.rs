@@ -156,14 +156,18 @@ fn stops(fields: &mut Fields) -> ApiResult<Vec<String>> {
         return Err(ApiError::field(place(), format!("`stop` has {} texts; at most {MOST_STOPS}", texts.len())));
     }
     if let Some(long) = texts.iter().find(|text| text.len() > LONGEST_STOP) {
-        return Err(ApiError::field(place(), format!("a text of `stop` has {} bytes; at most {LONGEST_STOP}", long.len())));
+        return Err(ApiError::field(
+            place(),
+            format!("a text of `stop` has {} bytes; at most {LONGEST_STOP}", long.len()),
+        ));
     }
     Ok(texts.into_iter().filter(|text| !text.is_empty()).collect())
 }
 
 fn stop_ids(fields: &mut Fields) -> ApiResult<Vec<u32>> {
     let items = fields.array("stop_token_ids", MOST_BIASES)?.unwrap_or_default();
-    let id = |item: &Value| token_id(item).ok_or_else(|| fields.wrong("stop_token_ids", "an array of token numbers", item));
+    let id =
+        |item: &Value| token_id(item).ok_or_else(|| fields.wrong("stop_token_ids", "an array of token numbers", item));
     items.iter().map(id).collect()
 }
 

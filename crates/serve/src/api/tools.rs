@@ -85,7 +85,8 @@ impl Tools {
                 if flat { tool } else { tool.object("function")?.ok_or_else(|| tool.missing("function"))? };
             let name = function.text("name")?.ok_or_else(|| function.missing("name"))?;
             let description = function.text("description")?.unwrap_or_default();
-            let parameters = function.object("parameters")?.map_or_else(|| json!({"type": "object"}), Fields::into_value);
+            let parameters =
+                function.object("parameters")?.map_or_else(|| json!({"type": "object"}), Fields::into_value);
             list.push(json!({"type": "function", "function":
                 {"name": name, "description": description, "parameters": parameters}}));
         }
@@ -308,9 +309,11 @@ mod tests {
                 parts.extend(finder.push(&piece.iter().collect::<String>()));
             }
             parts.extend(finder.finish());
-            let texts: String = parts.iter().filter_map(|p| if let Part::Text(t) = p { Some(t.as_str()) } else { None }).collect();
+            let texts: String =
+                parts.iter().filter_map(|p| if let Part::Text(t) = p { Some(t.as_str()) } else { None }).collect();
             assert_eq!(texts, "Let me see.  <b> <tool_call>no</tool_call>é", "step {step}");
-            let calls: Vec<Call> = parts.into_iter().filter_map(|p| if let Part::Call(c) = p { Some(c) } else { None }).collect();
+            let calls: Vec<Call> =
+                parts.into_iter().filter_map(|p| if let Part::Call(c) = p { Some(c) } else { None }).collect();
             let call = |name: &str, arguments: &str| Call { name: name.into(), arguments: arguments.into() };
             assert_eq!(calls, [call("f", "{\"a\":1}"), call("g", "{}")], "step {step}");
         }

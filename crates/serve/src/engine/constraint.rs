@@ -189,7 +189,8 @@ mod tests {
         }
         // Either is fine, as long as it ends.
         let _ = constraints.compile(&Format::Schema(json!({"enum": long})));
-        let _ = constraints.compile(&Format::Schema(json!({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})));
+        let _ =
+            constraints.compile(&Format::Schema(json!({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})));
         assert!(start.elapsed() < Duration::from_secs(60));
     }
 }

@@ -92,7 +92,8 @@ impl<S: Clone> Prefixes<S> {
     /// Gives up snapshots that nobody asked for longest, ends of the tree first, until at most so many bytes are left.
     pub(super) fn shrink(&mut self, most: usize) {
         while self.bytes > most {
-            let leaves = self.nodes.iter().enumerate().skip(1).filter(|(_, n)| n.children.is_empty() && !n.block.is_empty());
+            let leaves =
+                self.nodes.iter().enumerate().skip(1).filter(|(_, n)| n.children.is_empty() && !n.block.is_empty());
             let Some((oldest, _)) = leaves.min_by_key(|(_, node)| node.used) else { return };
             self.remove(oldest);
         }

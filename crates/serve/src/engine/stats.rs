@@ -56,7 +56,9 @@ impl Histogram {
         let count = self.count.get().max(sum);
         out.push_str(&format!("{name}_bucket{{model=\"{model}\",le=\"+Inf\"}} {count}\n"));
         let seconds = self.micros.get() as f64 / 1e6;
-        out.push_str(&format!("{name}_sum{{model=\"{model}\"}} {seconds}\n{name}_count{{model=\"{model}\"}} {count}\n"));
+        out.push_str(&format!(
+            "{name}_sum{{model=\"{model}\"}} {seconds}\n{name}_count{{model=\"{model}\"}} {count}\n"
+        ));
     }
 }
 

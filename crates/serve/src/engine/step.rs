@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use cupola_models::state::Mark;
 use cupola_models::{Decoder, State};
 use cupola_tensor::{DType, Segments, Tensor, no_grad};
 
@@ -31,23 +32,22 @@ pub(super) type Outcome = Result<Vec<f32>, String>;
 /// A call that may be made to panic, for tests.
 pub(super) type Fault = fn(&[u32]);
 
-/// Runs the model over all parts. States advance when the whole call has finished. When it panics, it is repeated with each half of
-/// the parts, so that only the part that panics alone fails, and its state stays as it was.
+/// Runs the model over all parts. When a call panics, the states go back to where they were, and it is repeated with each half of the
+/// parts, so that only the part that panics alone fails.
 pub(super) fn run(model: &Decoder, parts: &mut [Part<'_>], fault: Option<Fault>, panics: &mut usize) -> Vec<Outcome> {
     if parts.is_empty() {
         return Vec::new();
     }
-    let mut states: Vec<State> = parts.iter().map(|part| part.state.clone()).collect();
-    match catch_unwind(AssertUnwindSafe(|| no_grad(|| call(model, parts, &mut states, fault)))) {
-        Ok(rows) => {
-            parts.iter_mut().zip(states).for_each(|(part, state)| *part.state = state);
-            rows.into_iter().map(Ok).collect()
-        }
+    let marks: Vec<Mark> = parts.iter().map(|part| part.state.mark()).collect();
+    match catch_unwind(AssertUnwindSafe(|| no_grad(|| call(model, parts, fault)))) {
+        Ok(rows) => rows.into_iter().map(Ok).collect(),
         Err(panic) => {
             *panics += 1;
+            parts.iter_mut().zip(&marks).for_each(|(part, mark)| part.state.rewind(mark));
             if parts.len() == 1 {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
+                let text =
+                    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
                 return vec![Err(text.to_owned())];
             }
             let (first, second) = parts.split_at_mut(parts.len() / 2);
@@ -58,16 +58,16 @@ pub(super) fn run(model: &Decoder, parts: &mut [Part<'_>], fault: Option<Fault>,
     }
 }
 
-fn call(model: &Decoder, parts: &[Part<'_>], states: &mut [State], fault: Option<Fault>) -> Vec<Vec<f32>> {
+fn call(model: &Decoder, parts: &mut [Part<'_>], fault: Option<Fault>) -> Vec<Vec<f32>> {
     let tokens: Vec<i64> = parts.iter().flat_map(|part| part.tokens.iter().map(|&id| i64::from(id))).collect();
     let lengths: Vec<usize> = parts.iter().map(|part| part.tokens.len()).collect();
     let segments = Segments::from_lengths(&lengths);
     let count = tokens.len();
+    let mut states: Vec<&mut State> = parts.iter_mut().map(|part| &mut *part.state).collect();
+    let hidden = model.hidden(&Tensor::from_vec(tokens, [count]), &segments, Some(&mut states));
     if let Some(fault) = fault {
         parts.iter().for_each(|part| fault(part.tokens));
     }
-    let mut states: Vec<&mut State> = states.iter_mut().collect();
-    let hidden = model.hidden(&Tensor::from_vec(tokens, [count]), &segments, Some(&mut states));
     let wanted: Vec<i64> = parts
         .iter()
         .zip(segments.iter())
@@ -81,7 +81,8 @@ fn call(model: &Decoder, parts: &[Part<'_>], states: &mut [State], fault: Option
     let (logits, width) = if rows == 0 {
         (Vec::new(), 0)
     } else {
-        let picked = if rows == count { hidden.clone() } else { hidden.index_select(0, &Tensor::from_vec(wanted, [rows])) };
+        let picked =
+            if rows == count { hidden.clone() } else { hidden.index_select(0, &Tensor::from_vec(wanted, [rows])) };
         let logits = model.logits(&picked);
         let width = logits.dim(1);
         (logits.to_dtype(DType::F32).to_vec::<f32>(), width)

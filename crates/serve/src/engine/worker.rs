@@ -88,6 +88,26 @@ impl Lane {
         }
     }
 
+    /// The lane of one answer, which goes on from this state.
+    fn fork(&self, generate: &Generate, choice: usize, state: State) -> Self {
+        Self {
+            work: Arc::clone(&self.work),
+            reply: self.reply.clone(),
+            tokens: self.tokens.clone(),
+            prompt: self.prompt,
+            state,
+            choice,
+            forked: true,
+            cached: self.cached,
+            chooser: Some(Chooser::new(&generate.sampling, generate.seed, choice, &self.tokens)),
+            constraint: self.constraint.clone(),
+            scores: Vec::new(),
+            sum: Vec::new(),
+            arrived: self.arrived,
+            last: None,
+        }
+    }
+
     fn read(&self) -> usize {
         self.state.position()
     }
@@ -202,6 +222,8 @@ impl<'a> Worker<'a> {
             if !(queue.waiting.is_empty() && self.lanes.is_empty() && self.parked.is_empty()) {
                 return true;
             }
+            self.stats.running.set(0);
+            self.stats.state_bytes.set(0);
             queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -392,7 +414,8 @@ impl<'a> Worker<'a> {
             let top = generate.logprobs.unwrap_or(0);
             let first = lane.read() - take;
             let next = |row: usize| lane.tokens.get(first + row + 1).copied();
-            let scored = rows.chunks_exact(width).enumerate().filter_map(|(row, logits)| Some(score(logits, next(row)?, top)));
+            let scored =
+                rows.chunks_exact(width).enumerate().filter_map(|(row, logits)| Some(score(logits, next(row)?, top)));
             let scored: Vec<_> = scored.collect();
             lane.scores.extend(scored);
         }
@@ -423,29 +446,16 @@ impl<'a> Worker<'a> {
         lane.reply.send(Event::Prompt { cached: lane.cached, scores });
         let work = Arc::clone(&lane.work);
         let Work::Generate(generate) = &*work else { return };
-        for choice in 0..generate.choices {
-            if generate.limit == 0 {
-                lane.reply.send(Event::End { choice, end: End::Length });
-                continue;
-            }
-            let own = Lane {
-                work: Arc::clone(&lane.work),
-                reply: lane.reply.clone(),
-                tokens: lane.tokens.clone(),
-                prompt: lane.prompt,
-                state: lane.state.clone(),
-                choice,
-                forked: true,
-                cached: lane.cached,
-                chooser: Some(Chooser::new(&generate.sampling, generate.seed, choice, &lane.tokens)),
-                constraint: lane.constraint.clone(),
-                scores: Vec::new(),
-                sum: Vec::new(),
-                arrived: lane.arrived,
-                last: None,
-            };
-            self.write(own, logits.to_vec());
+        if generate.limit == 0 {
+            (0..generate.choices).for_each(|choice| lane.reply.send(Event::End { choice, end: End::Length }));
+            return;
         }
+        for choice in 1..generate.choices {
+            self.write(lane.fork(generate, choice, lane.state.clone()), logits.to_vec());
+        }
+        // The first answer goes on with the state itself, which nobody shares then unless there are others.
+        let state = std::mem::replace(&mut lane.state, self.model.state());
+        self.write(lane.fork(generate, 0, state), logits.to_vec());
     }
 
     /// Picks an answer's next token.

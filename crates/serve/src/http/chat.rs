@@ -39,8 +39,17 @@ pub(super) struct Conversation {
 
 /// Encodes a conversation and hands it to the engine.
 pub(super) fn start(served: &Arc<Served>, seed: u64, conversation: Conversation) -> ApiResult<Started> {
-    let Conversation { messages, mut sampling, max_tokens, choices, logprobs, format, tools, template_arguments, fields } =
-        conversation;
+    let Conversation {
+        messages,
+        mut sampling,
+        max_tokens,
+        choices,
+        logprobs,
+        format,
+        tools,
+        template_arguments,
+        fields,
+    } = conversation;
     sampling.check_ids(served.vocabulary)?;
     let prompt = served.chat(&messages, &tools, template_arguments)?;
     let limit = served.room(prompt.ids.len(), max_tokens, fields[0])?;
@@ -138,7 +147,8 @@ async fn whole(
 ) -> ApiResult<Value> {
     let Started { mut reading, mut usage } = started;
     let mut messages: Vec<Message> = (0..choices).map(|_| Message::default()).collect();
-    let mut finders: Vec<Option<CallFinder>> = (0..choices).map(|_| tools.offered().then(|| CallFinder::new(tools))).collect();
+    let mut finders: Vec<Option<CallFinder>> =
+        (0..choices).map(|_| tools.offered().then(|| CallFinder::new(tools))).collect();
     while let Some(piece) = reading.next().await? {
         match piece {
             Piece::Prompt { cached, .. } => usage.cached = cached,
@@ -162,7 +172,8 @@ async fn whole(
         }
     }
     let choice = |(index, message): (usize, Message)| {
-        let content = if message.calls.is_empty() || !message.text.is_empty() { json!(message.text) } else { Value::Null };
+        let content =
+            if message.calls.is_empty() || !message.text.is_empty() { json!(message.text) } else { Value::Null };
         let mut object = json!({"role": "assistant", "content": content, "refusal": null});
         if !message.calls.is_empty() {
             object["tool_calls"] = message.calls.iter().map(|call| tool_call(&app.id("call_"), call)).collect();
@@ -185,7 +196,8 @@ async fn stream(
     include_usage: bool,
 ) -> Result<(), Broken> {
     let Started { mut reading, mut usage } = started;
-    let mut finders: Vec<Option<CallFinder>> = (0..choices).map(|_| tools.offered().then(|| CallFinder::new(tools))).collect();
+    let mut finders: Vec<Option<CallFinder>> =
+        (0..choices).map(|_| tools.offered().then(|| CallFinder::new(tools))).collect();
     let mut calls = vec![0; choices];
     let chunk = |index: usize, delta: Value, logprobs: Option<Value>, finish: Option<&str>| {
         let mut chunk = head.chat_chunk(index, delta, logprobs, finish);

@@ -71,12 +71,16 @@ async fn converse(
     builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(app.limits.head_bytes.max(8192));
     let mut connection = pin!(builder.serve_connection(socket, TowerToHyperService::new(router)));
     // How a connection ends is the client's affair.
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        _ = end.wait_for(|&end| end) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
+    let told = async {
+        let _ = end.wait_for(|&end| end).await;
+    };
+    let finished = tokio::select! {
+        _ = connection.as_mut() => true,
+        () = told => false,
+    };
+    if !finished {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
     }
     drop(place);
 }

@@ -15,7 +15,8 @@ use crate::served::Served;
 
 fn start(served: &Arc<Served>, request: &EmbeddingRequest) -> ApiResult<Vec<(Reading, usize)>> {
     if let Some(dimensions) = request.dimensions.filter(|&d| d != served.hidden) {
-        let message = format!("`dimensions` is {dimensions}; this model's vectors have {} and cannot be cut", served.hidden);
+        let message =
+            format!("`dimensions` is {dimensions}; this model's vectors have {} and cannot be cut", served.hidden);
         return Err(ApiError::field("dimensions", message));
     }
     let mut jobs = Vec::with_capacity(request.inputs.len());

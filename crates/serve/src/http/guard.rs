@@ -132,7 +132,14 @@ mod tests {
         for own in ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.9.9.9", "[::1]:8080", "[::1]"] {
             assert!(is_loopback(own), "{own}");
         }
-        for other in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:80", "10.0.0.1", "", "localhost:80@evil.example"] {
+        for other in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io:80",
+            "10.0.0.1",
+            "",
+            "localhost:80@evil.example",
+        ] {
             assert!(!is_loopback(other), "{other}");
         }
     }

@@ -85,7 +85,9 @@ mod tests {
     fn a_key_is_equal_as_a_whole_or_not_at_all() {
         let keys = Keys::new(["sk-One".into(), "two2".into()]).unwrap();
         assert!(keys.allow("sk-One") && keys.allow("two2"));
-        for wrong in ["", "sk-on", "sk-one", "SK-ONE", "sk-One ", " sk-One", "sk-OneX", "sk-Onesk-One", "two", "two2two2"] {
+        for wrong in
+            ["", "sk-on", "sk-one", "SK-ONE", "sk-One ", " sk-One", "sk-OneX", "sk-Onesk-One", "two", "two2two2"]
+        {
             assert!(!keys.allow(wrong), "{wrong:?}");
         }
         assert!(!Keys::default().allow(""));

@@ -119,6 +119,14 @@ impl Server {
         self.address
     }
 
+    /// Loads the first model.
+    ///
+    /// # Errors
+    /// When it cannot be served.
+    pub fn load(&self) -> Result<(), StartError> {
+        self.app.models.load_first()
+    }
+
     /// Answers the routes of another router as well, behind the same guards.
     #[must_use]
     pub fn with(mut self, routes: Router) -> Self {
