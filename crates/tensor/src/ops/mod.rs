@@ -8,6 +8,7 @@ pub use conv::ConvConfig;
 pub use gru::gru;
 pub use lstm::lstm;
 pub use rnn::{Nonlinearity, rnn};
+pub use selective_scan::{SelectiveScanConfig, selective_scan};
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
@@ -72,6 +73,7 @@ operations! {
     rms_norm,
     rotary,
     rnn,
+    selective_scan,
     slice,
     softmax,
     sort,
