@@ -52,8 +52,11 @@ pub(crate) fn cutting_keeps_bits(scan: &impl Scanner, multiple: usize) {
     let tokens = 3 * 64 + 9;
     let (x, state) = (converted(&scan.inputs(tokens), DType::F32), scan.state(1).to_dtype(DType::F32));
     let (whole, last) = scan.run(&x, Some(&state), &Segments::one(tokens));
-    let cuts: &[&[usize]] =
-        if multiple == 1 { &[&[1, 5, 63, 132], &[33, 31, 137]] } else { &[&[64, 128, 9], &[128, 73], &[64, 64, 64, 9]] };
+    let cuts: &[&[usize]] = if multiple == 1 {
+        &[&[1, 5, 63, 132], &[33, 31, 137]]
+    } else {
+        &[&[64, 128, 9], &[128, 73], &[64, 64, 64, 9]]
+    };
     for lengths in cuts {
         let (y, end) = in_pieces(scan, &x, &state, lengths);
         assert!(y.equals(&whole) && end.equals(&last), "{lengths:?}");
