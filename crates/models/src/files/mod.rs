@@ -7,6 +7,7 @@
 mod family;
 mod gpt2;
 mod llama;
+mod mamba;
 mod names;
 mod phi;
 mod settings;
