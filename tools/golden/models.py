@@ -106,7 +106,8 @@ def train(model, batches):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.detach())
-    return torch.stack(losses)
+    # Some models compute logits in f32 whatever their weights are.
+    return torch.stack(losses).double()
 
 
 def make(name, config, seed):

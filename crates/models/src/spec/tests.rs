@@ -75,7 +75,8 @@ fn recurrent_mixers_have_rules_of_their_own() {
         assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
     }
     // Without a table a mixer has its paper's.
-    let spec = ModelSpec::from_toml(&format!("{head}pattern = [\"mamba\", \"gated_deltanet\"]")).expect("valid");
+    let spec = ModelSpec::from_toml(&format!("{head}num_hidden_layers = 2\npattern = [\"mamba\", \"gated_deltanet\"]"))
+        .expect("valid");
     assert_eq!(spec.mamba.as_ref().map(|mamba| (mamba.state_size, mamba.time_step_rank)), Some((16, Some(2))));
     assert_eq!(spec.gated_deltanet.as_ref().map(|d| (d.head_dim, d.head_v_dim)), Some((Some(6), Some(12))));
     assert!(spec.mamba2.is_none());
