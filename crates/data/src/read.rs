@@ -41,11 +41,13 @@ pub struct ReadOptions {
     /// Cut long texts into pieces of about this many bytes, behind line ends where every pre-tokeniser that knows words begins
     /// anew. `None` for tokenizers that need to see a text whole.
     pub piece: Option<usize>,
+    /// Cut between any two characters, for tokenizers that know no neighbours.
+    pub anywhere: bool,
 }
 
 impl Default for ReadOptions {
     fn default() -> Self {
-        Self { field: "text".to_string(), on_bad: OnBad::Refuse, piece: Some(1 << 18) }
+        Self { field: "text".to_string(), on_bad: OnBad::Refuse, piece: Some(1 << 18), anywhere: false }
     }
 }
 
@@ -182,7 +184,7 @@ impl<'a> Reader<'a> {
             if let Some(cut) = line_cut(&self.rest) {
                 break cut;
             }
-            if wanted >= LONGEST {
+            if wanted >= LONGEST || self.options.anywhere {
                 break character_cut(&self.rest);
             }
             wanted *= 2;

@@ -199,6 +199,7 @@ impl Work<'_> {
             field: self.options.field.clone(),
             on_bad: self.options.on_bad,
             piece: whole.then_some(1 << 18),
+            anywhere: self.is_unit_model(),
         };
         let of = self.extents.iter().map(Extent::len).sum();
         let mut reader = Reader::new(self.extents, &options, manifest.next);
@@ -257,14 +258,18 @@ impl Work<'_> {
     fn cuts_at_lines(&self) -> bool {
         let ids = |text: &str| self.tokenizer.encode(text).ok();
         let joined = || Some([ids("Ab\n")?, ids("Cd e\n")?].concat());
-        let unit = matches!(self.tokenizer.model(), Model::Chars(_) | Model::Bytes(_));
+        let unit = self.is_unit_model();
         let known = unit || self.tokenizer.model().is_byte_level();
         known && self.tokenizer.parts().normalizers.is_empty() && (unit || ids("Ab\nCd e\n") == joined())
     }
 
+    fn is_unit_model(&self) -> bool {
+        matches!(self.tokenizer.model(), Model::Chars(_) | Model::Bytes(_))
+    }
+
     /// Whether the first JSON line is a conversation, so that shards carry marks.
     fn has_conversations(&self) -> bool {
-        let options = ReadOptions { field: self.options.field.clone(), on_bad: OnBad::Skip, piece: Some(1 << 12) };
+        let options = ReadOptions { field: self.options.field.clone(), on_bad: OnBad::Skip, ..ReadOptions::default() };
         self.extents.iter().filter(|extent| extent.format == Format::Jsonl).any(|extent| {
             let one = [extent.clone()];
             let first = Reader::new(&one, &options, Cursor::default()).next_piece();
