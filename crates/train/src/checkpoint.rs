@@ -195,9 +195,9 @@ pub fn verify(folder: &Path) -> Result<()> {
         }
         let mut reason = format!("the checksum is {}, expected {}", &found[..16], expected_sum.get(..16).unwrap_or(""));
         if let (Some(tensors), Ok(file)) = (expected.tensors.get(name), SafeTensors::open(&path)) {
-            let changed = file.iter().find(|tensor| {
-                tensors.get(tensor.name()).is_none_or(|sum| *sum != hex(&digest(tensor.bytes())))
-            });
+            let changed = file
+                .iter()
+                .find(|tensor| tensors.get(tensor.name()).is_none_or(|sum| *sum != hex(&digest(tensor.bytes()))));
             if let Some(tensor) = changed {
                 reason = format!("tensor `{}` is not as it was written: {reason}", tensor.name());
             }

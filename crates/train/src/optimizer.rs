@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cupola_nn::Module;
 use cupola_nn::optim::{
-    AdamW, AdamWConfig, LrAdjustment, Muon, MuonConfig, Optimizer as Single, OptimizerState, Rule, Sgd, SgdConfig, matches,
+    AdamW, AdamWConfig, LrAdjustment, Muon, MuonConfig, Optimizer as Single, OptimizerState, Rule, Sgd, SgdConfig,
+    matches,
 };
 use cupola_tensor::{Gradients, Tensor};
 use serde_json::{Value, json};
@@ -158,11 +159,7 @@ impl Optimizer {
     }
 }
 
-fn restored<C: Rule>(
-    text: &Value,
-    key: &str,
-    tensors: BTreeMap<String, Tensor>,
-) -> Result<Single<C>, String> {
+fn restored<C: Rule>(text: &Value, key: &str, tensors: BTreeMap<String, Tensor>) -> Result<Single<C>, String> {
     let text = text.get(key).ok_or_else(|| format!("the optimiser's state has no `{key}`"))?;
     let state: OptimizerState<C> = serde_json::from_value(text.clone()).map_err(|error| error.to_string())?;
     Single::from_state(state, tensors).map_err(|error| error.to_string())

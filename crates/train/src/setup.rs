@@ -101,8 +101,18 @@ impl Setup {
         let model = Decoder::new(&spec);
         let parameters = model.parameter_count();
         automatic::complete(&mut config, &facts, &spec, parameters);
-        Self { config, tokenizer, spec, sources, held_out, memory: memory::Estimate::default(), parameters, skipped, files }
-            .checked(facts.memory)
+        Self {
+            config,
+            tokenizer,
+            spec,
+            sources,
+            held_out,
+            memory: memory::Estimate::default(),
+            parameters,
+            skipped,
+            files,
+        }
+        .checked(facts.memory)
     }
 
     /// The setup of a run that has begun: nothing is chosen again.
@@ -117,11 +127,8 @@ impl Setup {
         let place = data_folder(path).join("tokenizer");
         let tokenizer = load_tokenizer(&place)?;
         let (mut sources, mut held_out) = (Vec::new(), Vec::new());
-        let (found, skipped, files) = if data_folder(path).join("train-0").is_dir() {
-            (Vec::new(), Vec::new(), 0)
-        } else {
-            find(&config, path)?
-        };
+        let (found, skipped, files) =
+            if data_folder(path).join("train-0").is_dir() { (Vec::new(), Vec::new(), 0) } else { find(&config, path)? };
         let count = 1 + config.data.sources.len() - usize::from(config.data.paths.is_empty());
         for index in 0..count {
             let (train, held) = (part(path, "train", index), part(path, "held-out", index));
@@ -147,8 +154,17 @@ impl Setup {
         }
         let spec = spec(&config, tokenizer.vocab_size())?;
         let parameters = Decoder::new(&spec).parameter_count();
-        let setup =
-            Self { config, tokenizer, spec, sources, held_out, memory: memory::Estimate::default(), parameters, skipped, files };
+        let setup = Self {
+            config,
+            tokenizer,
+            spec,
+            sources,
+            held_out,
+            memory: memory::Estimate::default(),
+            parameters,
+            skipped,
+            files,
+        };
         setup.checked(automatic::machine_memory())
     }
 
@@ -244,9 +260,7 @@ pub fn model_folder(path: &Path, checkpoint: Option<&str>) -> Result<PathBuf> {
     if !RunDir::is_run(path) {
         return match checkpoint {
             None => Ok(path.to_owned()),
-            Some(name) => {
-                Err(Error::Usage(format!("{} is no run, so it has no checkpoint `{name}`", path.display())))
-            }
+            Some(name) => Err(Error::Usage(format!("{} is no run, so it has no checkpoint `{name}`", path.display()))),
         };
     }
     let run = RunDir::open(path)?;
@@ -335,7 +349,9 @@ fn tokenizer(
     let tokenizer = match (config.tokenizer.kind.as_deref(), from) {
         (None, Some(from)) => load_tokenizer(&from)?,
         (None, None) if ready => {
-            return Err(Error::Usage("token shards need the tokenizer that made them: give --tokenizer PATH".to_string()));
+            return Err(Error::Usage(
+                "token shards need the tokenizer that made them: give --tokenizer PATH".to_string(),
+            ));
         }
         (None | Some("bpe"), _) => {
             config.tokenizer.kind = Some("bpe".to_string());

@@ -105,9 +105,11 @@ fn each_text(extents: &[Extent], options: &ReadOptions, take: &mut dyn FnMut(&st
                     "files of token ids need the tokenizer that made them: give --tokenizer PATH".to_string(),
                 ));
             }
-            Content::Messages(messages) => messages.as_array().into_iter().flatten().all(|message| {
-                message.get("content").and_then(serde_json::Value::as_str).is_none_or(&mut *take)
-            }),
+            Content::Messages(messages) => messages
+                .as_array()
+                .into_iter()
+                .flatten()
+                .all(|message| message.get("content").and_then(serde_json::Value::as_str).is_none_or(&mut *take)),
         };
         if !go_on {
             break;

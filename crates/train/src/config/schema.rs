@@ -17,13 +17,8 @@ pub fn schema() -> Value {
 
 /// Every optional field with some value.
 fn full() -> Config {
-    let mut config = Config {
-        steps: Some(1000),
-        epochs: Some(1.0),
-        time: Some(180.0),
-        until_loss: Some(1.5),
-        ..Config::default()
-    };
+    let mut config =
+        Config { steps: Some(1000), epochs: Some(1.0), time: Some(180.0), until_loss: Some(1.5), ..Config::default() };
     config.model.preset = Some("llama-nano".to_string());
     config.model.from = Some("runs/first".into());
     config.model.dropout = Some(0.0);

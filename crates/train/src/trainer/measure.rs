@@ -24,9 +24,8 @@ impl Trainer {
         self.swap_average()?;
         let window = self.config.batch.window.unwrap_or(1);
         let rows = self.config.batch.micro_rows.unwrap_or(1);
-        let scores = self.held_out.iter().map(|data| {
-            evaluate::dataset(&self.model, self.config.dtype, data, window, rows)
-        });
+        let scores =
+            self.held_out.iter().map(|data| evaluate::dataset(&self.model, self.config.dtype, data, window, rows));
         let scores: Result<Vec<Score>> = scores.collect();
         self.swap_average()?;
         let score = scores?.into_iter().reduce(Score::plus).unwrap_or_default();

@@ -134,9 +134,7 @@ pub fn schedule(config: &Config) -> Schedule {
         ScheduleKind::Linear => Decay::StableDecay { stable: 0, decay: rest, anneal: Anneal::Linear, min_lr },
         ScheduleKind::Constant => Decay::Constant,
         ScheduleKind::OneCycle => Decay::one_cycle(rest),
-        ScheduleKind::Plateau => {
-            Decay::OnPlateau(OnPlateau { factor: 0.5, patience: 2, ..OnPlateau::default() })
-        }
+        ScheduleKind::Plateau => Decay::OnPlateau(OnPlateau { factor: 0.5, patience: 2, ..OnPlateau::default() }),
     };
     Schedule::new(lr, decay).with_warmup(warmup)
 }
