@@ -17,6 +17,8 @@ pub mod job;
 mod prefix;
 pub mod stats;
 mod step;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::collections::VecDeque;

@@ -229,14 +229,16 @@ impl<'a> Worker<'a> {
     }
 
     fn forget_the_gone(&mut self) {
-        let before = self.lanes.len() + self.parked.len();
-        self.lanes.retain(|lane| !lane.gone());
-        self.parked.retain(|lane| !lane.gone());
+        let stats = Arc::clone(&self.stats);
+        // A reader that has enough of an answer is not one that went away.
+        let stays = |gone: bool, reply: &Reply| {
+            stats.abandoned.add(usize::from(gone && reply.closed()));
+            !gone
+        };
+        self.lanes.retain(|lane| stays(lane.gone(), &lane.reply));
+        self.parked.retain(|lane| stays(lane.gone(), &lane.reply));
         let mut queue = self.shared.queue();
-        let waited = queue.waiting.len();
-        queue.waiting.retain(|request| !request.reply.abandoned());
-        let gone = before + waited - self.lanes.len() - self.parked.len() - queue.waiting.len();
-        self.stats.abandoned.add(gone);
+        queue.waiting.retain(|request| stays(request.reply.abandoned(), &request.reply));
         self.stats.waiting.set(queue.waiting.len());
     }
 
@@ -461,6 +463,7 @@ impl<'a> Worker<'a> {
     /// Picks an answer's next token.
     fn write(&mut self, mut lane: Lane, mut logits: Vec<f32>) {
         if lane.gone() {
+            self.stats.abandoned.add(usize::from(lane.reply.closed()));
             return;
         }
         let work = Arc::clone(&lane.work);
