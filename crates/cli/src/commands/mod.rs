@@ -1,5 +1,6 @@
 //! The commands. Each is one variant here and one file or folder beside this one.
 
+mod chat;
 mod regex;
 mod serve;
 mod tokenizer;
@@ -14,6 +15,8 @@ pub enum Command {
     /// Look at regular expressions: what they match and how they run
     #[command(subcommand)]
     Regex(regex::Command),
+    /// Talk to a model in the terminal
+    Chat(chat::Chat),
     /// Answer requests over HTTP, as OpenAI's API does, with a chat page in the browser
     Serve(serve::Serve),
 }
@@ -24,6 +27,7 @@ impl Command {
         match self {
             Self::Tokenizer(command) => command.run(),
             Self::Regex(command) => command.run(),
+            Self::Chat(command) => command.run(),
             Self::Serve(command) => command.run(),
         }
     }

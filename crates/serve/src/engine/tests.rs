@@ -245,3 +245,41 @@ fn limits_ends_and_the_context_end_answers() {
     assert!(count(&found) <= 2, "the end token is no part of the answer");
     assert_eq!(found.last(), Some(&Event::End { choice: 0, end: End::Stop }));
 }
+
+#[test]
+fn right_guesses_save_steps_and_wrong_ones_change_nothing() {
+    let greedy = |prompt: &[u32]| {
+        with(job(prompt, 120, 0), |g| {
+            g.sampling = Sampling { temperature: 0.0, ..Sampling::default() };
+            g.ends.clear();
+        })
+    };
+    let penalised = |prompt: &[u32]| with(greedy(prompt), |g| g.sampling.frequency_penalty = 0.4);
+    let copied: Vec<u32> = (0..90).map(|i| i % 30).collect();
+    for job in [greedy(&copied), greedy(&[1, 2, 3]), penalised(&copied), penalised(&[9; 70])] {
+        let plain = engine(EngineConfig { speculate: false, ..config() });
+        let expected = run(&plain, std::slice::from_ref(&job));
+        let guessing = engine(config());
+        assert_eq!(run(&guessing, std::slice::from_ref(&job)), expected);
+        let stats = guessing.stats();
+        assert!(stats.guessed_tokens.get() > 0 && stats.accepted_tokens.get() <= stats.guessed_tokens.get());
+        assert_eq!(stats.steps.get() + stats.accepted_tokens.get(), plain.stats().steps.get());
+    }
+    let guessing = engine(config());
+    run(&guessing, &[greedy(&copied)]);
+    assert!(guessing.stats().accepted_tokens.get() > 30, "a small model repeats itself");
+}
+
+#[test]
+fn an_answer_that_begins_the_next_prompt_is_not_read_again() {
+    let engine = engine(config());
+    let first = with(job(&[5; 40], 100, 1), |g| g.ends.clear());
+    let said = events(engine.submit(first).unwrap());
+    let mut next = vec![5; 40];
+    next.extend(said.iter().filter_map(|e| if let Event::Token { id, .. } = e { Some(*id) } else { None }));
+    next.extend([1, 2, 3]);
+    let next = job(&next, 10, 2);
+    let found = events(engine.submit(next.clone()).unwrap());
+    assert!(matches!(found[0], Event::Prompt { cached: 128, .. }), "{:?}", found[0]);
+    assert_eq!(vec![comparable(found)], alone(&[next]));
+}
