@@ -7,6 +7,7 @@
 mod family;
 mod gpt2;
 mod llama;
+mod mamba;
 mod names;
 mod phi;
 mod settings;
@@ -85,6 +86,11 @@ pub fn save(dir: impl AsRef<Path>, model: &Decoder) -> Result<(), ModelError> {
     text.push('\n');
     cupola_io::atomic::write_bytes(dir.join("config.json"), text.as_bytes())?;
     Ok(())
+}
+
+/// The public family, by its `model_type`, whose directories can hold this model.
+pub fn family_of(spec: &ModelSpec) -> Option<&'static str> {
+    Family::of(spec).map(|family| family.name)
 }
 
 fn read_config(dir: &Path) -> Result<(Option<Family>, ModelSpec), ModelError> {

@@ -24,6 +24,8 @@ pub struct Mark {
 }
 
 /// What one layer keeps of one sequence.
+// Most are the larger one.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum MixerState {
