@@ -5,6 +5,7 @@ mod data;
 mod eval;
 mod generate;
 mod model;
+mod chat;
 mod regex;
 mod serve;
 mod resume;
@@ -38,6 +39,8 @@ pub enum Command {
     /// Look at regular expressions: what they match and how they run
     #[command(subcommand)]
     Regex(regex::Command),
+    /// Talk to a model in the terminal
+    Chat(chat::Chat),
     /// Answer requests over HTTP, as OpenAI's API does, with a chat page in the browser
     Serve(serve::Serve),
 }
@@ -55,6 +58,7 @@ impl Command {
             Self::Generate(command) => command.run(),
             Self::Tokenizer(command) => command.run(),
             Self::Regex(command) => command.run(),
+            Self::Chat(command) => command.run(),
             Self::Serve(command) => command.run(),
         }
     }
