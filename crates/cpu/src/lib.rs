@@ -18,6 +18,7 @@
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 //! | [`select`], [`cast`], [`mod@copy`] | choosing, converting, laying out anew |
+//! | [`integer`] | matrix products of integers |
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
 //! | [`softmax`] | softmax and its logarithm |
 //! | [`norm`] | layer and RMS normalisation |
@@ -39,6 +40,7 @@ pub mod embedding;
 pub mod gemm;
 pub mod glu;
 pub mod image_norm;
+pub mod integer;
 pub mod isa;
 mod lanes;
 pub mod multiply;

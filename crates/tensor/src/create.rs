@@ -44,7 +44,7 @@ impl Tensor {
     #[track_caller]
     pub fn full_of(shape: impl Into<Shape>, value: f64, dtype: DType) -> Self {
         let shape = shape.into();
-        with_element!(dtype, T => Self::build::<T>(shape, |out| out.fill(T::from_f64(value))))
+        with_element!(dtype, T => Self::build::<T>(shape, |out| out.fill(<T as Element>::from_f64(value))))
     }
 
     /// A scalar of rank 0, in f32.
@@ -143,5 +143,26 @@ impl Tensor {
                 out[row * classes + index as usize] = 1.0;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_becomes_bf16_or_f16_in_one_rounding() {
+        // Just beyond the middle of two neighbours, by less than an f32 or half's own conversion would see.
+        for beyond in [1e-9, 1e-15] {
+            let x = Tensor::full_of([1], 1.0 + 1.0 / 256.0 + beyond, DType::BF16);
+            assert_eq!(x.item(), 1.0 + 1.0 / 128.0);
+            let x = Tensor::full_of([1], 1.0 + 1.0 / 2048.0 + beyond, DType::F16);
+            assert_eq!(x.item(), 1.0 + 1.0 / 1024.0);
+        }
+        // 1 + (1 - 2^-8) * 2^-8 in bf16: two products that are rounded on the way would tie to even.
+        let x =
+            Tensor::from_vec(vec![1.0f32, 1.0 / 256.0, 1.0 + 1.0 / 128.0], [3]).to_dtype(DType::BF16).requires_grad();
+        let dx = x.prod([]).backward();
+        assert_eq!(dx[&x].to_f64_vec(), [(1.0 + 1.0 / 128.0) / 256.0, 1.0 + 1.0 / 128.0, 1.0 / 256.0]);
     }
 }

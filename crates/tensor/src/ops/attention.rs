@@ -272,7 +272,7 @@ impl Op for Attention {
 /// sees and where that lies in its segment, and on nothing else: not on other rows or segments, not on where the queries of a segment
 /// are cut, not on the number of threads.
 ///
-/// Dropout (inside a training scope) takes one random call; what is dropped is a function of the call, the sample, the query's
+/// Dropout takes one random call of the training scope, and like [`Tensor::dropout`] drops nothing outside of one; what is dropped is a function of the call, the sample, the query's
 /// number in its segment, its head and the key's number.
 ///
 /// # Shapes
@@ -280,8 +280,7 @@ impl Op for Attention {
 /// `h / (H / Hkv)`. The segments of `config` cut N and M.
 ///
 /// # Panics
-/// When shapes, dtypes, segments or attributes do not fit; and with dropout, when a backward pass is expected outside of a training
-/// scope.
+/// When shapes, dtypes, segments or attributes do not fit.
 #[track_caller]
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, config: &AttentionConfig) -> Tensor {
     let dtype = q.dtype().promote(k.dtype()).promote(v.dtype());
@@ -293,15 +292,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, config: &AttentionConfig) -
 }
 
 /// The dropout of a new random call of the training scope; `None` outside of one.
-#[track_caller]
 fn random_call(probability: f64) -> Option<Dropout> {
-    let call = mode::next_random_call();
-    assert!(
-        call.is_some() || !mode::expects_backward(),
-        "attention: dropout of {probability} was recorded outside of a training scope; open one with training(seed, step), or \
-         evaluate under no_grad"
-    );
-    call.map(|(rng, first_sample)| Dropout { probability, rng, first_sample })
+    mode::next_random_call().map(|(rng, first_sample)| Dropout { probability, rng, first_sample })
 }
 
 #[cfg(test)]
