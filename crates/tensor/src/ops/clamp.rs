@@ -52,7 +52,7 @@ impl Op for Clamp {
 
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let [x] = cx.saved();
-        super::unary_backward(Kernel { min: self.min, max: self.max }, x, &cx.take_dy()).into()
+        super::unary_backward(Kernel { min: self.min, max: self.max }, x, cx.take_dy()).into()
     }
 }
 

@@ -30,6 +30,7 @@ pub mod group_norm;
 pub mod gru;
 pub mod layer_norm;
 pub mod linear;
+pub mod linear_cross_entropy;
 pub mod lstm;
 pub mod matmul;
 pub mod max_pool;
@@ -54,6 +55,7 @@ use crate::tensor::Tensor;
 pub use causal_conv::{CausalConvConfig, causal_conv1d};
 pub use conv::ConvConfig;
 pub use gru::gru;
+pub use linear_cross_entropy::linear_cross_entropy;
 pub use lstm::lstm;
 pub use rnn::{Nonlinearity, rnn};
 
@@ -106,6 +108,7 @@ registry! {
     gru,
     layer_norm,
     linear,
+    linear_cross_entropy,
     lstm,
     matmul,
     max_pool,
@@ -123,12 +126,18 @@ registry! {
     triangle,
 }
 
-/// `dy * f'(x)` for a function whose derivative is taken from its input.
-pub(crate) fn unary_backward<F: cupola_cpu::unary::UnaryKernel>(function: F, x: &Tensor, dy: &Tensor) -> Tensor {
-    let (x, dy) = (x.contiguous(), dy.contiguous());
-    crate::dispatch::with_float!(F::NAME, x.dtype(), T => Tensor::build::<T>(*x.shape(), |dx| {
-        cupola_cpu::unary::backward(function, x.slice_of::<T>(), dy.slice_of::<T>(), dx);
-    }))
+/// `dy * f'(x)` for a function whose derivative is taken from its input; over `dy` where nobody else holds it.
+pub(crate) fn unary_backward<F: cupola_cpu::unary::UnaryKernel>(function: F, x: &Tensor, dy: Tensor) -> Tensor {
+    let (x, mut dy) = (x.contiguous(), dy.contiguous());
+    crate::dispatch::with_float!(F::NAME, x.dtype(), T => {
+        if let Some(slope) = dy.as_mut_slice::<T>() {
+            cupola_cpu::unary::backward_in_place(function, x.slice_of::<T>(), slope);
+            return dy;
+        }
+        Tensor::build::<T>(*x.shape(), |dx| {
+            cupola_cpu::unary::backward(function, x.slice_of::<T>(), dy.slice_of::<T>(), dx);
+        })
+    })
 }
 
 #[cfg(test)]
