@@ -139,7 +139,10 @@ impl Bpe {
         let mut model = Self::build(vocab, rules, bytes, config);
         for &id in unused {
             let parts = model.parts(id);
-            model.unused.insert(id, parts);
+            // A piece that nothing was merged into is given out as it is.
+            if parts != [id] {
+                model.unused.insert(id, parts);
+            }
         }
         Ok(model)
     }
