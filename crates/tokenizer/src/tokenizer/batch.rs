@@ -71,7 +71,8 @@ impl Tokenizer {
             Input::Pair(a, b) => a.len() + b.len(),
         };
         let bytes = inputs.iter().map(length).sum();
-        let mut encodings = parallel(inputs.len(), bytes, options.threads, |i| self.encoding_unpadded(inputs[i], options))?;
+        let mut encodings =
+            parallel(inputs.len(), bytes, options.threads, |i| self.encoding_unpadded(inputs[i], options))?;
         if let Some(padding) = &options.padding {
             pad_batch(&mut encodings, padding);
         }

@@ -10,12 +10,13 @@ pub(crate) mod rules;
 
 use super::{Scratch, Sink};
 use crate::error::{Error, Result, excerpt};
+use crate::rng::Rng;
 use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
 use cache::MAX_PIECE;
-use merge::Symbol;
+use merge::{MergeBuffers, Symbol};
 pub use rules::MergeRule;
-use rules::{Below, Concat, ConcatRules, PairRules, Rules};
+use rules::{Below, Concat, ConcatRules, PairRules, Remembered, Rules};
 
 /// What becomes of text for which the vocabulary has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -430,16 +431,24 @@ impl Bpe {
         }
         self.fill_symbols(piece, &mut scratch.merge.symbols);
         match &self.rules {
-            RuleSet::Pairs(rules) => Self::merge(rules, piece, scratch),
-            RuleSet::Concat(rules) => Self::merge(&Concat { rules, vocab: &self.vocab }, piece, scratch),
+            RuleSet::Pairs(rules) => Self::merge(rules, piece, &mut scratch.merge, &mut scratch.dropout),
+            RuleSet::Concat(rules) => {
+                let rules = Concat { rules, vocab: &self.vocab };
+                if scratch.pairs.serves(self.vocab.id_bound()) {
+                    let rules = Remembered { rules, pairs: &scratch.pairs };
+                    Self::merge(&rules, piece, &mut scratch.merge, &mut scratch.dropout);
+                } else {
+                    Self::merge(&rules, piece, &mut scratch.merge, &mut scratch.dropout);
+                }
+            }
         }
         self.emit(piece, start, &scratch.merge.symbols, sink)
     }
 
-    fn merge<R: Rules>(rules: &R, piece: &[u8], scratch: &mut Scratch) {
-        match &mut scratch.dropout {
-            None => merge::run(rules, piece, &mut scratch.merge),
-            Some((p, rng)) => merge::run_dropout(rules, piece, &mut scratch.merge, *p, rng),
+    fn merge<R: Rules>(rules: &R, piece: &[u8], buffers: &mut MergeBuffers, dropout: &mut Option<(f32, Rng)>) {
+        match dropout {
+            None => merge::run(rules, piece, buffers),
+            Some((p, rng)) => merge::run_dropout(rules, piece, buffers, *p, rng),
         }
     }
 
