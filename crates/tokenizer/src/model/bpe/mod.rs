@@ -2,9 +2,11 @@
 //!
 //! - `rules`: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
 //! - `merge`: the merge loop
+//! - `greedy`: long pieces, token by token
 //! - `cache`: short pieces and their ids
 
 pub(crate) mod cache;
+pub(crate) mod greedy;
 pub(crate) mod merge;
 pub(crate) mod rules;
 
@@ -14,9 +16,11 @@ use crate::rng::Rng;
 use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
 use cache::MAX_PIECE;
+use greedy::{Lengths, Reader};
 use merge::{MergeBuffers, Symbol};
 pub use rules::MergeRule;
 use rules::{Below, Concat, ConcatRules, PairRules, Remembered, Rules};
+use std::sync::OnceLock;
 
 /// What becomes of text for which the vocabulary has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +73,8 @@ pub struct Bpe {
     unused: crate::hash::FastMap<u32, Vec<u32>>,
     /// Pieces that are tokens wherever they stand and merge with nothing (SentencePiece's user-defined symbols).
     frozen: Option<Trie>,
+    /// Made when the first long piece comes.
+    lengths: OnceLock<Lengths>,
 }
 
 /// SentencePiece's mark for a space, U+2581.
@@ -176,6 +182,7 @@ impl Bpe {
             suffix,
             cut_at_marker,
             unused,
+            lengths: OnceLock::new(),
         }
     }
 
@@ -270,15 +277,15 @@ impl Bpe {
         // The loop that decides the speed on ordinary text: one look-up for most pieces, nothing else.
         for &(start, end) in pieces {
             let (start, end) = (start as usize, end as usize);
-            match scratch.cache.word(text, start, end) {
-                Some(id) => sink.token(id, start, end),
+            match scratch.cache.few(text, start, end) {
+                Some(few) => sink.few(few.ids, few.n),
                 None => self.encode_long(text, start, end, scratch, sink)?,
             }
         }
         Ok(())
     }
 
-    /// A piece that is not in the table of words.
+    /// A piece that is not in the cache with few ids.
     #[inline(never)]
     fn encode_long<S: Sink>(
         &self,
@@ -370,14 +377,10 @@ impl Bpe {
         if !cached {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
-        if let Some(id) = scratch.cache.word(text, start, end) {
-            sink.token(id, start, end);
-            return Ok(());
-        }
         self.encode_second(text, start, end, scratch, sink)
     }
 
-    /// What the table of words does not have.
+    /// A piece that is short enough for the cache.
     #[inline(never)]
     fn encode_second<S: Sink>(
         &self,
@@ -388,17 +391,7 @@ impl Bpe {
         sink: &mut S,
     ) -> Result<()> {
         let key = cache::key(text, start, end);
-        let mut word = None;
-        let found = scratch.cache.get(key, |ids| {
-            sink.ids(ids);
-            if let &[id] = ids {
-                word = Some(id);
-            }
-        });
-        if found {
-            if let Some(id) = word {
-                scratch.cache.promote(key, id);
-            }
+        if scratch.cache.get(key, |ids| sink.ids(ids)) {
             return Ok(());
         }
         let mut ids = std::mem::take(&mut scratch.ids);
@@ -429,6 +422,9 @@ impl Bpe {
             sink.token(id, start, end);
             return Ok(());
         }
+        if self.read_long(piece, scratch) {
+            return self.emit(piece, start, &scratch.merge.symbols, sink);
+        }
         self.fill_symbols(piece, &mut scratch.merge.symbols);
         match &self.rules {
             RuleSet::Pairs(rules) => Self::merge(rules, piece, &mut scratch.merge, &mut scratch.dropout),
@@ -443,6 +439,29 @@ impl Bpe {
             }
         }
         self.emit(piece, start, &scratch.merge.symbols, sink)
+    }
+
+    /// Reads the tokens of a long piece into `scratch.merge.symbols`; false when that has to be left to the merge loop.
+    fn read_long(&self, piece: &[u8], scratch: &mut Scratch) -> bool {
+        let plain = self.alphabet == Alphabet::Bytes && self.prefix.is_empty() && self.suffix.is_empty();
+        if piece.len() < greedy::LEAST
+            || !plain
+            || scratch.dropout.is_some()
+            || !scratch.pairs.serves(self.vocab.id_bound())
+            || self.bytes.contains(&NONE)
+        {
+            return false;
+        }
+        let lengths = self.lengths.get_or_init(|| Lengths::new(&self.vocab));
+        let (vocab, bytes) = (&self.vocab, &*self.bytes);
+        let Scratch { merge, greedy, pairs, .. } = scratch;
+        match &self.rules {
+            RuleSet::Pairs(rules) => Reader { rules, vocab, bytes, lengths }.read(piece, &mut merge.symbols, greedy),
+            RuleSet::Concat(rules) => {
+                let rules = &Remembered { rules: Concat { rules, vocab }, pairs };
+                Reader { rules, vocab, bytes, lengths }.read(piece, &mut merge.symbols, greedy)
+            }
+        }
     }
 
     fn merge<R: Rules>(rules: &R, piece: &[u8], buffers: &mut MergeBuffers, dropout: &mut Option<(f32, Rng)>) {
