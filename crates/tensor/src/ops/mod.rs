@@ -3,6 +3,7 @@
 pub mod activations;
 pub mod adaptive_avg_pool;
 pub mod affine;
+pub mod angles;
 pub mod arg_extreme;
 pub mod arithmetic;
 pub mod attention;
@@ -24,6 +25,8 @@ pub mod einsum;
 pub mod embedding;
 pub mod expand;
 pub mod functions;
+pub mod gated_delta_rule;
+pub mod gated_linear_attention;
 pub mod gather;
 pub mod glu;
 pub mod group_norm;
@@ -41,23 +44,30 @@ pub mod rms_norm;
 pub mod rnn;
 pub mod rotary;
 mod row_norm;
+pub mod selective_scan;
 pub mod slice;
 pub mod softmax;
 pub mod sort;
 pub mod split;
+pub mod ssd;
 pub mod sum;
 pub mod triangle;
 pub mod unary;
 
+pub use crate::chunked::MatrixState;
 pub use crate::compute::Window;
 pub use crate::recurrent::{CellWeights, Order, Recurrent};
 use crate::tensor::Tensor;
 pub use causal_conv::{CausalConvConfig, causal_conv1d};
 pub use conv::ConvConfig;
+pub use gated_delta_rule::{DeltaRuleConfig, gated_delta_rule};
+pub use gated_linear_attention::gated_linear_attention;
 pub use gru::gru;
 pub use linear_cross_entropy::linear_cross_entropy;
 pub use lstm::lstm;
 pub use rnn::{Nonlinearity, rnn};
+pub use selective_scan::{SelectiveScanConfig, selective_scan};
+pub use ssd::{SsdConfig, ssd};
 
 /// Lists the files that hold operations: their registry, and the test that runs every case of every file. The files themselves
 /// are declared above, where the formatter finds them.
@@ -82,6 +92,7 @@ registry! {
     activations,
     adaptive_avg_pool,
     affine,
+    angles,
     arg_extreme,
     arithmetic,
     attention,
@@ -102,6 +113,8 @@ registry! {
     embedding,
     expand,
     functions,
+    gated_delta_rule,
+    gated_linear_attention,
     gather,
     glu,
     group_norm,
@@ -118,10 +131,12 @@ registry! {
     rms_norm,
     rnn,
     rotary,
+    selective_scan,
     slice,
     softmax,
     sort,
     split,
+    ssd,
     sum,
     triangle,
 }
