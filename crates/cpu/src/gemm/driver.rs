@@ -26,6 +26,7 @@ use super::product::Arithmetic;
 const fn block_shape(kernel_rows: usize) -> (usize, usize) {
     if kernel_rows > 6 { (10, 384) } else { (40, 192) }
 }
+
 /// Up to this many rows, a right operand whose rows are contiguous is read without packing.
 const DIRECT_ROWS: usize = 6;
 /// Rows of such an operand that are read at a time.

@@ -184,14 +184,15 @@ pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: 
         from.wrapping_offset(lane as isize * source.lane_stride + k as isize * source.depth_stride)
     };
     let whole = depth / F::GROUP;
-    let along = source.depth_stride == 1;
+    // A single lane is read across, one word after the other, where it can be.
+    let along = source.depth_stride == 1 && (lanes > 1 || source.lane_stride != 1);
     let mut done = 0;
     for lane in (0..width).step_by(8) {
         let here = lanes.saturating_sub(lane).min(8);
         let columns = (width - lane).min(8);
         // Only the last block of lanes may write past the width, and only onto words that are written later.
         let words = match () {
-            () if along && lanes > 1 => whole / 8 * 8,
+            () if along => whole / 8 * 8,
             () if source.lane_stride == 1 && (here == 8 || F::MASKED && here > 0) => whole,
             () => 0,
         };

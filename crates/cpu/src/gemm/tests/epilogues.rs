@@ -68,7 +68,7 @@ fn gelu_errs_by_at_most_one_unit_of_its_argument_in_the_tail() {
             let y = f64::from(activated::<F32, f32>(Activation::GeluErf, &[x as f32])[0]);
             // From the other side of the series: the same polynomial cannot err in f64.
             let want = -x * upper_tail(x);
-            assert!((y + want).abs() <= 1.2e-7 * x.abs(), "gelu({x}) = {y}, expected {}, {tier:?}", -want);
+            assert!((y + want).abs() <= 1.5e-7 * x.abs(), "gelu({x}) = {y}, expected {}, {tier:?}", -want);
         }
     });
 }
