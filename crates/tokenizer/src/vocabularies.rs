@@ -23,6 +23,22 @@ impl Tokenizer {
     }
 }
 
+/// The special tokens of a vocabulary of [`NAMES`] whose file (`.tiktoken`) does not hold them; empty for the others.
+pub fn special_tokens(name: &str) -> &'static [(&'static str, u32)] {
+    match name {
+        "cl100k_base" => &[
+            ("<|endoftext|>", 100_257),
+            ("<|fim_prefix|>", 100_258),
+            ("<|fim_middle|>", 100_259),
+            ("<|fim_suffix|>", 100_260),
+            ("<|endofprompt|>", 100_276),
+        ],
+        "o200k_base" => &[("<|endoftext|>", 199_999), ("<|endofprompt|>", 200_018)],
+        "r50k_base" | "p50k_base" => &[("<|endoftext|>", 50256)],
+        _ => &[],
+    }
+}
+
 #[cfg(not(feature = "vocabularies"))]
 mod data {
     use super::{Error, Result, Tokenizer};
@@ -50,28 +66,14 @@ mod data {
     type Ranks<'a> = Vec<(&'a [u8], u32)>;
 
     pub(super) fn load(name: &str) -> Result<Tokenizer> {
-        let open_ai = |ranks: Ranks<'_>, pattern: &str, special: &[(&str, u32)]| {
-            Tokenizer::from_ranks(ranks, PreTokenizer::pattern(pattern)?, special.iter().copied())
+        let open_ai = |ranks: Ranks<'_>, pattern: &str| {
+            Tokenizer::from_ranks(ranks, PreTokenizer::pattern(pattern)?, super::special_tokens(name).iter().copied())
         };
         match name {
-            "cl100k_base" => open_ai(
-                packed(splintr_vocab_cl100k::CL100K_BASE_VOCAB_PACKED)?,
-                patterns::CL100K,
-                &[
-                    ("<|endoftext|>", 100257),
-                    ("<|fim_prefix|>", 100258),
-                    ("<|fim_middle|>", 100259),
-                    ("<|fim_suffix|>", 100260),
-                    ("<|endofprompt|>", 100276),
-                ],
-            ),
-            "o200k_base" => open_ai(
-                packed(splintr_vocab_o200k::O200K_BASE_VOCAB_PACKED)?,
-                patterns::O200K,
-                &[("<|endoftext|>", 199_999), ("<|endofprompt|>", 200_018)],
-            ),
-            "r50k_base" => open_ai(recovered(R50K)?, patterns::R50K, &[("<|endoftext|>", 50256)]),
-            "p50k_base" => open_ai(recovered(P50K)?, patterns::R50K, &[("<|endoftext|>", 50256)]),
+            "cl100k_base" => open_ai(packed(splintr_vocab_cl100k::CL100K_BASE_VOCAB_PACKED)?, patterns::CL100K),
+            "o200k_base" => open_ai(packed(splintr_vocab_o200k::O200K_BASE_VOCAB_PACKED)?, patterns::O200K),
+            "r50k_base" => open_ai(recovered(R50K)?, patterns::R50K),
+            "p50k_base" => open_ai(recovered(P50K)?, patterns::R50K),
             "qwen2" => qwen2(),
             "deepseek_v3" => deepseek_v3(),
             _ => mistral_tekken(),

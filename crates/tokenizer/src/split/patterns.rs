@@ -79,3 +79,24 @@ pub const DEEPSEEK_CODER: [&str; 5] =
 
 /// StarCoder, Command-R and others: digits alone, then GPT-2's pattern.
 pub const DIGITS_THEN_GPT2: [&str; 2] = [r"\p{N}", GPT2];
+
+/// The patterns by name, each as the passes that [`PreTokenizer::chain`](crate::split::PreTokenizer::chain) takes.
+pub const NAMED: [(&str, &[&str]); 12] = [
+    ("gpt2", &[GPT2]),
+    ("r50k_base", &[R50K]),
+    ("p50k_base", &[R50K]),
+    ("cl100k_base", &[CL100K]),
+    ("o200k_base", &[O200K]),
+    ("llama3", &[LLAMA3]),
+    ("qwen2", &[QWEN2]),
+    ("mistral_tekken", &[TEKKEN]),
+    ("deepseek_v3", &DEEPSEEK_V3),
+    ("deepseek_llm", &DEEPSEEK_LLM),
+    ("deepseek_coder", &DEEPSEEK_CODER),
+    ("starcoder", &DIGITS_THEN_GPT2),
+];
+
+/// A pattern by its name in [`NAMED`].
+pub fn by_name(name: &str) -> Option<&'static [&'static str]> {
+    NAMED.iter().find(|(known, _)| *known == name).map(|(_, passes)| *passes)
+}

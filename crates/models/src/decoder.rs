@@ -1,0 +1,242 @@
+//! The model.
+
+use std::ops::Range;
+
+use cupola_nn::init::Init;
+use cupola_nn::layers::{Embedding, Linear};
+use cupola_nn::{Layer, Module, checkpointed};
+use cupola_tensor::ops::cross_entropy::{CrossEntropyConfig, Reduction};
+use cupola_tensor::ops::linear::{Activation, linear};
+use cupola_tensor::{Segments, Tensor, mode};
+
+use crate::block::Block;
+use crate::channels::projection;
+use crate::mixers::Context;
+use crate::norm::{Norm, Stream};
+use crate::positions::{RotaryTables, sinusoids};
+use crate::spec::{ModelSpec, PositionKind, ResidualKind};
+use crate::state::{MixerState, State};
+
+/// The target of a token that does not count.
+pub const IGNORE: i64 = -100;
+
+/// A language model that reads from left to right: embedding, layers, norm, head.
+///
+/// Parameters are called as in LLaMA. One call serves training, reading a prompt and writing token by token; see the
+/// crate for an example.
+#[derive(Module, Clone)]
+pub struct Decoder {
+    /// `[V, D]`.
+    pub embed_tokens: Embedding,
+    /// A vector for each position, where these are learned.
+    pub embed_positions: Option<Embedding>,
+    /// The layers.
+    pub layers: Vec<Block>,
+    /// The norm behind the last layer; none where layers end with one.
+    pub norm: Option<Norm>,
+    /// The head, where it is not the embedding.
+    pub lm_head: Option<Linear>,
+    #[module(skip)]
+    tables: Tables,
+    #[module(skip)]
+    spec: ModelSpec,
+    /// Layers whose intermediate results are computed again in backward.
+    #[module(skip)]
+    checkpointed: Vec<bool>,
+}
+
+/// What is computed once from the specification.
+#[derive(Clone)]
+struct Tables {
+    rotary: Option<RotaryTables>,
+    sinusoids: Option<Tensor>,
+}
+
+impl Decoder {
+    /// The model of this specification, without memory for its parameters until they are drawn (`init(seed)`) or loaded.
+    pub fn new(spec: &ModelSpec) -> Self {
+        let table =
+            |rows: usize| Embedding::new(rows, spec.hidden_size).with_init(Init::normal(spec.initializer_range));
+        let longest = spec.max_position_embeddings;
+        let head = || projection(Linear::new(spec.hidden_size, spec.vocab_size), spec.lm_head_bias, spec);
+        let norm = || Norm::new(spec.norm, spec.hidden_size, spec.norm_eps);
+        Self {
+            embed_tokens: table(spec.vocab_size),
+            embed_positions: (spec.position == PositionKind::Learned).then(|| table(longest)),
+            layers: (0..spec.num_hidden_layers).map(|index| Block::new(spec, index)).collect(),
+            norm: (spec.residual != ResidualKind::Post).then(norm),
+            lm_head: (!spec.tie_word_embeddings).then(head),
+            tables: Tables {
+                rotary: RotaryTables::of(spec),
+                sinusoids: (spec.position == PositionKind::Sinusoidal).then(|| sinusoids(longest, spec.hidden_size)),
+            },
+            checkpointed: vec![false; spec.num_hidden_layers],
+            spec: spec.clone(),
+        }
+    }
+
+    /// What the model is.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The state of a sequence that has not begun.
+    pub fn state(&self) -> State {
+        State::new(self.layers.iter().map(|layer| layer.mixer.state()).collect())
+    }
+
+    /// Bytes that the state of a sequence takes: those of one that has not begun, and those that each token adds.
+    pub fn state_bytes(&self) -> (usize, usize) {
+        (self.state().bytes(), self.layers.iter().map(|layer| layer.mixer.bytes_per_token()).sum())
+    }
+
+    /// Has backward compute the intermediate results of these layers again instead of keeping them. Calls with states keep them.
+    ///
+    /// # Panics
+    /// When there is no such layer.
+    #[track_caller]
+    pub fn set_checkpointed(&mut self, layers: Range<usize>, on: bool) {
+        let count = self.layers.len();
+        assert!(layers.end <= count, "set_checkpointed: layers {layers:?} of {count}");
+        self.checkpointed[layers].fill(on);
+    }
+
+    /// What the head reads.
+    ///
+    /// # Shapes
+    /// Integers `tokens [N]`, cut by `segments` -> `[N, D]`. With states, one for each segment, each sequence goes on where its
+    /// state stopped, and the state is advanced by the segment's tokens.
+    ///
+    /// # Panics
+    /// When the shapes do not fit, there are not as many states as segments, a state is of another model, or a sequence becomes
+    /// longer than `max_position_embeddings` where positions end there.
+    #[track_caller]
+    pub fn hidden(&self, tokens: &Tensor, segments: &Segments, states: Option<&mut [&mut State]>) -> Tensor {
+        let mut states = states;
+        self.check(tokens, segments, states.as_deref());
+        let context = Context {
+            segments: segments.clone(),
+            positions: positions(segments, states.as_deref()),
+            rotary: self.tables.rotary.clone(),
+        };
+        let mut stream = Stream::new(self.embed(tokens, &context.positions));
+        for (index, layer) in self.layers.iter().enumerate() {
+            match &mut states {
+                Some(states) => {
+                    let own: Vec<&mut MixerState> = states.iter_mut().map(|state| state.layer_mut(index)).collect();
+                    layer.forward(&mut stream, &context, Some(own));
+                }
+                None if self.checkpointed[index] && mode::is_recording() => {
+                    let context = context.clone();
+                    let x = stream.value();
+                    let forward = move |layer: &Block, x: &[Tensor]| {
+                        let mut stream = Stream::new(x[0].clone());
+                        layer.forward(&mut stream, &context, None);
+                        vec![stream.into_value()]
+                    };
+                    stream.set(checkpointed(layer, &[&x], forward).swap_remove(0));
+                }
+                None => layer.forward(&mut stream, &context, None),
+            }
+        }
+        if let Some(states) = states {
+            states.iter_mut().zip(segments.iter()).for_each(|(state, range)| state.advance(range.len()));
+        }
+        match &self.norm {
+            Some(norm) => norm.of(&mut stream),
+            None => stream.into_value(),
+        }
+    }
+
+    /// The head: what each token says about the next.
+    ///
+    /// # Shapes
+    /// `[M, D]` -> `[M, V]`.
+    #[track_caller]
+    pub fn logits(&self, hidden: &Tensor) -> Tensor {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => linear(hidden, &self.embed_tokens.weight, None, Activation::None),
+        }
+    }
+
+    /// The logits of all tokens, `[N, V]`; see [`Decoder::hidden`].
+    ///
+    /// # Panics
+    /// As [`Decoder::hidden`].
+    #[track_caller]
+    pub fn forward(&self, tokens: &Tensor, segments: &Segments, states: Option<&mut [&mut State]>) -> Tensor {
+        self.logits(&self.hidden(tokens, segments, states))
+    }
+
+    /// The sum of the cross-entropy over all tokens whose target is not [`IGNORE`], in f32 (f64 for f64).
+    ///
+    /// # Shapes
+    /// Integers `tokens [N]` and `targets [N]` -> a scalar.
+    ///
+    /// # Panics
+    /// As [`Decoder::hidden`], and when a target is no token.
+    #[track_caller]
+    pub fn loss_sum(&self, tokens: &Tensor, targets: &Tensor, segments: &Segments) -> Tensor {
+        let config = CrossEntropyConfig {
+            reduction: Reduction::Sum,
+            ignore_index: Some(IGNORE),
+            ..CrossEntropyConfig::default()
+        };
+        self.forward(tokens, segments, None).cross_entropy(targets, &config)
+    }
+
+    fn embed(&self, tokens: &Tensor, positions: &Tensor) -> Tensor {
+        let mut x = self.embed_tokens.forward(tokens);
+        if let Some(table) = &self.embed_positions {
+            x = x + table.forward(positions);
+        }
+        if let Some(table) = &self.tables.sinusoids {
+            x = &x + table.embedding(positions).to_dtype(x.dtype());
+        }
+        if self.spec.dropout > 0.0 { x.dropout(self.spec.dropout) } else { x }
+    }
+
+    #[track_caller]
+    fn check(&self, tokens: &Tensor, segments: &Segments, states: Option<&[&mut State]>) {
+        assert!(
+            tokens.rank() == 1 && tokens.dim(0) == segments.total() && tokens.dtype().is_integer(),
+            "hidden: tokens {} {} for segments of {} tokens, expected integers [{}]",
+            tokens.dtype(),
+            tokens.shape(),
+            segments.total(),
+            segments.total()
+        );
+        if let Some(states) = states {
+            assert_eq!(states.len(), segments.count(), "hidden: the number of states is not that of segments");
+            let fits = states.iter().all(|state| state.layer_count() == self.layers.len());
+            assert!(fits, "hidden: a state is of another model than this one of {} layers", self.layers.len());
+        }
+        let begin = |index: usize| states.map_or(0, |states| states[index].position());
+        let longest = segments.iter().enumerate().map(|(index, range)| begin(index) + range.len()).max().unwrap_or(0);
+        assert!(
+            longest <= self.spec.max_position_embeddings || !self.has_table(),
+            "hidden: a sequence of {longest} tokens, max_position_embeddings = {}",
+            self.spec.max_position_embeddings
+        );
+    }
+
+    /// Whether positions come out of a table that ends.
+    fn has_table(&self) -> bool {
+        self.embed_positions.is_some() || self.tables.rotary.is_some() || self.tables.sinusoids.is_some()
+    }
+}
+
+/// The position of every token in its sequence, `[N]` of i64.
+fn positions(segments: &Segments, states: Option<&[&mut State]>) -> Tensor {
+    let all: Vec<i64> = segments
+        .iter()
+        .enumerate()
+        .flat_map(|(index, range)| {
+            let begin = states.map_or(0, |states| states[index].position());
+            (begin..begin + range.len()).map(|position| position as i64)
+        })
+        .collect();
+    let count = all.len();
+    Tensor::from_vec(all, [count])
+}

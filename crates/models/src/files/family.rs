@@ -1,0 +1,56 @@
+//! The public families.
+
+use serde_json::Value;
+
+use super::names::Names;
+use super::settings::Settings;
+use super::{gpt2, llama, mamba, phi};
+use crate::spec::{ModelFields, ModelSpec};
+
+/// A family of public models: how its configuration and its tensors say what ours say.
+#[derive(Clone, Copy)]
+pub struct Family {
+    /// Its `model_type`.
+    pub name: &'static str,
+    /// From its configuration to ours.
+    pub read: fn(&Settings<'_>) -> Result<ModelFields, String>,
+    /// From ours to its configuration; need only be right where reading it back gives the same specification.
+    pub write: fn(&ModelSpec) -> Value,
+    /// From its tensors to ours and back.
+    pub names: Names,
+}
+
+/// All families, in the order in which one is looked for when a model is saved.
+const ALL: &[Family] = &[llama::LLAMA, llama::MISTRAL, llama::QWEN2, gpt2::GPT2, phi::PHI, mamba::MAMBA, mamba::MAMBA2];
+
+impl Family {
+    /// The family of this `model_type`.
+    pub fn named(name: &str) -> Option<Self> {
+        ALL.iter().find(|family| family.name == name).copied()
+    }
+
+    /// The names of all families.
+    pub fn all_names() -> Vec<&'static str> {
+        ALL.iter().map(|family| family.name).collect()
+    }
+
+    /// The family that can say all of this specification: the first whose configuration is read back as the same.
+    pub fn of(spec: &ModelSpec) -> Option<Self> {
+        ALL.iter().find(|family| family.fields(&(family.write)(spec)).and_then(rule).as_ref() == Ok(spec)).copied()
+    }
+
+    /// What a configuration of this family says.
+    ///
+    /// # Errors
+    /// When a key is missing, of the wrong type, or changes results in a way that is not modelled.
+    pub fn fields(&self, config: &Value) -> Result<ModelFields, String> {
+        let settings = Settings::new(config)?;
+        let fields = (self.read)(&settings)?;
+        settings.finish()?;
+        Ok(fields)
+    }
+}
+
+fn rule(fields: ModelFields) -> Result<ModelSpec, String> {
+    ModelSpec::new(fields).map_err(|error| error.to_string())
+}

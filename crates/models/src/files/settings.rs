@@ -1,0 +1,171 @@
+//! A public `config.json`, read key by key, so that a key that nobody has read is noticed.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use crate::spec::RopeScaling;
+
+/// Keys that change no result of the model.
+const INERT: &[&str] = &[
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "add_cross_attention",
+    "architectures",
+    "attn_implementation",
+    "bad_words_ids",
+    "bos_token_id",
+    "chunk_size_feed_forward",
+    "cross_attention_hidden_size",
+    "decoder_start_token_id",
+    "dtype",
+    "eos_token_id",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "is_encoder_decoder",
+    "keys_to_ignore_at_inference",
+    "label2id",
+    "model_type",
+    "output_attentions",
+    "output_hidden_states",
+    "output_router_logits",
+    "pad_token_id",
+    "prefix",
+    "problem_type",
+    "pruned_heads",
+    "return_dict",
+    "sep_token_id",
+    "task_specific_params",
+    "tokenizer_class",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "use_bfloat16",
+    "use_cache",
+];
+
+/// The settings of a public model.
+pub struct Settings<'a> {
+    all: &'a Map<String, Value>,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Settings<'a> {
+    /// The settings in this value.
+    ///
+    /// # Errors
+    /// When it is no object.
+    pub fn new(config: &'a Value) -> Result<Self, String> {
+        let all = config.as_object().ok_or("the configuration is not a JSON object")?;
+        Ok(Self { all, read: RefCell::default() })
+    }
+
+    /// The value of a key, `None` when it is absent or null.
+    pub fn get(&self, key: &str) -> Option<&'a Value> {
+        self.read.borrow_mut().insert(key.to_string());
+        self.all.get(key).filter(|value| !value.is_null())
+    }
+
+    fn convert<T>(&self, key: &str, what: &str, convert: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, String> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        convert(value).map(Some).ok_or_else(|| format!("{key} = {value}, expected {what}"))
+    }
+
+    /// A size.
+    pub fn size(&self, key: &str) -> Result<Option<usize>, String> {
+        self.convert(key, "a whole number", |value| value.as_u64().and_then(|n| usize::try_from(n).ok()))
+    }
+
+    /// A size that must be there.
+    pub fn required(&self, key: &str) -> Result<usize, String> {
+        self.size(key)?.ok_or_else(|| format!("{key} is missing"))
+    }
+
+    /// A number.
+    pub fn number(&self, key: &str, default: f64) -> Result<f64, String> {
+        Ok(self.convert(key, "a number", Value::as_f64)?.unwrap_or(default))
+    }
+
+    /// A truth value.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
+        Ok(self.convert(key, "true or false", Value::as_bool)?.unwrap_or(default))
+    }
+
+    /// A word.
+    pub fn word(&self, key: &str, default: &str) -> Result<String, String> {
+        Ok(self.convert(key, "a string", |value| value.as_str().map(str::to_string))?.unwrap_or(default.to_string()))
+    }
+
+    /// Refuses every value of a key but these; absent is fine.
+    pub fn only(&self, key: &str, accepted: &[Value]) -> Result<(), String> {
+        match self.get(key) {
+            Some(value) if !accepted.contains(value) => {
+                let list: Vec<String> = accepted.iter().map(Value::to_string).collect();
+                Err(format!("{key} = {value} is not modelled, only {}", list.join(" or ")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Base and stretching of rotary angles, in the form of either generation of the library.
+    pub fn rotary(&self) -> Result<(f64, Option<RopeScaling>), String> {
+        let table = self.get("rope_parameters").or_else(|| self.get("rope_scaling"));
+        self.get("rope_scaling");
+        let table = match table {
+            None => Map::new(),
+            Some(Value::Object(table)) => table.clone(),
+            Some(other) => return Err(format!("rope_scaling = {other}, expected an object")),
+        };
+        let nested = table.get("rope_theta").and_then(Value::as_f64);
+        let theta = self.number("rope_theta", nested.unwrap_or(10_000.0))?;
+        let theta = nested.unwrap_or(theta);
+        let word = |key: &str| table.get(key).and_then(Value::as_str);
+        let kind = word("rope_type").or_else(|| word("type")).unwrap_or("default");
+        if kind == "default" {
+            return Ok((theta, None));
+        }
+        let mut own: Map<String, Value> = table.clone();
+        ["type", "rope_theta", "partial_rotary_factor"].iter().for_each(|key| drop(own.remove(*key)));
+        own.retain(|_, value| !value.is_null());
+        own.insert("rope_type".to_string(), Value::from(kind));
+        let scaling = serde_json::from_value(Value::Object(own))
+            .map_err(|error| format!("rope_scaling of type `{kind}` is not modelled: {error}"))?;
+        Ok((theta, Some(scaling)))
+    }
+
+    /// A value inside `rope_parameters`, where the newer generation keeps it, or at the top.
+    pub fn partial_rotary(&self, default: f64) -> Result<f64, String> {
+        let nested =
+            self.get("rope_parameters").and_then(|table| table.get("partial_rotary_factor")).and_then(Value::as_f64);
+        let top = self.number("partial_rotary_factor", default)?;
+        Ok(nested.unwrap_or(top))
+    }
+
+    /// Refuses keys that nobody has asked for and that may change results.
+    ///
+    /// # Errors
+    /// Names them with their values.
+    pub fn finish(self) -> Result<(), String> {
+        let read = self.read.borrow();
+        let unknown = self
+            .all
+            .iter()
+            .filter(|(key, value)| !read.contains(*key) && !INERT.contains(&key.as_str()) && !value.is_null());
+        let unknown: Vec<String> = unknown.map(|(key, value)| format!("{key} = {value}")).collect();
+        if unknown.is_empty() { Ok(()) } else { Err(format!("settings that are not modelled: {}", unknown.join(", "))) }
+    }
+}
+
+/// The words that stretch rotary angles, as they stand in a public configuration.
+pub fn rope_parameters(theta: f64, scaling: Option<&RopeScaling>) -> Value {
+    let mut table = match scaling {
+        Some(scaling) => serde_json::to_value(scaling).expect("plain data"),
+        None => serde_json::json!({ "rope_type": "default" }),
+    };
+    table["rope_theta"] = Value::from(theta);
+    table
+}

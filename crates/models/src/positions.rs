@@ -1,0 +1,135 @@
+//! Where tokens stand: rotary tables, sinusoids, slopes.
+
+use std::f64::consts::TAU;
+
+use cupola_tensor::Tensor;
+
+use crate::spec::{ModelSpec, PositionKind, RopeScaling};
+
+/// Cosines and sines for every position and pair, `[P, Dr / 2]`, computed in f64 and kept in f32.
+#[derive(Clone)]
+pub struct RotaryTables {
+    /// Cosines.
+    pub cos: Tensor,
+    /// Sines.
+    pub sin: Tensor,
+}
+
+impl RotaryTables {
+    /// The tables for heads of which `width` values are turned.
+    pub fn new(positions: usize, width: usize, theta: f64, scaling: Option<&RopeScaling>) -> Self {
+        let (frequencies, factor) = frequencies(width, theta, scaling);
+        let table = |f: fn(f64) -> f64| {
+            let row = |t: usize| frequencies.iter().map(move |w| (f(t as f64 * w) * factor) as f32);
+            Tensor::from_vec((0..positions).flat_map(row).collect(), [positions, frequencies.len()])
+        };
+        Self { cos: table(f64::cos), sin: table(f64::sin) }
+    }
+
+    /// The tables of a specification's attention; `None` when nothing is turned.
+    pub fn of(spec: &ModelSpec) -> Option<Self> {
+        let attention = spec.attention.as_ref().filter(|_| spec.position == PositionKind::Rotary)?;
+        let width = (attention.head_width(spec.hidden_size) as f64 * spec.partial_rotary_factor) as usize;
+        Some(Self::new(spec.max_position_embeddings, width, spec.rope_theta, spec.rope_scaling.as_ref()))
+    }
+}
+
+/// Radians that each pair turns by from one position to the next, and the factor of cosines and sines.
+fn frequencies(width: usize, theta: f64, scaling: Option<&RopeScaling>) -> (Vec<f64>, f64) {
+    let plain =
+        |base: f64| -> Vec<f64> { (0..width / 2).map(|pair| base.powf(-2.0 * pair as f64 / width as f64)).collect() };
+    match *scaling.unwrap_or(&RopeScaling::Linear { factor: 1.0 }) {
+        RopeScaling::Linear { factor } => (plain(theta).into_iter().map(|w| w / factor).collect(), 1.0),
+        RopeScaling::Ntk { factor } => {
+            let d = width as f64;
+            (plain(theta * factor.powf(d / (d - 2.0))), 1.0)
+        }
+        RopeScaling::Yarn { factor, original_max_position_embeddings, beta_fast, beta_slow, attention_factor } => {
+            let context = original_max_position_embeddings as f64;
+            // The pair that turns `times` times in the training context.
+            let pair_of = |times: f64| width as f64 * (context / (times * TAU)).ln() / (2.0 * theta.ln());
+            let low = pair_of(beta_fast).floor().max(0.0);
+            let high = pair_of(beta_slow).ceil().min(width as f64 - 1.0);
+            // A ramp of no width would divide by zero.
+            let high = if high == low { low + 0.001 } else { high };
+            let mix = |(pair, w): (usize, f64)| {
+                let stretched = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                w / factor * stretched + w * (1.0 - stretched)
+            };
+            let sharpened = attention_factor.unwrap_or(0.1 * factor.ln() + 1.0);
+            (plain(theta).into_iter().enumerate().map(mix).collect(), sharpened)
+        }
+        RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+            let context = original_max_position_embeddings as f64;
+            let mix = |w: f64| {
+                let turns = context * w / TAU;
+                let kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0.0, 1.0);
+                w / factor * (1.0 - kept) + w * kept
+            };
+            (plain(theta).into_iter().map(mix).collect(), 1.0)
+        }
+    }
+}
+
+/// The slope of each head, geometric from `2^(-8 / H)` on; where H is no power of two, those of the power below and every other
+/// one of the power above (Press et al., "Train Short, Test Long", 2021).
+pub fn alibi_slopes(heads: usize) -> Vec<f64> {
+    let geometric = |n: usize| (1..=n).map(move |i| 2f64.powf(-8.0 * i as f64 / n as f64));
+    let below = if heads.is_power_of_two() { heads } else { heads.next_power_of_two() / 2 };
+    geometric(below).chain(geometric(2 * below).step_by(2).take(heads - below)).collect()
+}
+
+/// `sin(t / 10000^(2i / D))` in value `2i` and the cosine in `2i + 1` of row t (Vaswani et al. 2017), `[P, D]`.
+pub fn sinusoids(positions: usize, width: usize) -> Tensor {
+    let value = |k: usize| {
+        let (t, i) = ((k / width) as f64, k % width);
+        let angle = t * 10_000f64.powf(-((i - i % 2) as f64) / width as f64);
+        if i.is_multiple_of(2) { angle.sin() as f32 } else { angle.cos() as f32 }
+    };
+    Tensor::from_vec((0..positions * width).map(value).collect(), [positions, width])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_are_those_of_the_paper() {
+        assert_eq!(alibi_slopes(8), [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125, 0.00390625]);
+        let twelve = alibi_slopes(12);
+        assert_eq!(twelve[..8], alibi_slopes(8));
+        assert_eq!(twelve[8..], [2f64.powf(-0.5), 2f64.powf(-1.5), 2f64.powf(-2.5), 2f64.powf(-3.5)]);
+    }
+
+    #[test]
+    fn a_factor_of_one_stretches_nothing() {
+        let (plain, one) = frequencies(16, 10_000.0, None);
+        assert_eq!((plain[0], one), (1.0, 1.0));
+        let yarn = RopeScaling::Yarn {
+            factor: 1.0,
+            original_max_position_embeddings: 64,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            attention_factor: None,
+        };
+        let llama = RopeScaling::Llama3 {
+            factor: 1.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 64,
+        };
+        for scaling in [RopeScaling::Linear { factor: 1.0 }, RopeScaling::Ntk { factor: 1.0 }, yarn, llama] {
+            let (stretched, factor) = frequencies(16, 10_000.0, Some(&scaling));
+            assert_eq!(factor, 1.0, "{scaling:?}");
+            assert!(stretched.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-15), "{scaling:?}");
+        }
+    }
+
+    #[test]
+    fn ntk_stretches_the_slowest_pair_in_full_and_the_fastest_not_at_all() {
+        let (plain, _) = frequencies(16, 10_000.0, None);
+        let (ntk, _) = frequencies(16, 10_000.0, Some(&RopeScaling::Ntk { factor: 4.0 }));
+        assert_eq!(ntk[0], plain[0]);
+        assert!((plain[7] / ntk[7] - 4.0).abs() < 1e-9);
+    }
+}

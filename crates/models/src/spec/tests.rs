@@ -1,0 +1,136 @@
+use super::*;
+
+fn small() -> ModelFields {
+    ModelFields { vocab_size: 11, hidden_size: 32, attention: Some(AttentionSpec::heads(4)), ..ModelFields::default() }
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let spec = ModelSpec::new(small()).expect("a valid specification");
+    let attention = spec.attention.as_ref().expect("attention");
+    assert_eq!((attention.num_key_value_heads, attention.head_dim), (Some(4), Some(8)));
+    assert_eq!(spec.intermediate_size, Some(128));
+    let mlp = ModelSpec::new(ModelFields { channel: ChannelKind::Mlp, ..small() }).expect("a valid specification");
+    assert_eq!(mlp.intermediate_size, Some(128));
+}
+
+#[test]
+fn a_broken_rule_is_named_with_its_numbers() {
+    let attention = |a: AttentionSpec| ModelFields { attention: Some(a), ..small() };
+    let cases = [
+        (attention(AttentionSpec::heads(7)), "num_attention_heads = 7 does not divide hidden_size = 32"),
+        (
+            attention(AttentionSpec { num_key_value_heads: Some(3), ..AttentionSpec::heads(4) }),
+            "num_key_value_heads = 3 does not divide num_attention_heads = 4",
+        ),
+        (attention(AttentionSpec::heads(0)), "num_attention_heads = 0"),
+        (attention(AttentionSpec { sliding_window: Some(0), ..AttentionSpec::heads(4) }), "sliding_window = 0"),
+        (attention(AttentionSpec { soft_cap: Some(-1.0), ..AttentionSpec::heads(4) }), "soft_cap = -1"),
+        (attention(AttentionSpec { dropout: 1.0, ..AttentionSpec::heads(4) }), "attention.dropout = 1"),
+        (ModelFields { vocab_size: 0, ..small() }, "vocab_size = 0 is not between 1"),
+        (ModelFields { hidden_size: usize::MAX, ..small() }, "hidden_size = 18446744073709551615 is not between 1"),
+        (ModelFields { dropout: f64::NAN, ..small() }, "dropout = NaN"),
+        (ModelFields { rope_theta: 0.0, ..small() }, "rope_theta = 0 is not a positive number"),
+        (ModelFields { partial_rotary_factor: 0.4, ..small() }, "partial_rotary_factor = 0.4 of head_dim = 8"),
+        (ModelFields { pattern: Vec::new(), ..small() }, "pattern is empty"),
+        (ModelFields { attention: None, ..small() }, "the table `attention` is missing"),
+        (
+            ModelFields { residual: ResidualKind::Parallel, channel: ChannelKind::None, ..small() },
+            "needs a channel mixer beside",
+        ),
+        (
+            ModelFields { rope_scaling: Some(RopeScaling::Linear { factor: 0.5 }), ..small() },
+            "rope_scaling factor = 0.5",
+        ),
+    ];
+    for (fields, expected) in cases {
+        let error = ModelSpec::new(fields).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
+    }
+}
+
+#[test]
+fn recurrent_mixers_have_rules_of_their_own() {
+    let head = "vocab_size = 5\nhidden_size = 32\nposition = \"none\"\n";
+    let cases = [
+        ("mamba = { state_size = 0 }", "mamba.state_size = 0 is not between 1"),
+        ("mamba = { time_step_min = 0.5 }", "mamba: time_step_min = 0.5, time_step_max = 0.1"),
+        ("mamba2 = { head_dim = 7 }", "mamba2.head_dim = 7 does not divide expand * hidden_size = 64"),
+        ("mamba2 = { head_dim = 16, n_groups = 3 }", "mamba2.n_groups = 3 does not divide 4 heads"),
+        ("mamba2 = { head_dim = 16, time_step_limit = [2.0, 1.0] }", "mamba2.time_step_limit = [2, 1]"),
+        ("mamba3 = { mimo_rank = 0 }", "mamba3.mimo_rank = 0"),
+        ("mamba3 = { rope_fraction = 1.5 }", "mamba3.rope_fraction = 1.5"),
+        ("mamba3 = { state_size = 2 }", "mamba3.rope_fraction = 0.5 of state_size = 2 turns no pair"),
+        ("linear_attention = { num_heads = 5 }", "linear_attention.num_heads = 5 does not divide hidden_size = 32"),
+        ("gla = { num_heads = 3 }", "gla.num_heads = 3 does not divide hidden_size / 2 = 16"),
+        ("gla = { gate_logit_normalizer = 0.0 }", "gla.gate_logit_normalizer = 0"),
+        ("deltanet = { conv_kernel = 0 }", "deltanet.conv_kernel = 0"),
+        ("gated_deltanet = { num_heads = 5 }", "gated_deltanet.num_heads = 5 does not divide 3 / 4 hidden_size = 24"),
+        ("mamba = { states = 3 }", "unknown field `states`"),
+    ];
+    for (table, expected) in cases {
+        let kind = table.split(' ').next().expect("the name of a table");
+        let text = format!("{head}pattern = [\"{kind}\"]\n{table}");
+        let error = ModelSpec::from_toml(&text).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
+    }
+    // Without a table a mixer has its paper's.
+    let spec = ModelSpec::from_toml(&format!("{head}pattern = [\"mamba\", \"gated_deltanet\"]")).expect("valid");
+    assert_eq!(spec.mamba.as_ref().map(|mamba| (mamba.state_size, mamba.time_step_rank)), Some((16, Some(2))));
+    assert_eq!(spec.gated_deltanet.as_ref().map(|d| (d.head_dim, d.head_v_dim)), Some((Some(6), Some(12))));
+    assert!(spec.mamba2.is_none());
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+    let error = ModelSpec::from_toml("vocab_size = 5\nhiden_size = 8").expect_err("a misspelt key").to_string();
+    assert!(error.contains("hiden_size") && error.contains("did you mean `hidden_size`?"), "{error}");
+    let error = ModelSpec::from_json(r#"{"attention": {"heads": 3}}"#).expect_err("an unknown key").to_string();
+    assert!(error.contains("unknown field `heads`"), "{error}");
+    let error = ModelSpec::from_toml("pattern = [\"atention\"]").expect_err("a misspelt kind").to_string();
+    assert!(error.contains("unknown MixerKind `atention`"), "{error}");
+}
+
+#[test]
+fn a_pattern_is_repeated_after_the_prologue() {
+    let fields = ModelFields {
+        num_hidden_layers: 4,
+        prologue: vec!["attention+mlp".parse().expect("a kind")],
+        pattern: vec!["attention".parse().expect("a kind"), "attention+none".parse().expect("a kind")],
+        ..small()
+    };
+    let spec = ModelSpec::new(fields).expect("a valid specification");
+    let channels: Vec<ChannelKind> = (0..4).map(|layer| spec.layer(layer).1).collect();
+    assert_eq!(channels, [ChannelKind::Mlp, ChannelKind::Swiglu, ChannelKind::None, ChannelKind::Swiglu]);
+}
+
+#[test]
+fn every_preset_is_valid_and_survives_both_notations() {
+    for name in preset_names() {
+        let spec = ModelSpec::preset(&name, 300).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let json = serde_json::to_string(&spec).expect("plain data");
+        assert_eq!(ModelSpec::from_json(&json).as_ref(), Ok(&spec), "{name}");
+        let toml = toml_text(&spec);
+        assert_eq!(ModelSpec::from_toml(&toml).as_ref(), Ok(&spec), "{name}");
+    }
+}
+
+/// The specification as TOML, from its JSON form.
+fn toml_text(spec: &ModelSpec) -> String {
+    let value = serde_json::to_value(spec).expect("plain data");
+    let inline = |value: &serde_json::Value| match value {
+        serde_json::Value::Object(all) => {
+            let pairs: Vec<String> = all.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        other => other.to_string(),
+    };
+    let all = value.as_object().expect("an object");
+    all.iter().map(|(key, value)| format!("{key} = {}\n", inline(value))).collect()
+}
+
+#[test]
+fn an_unknown_preset_names_what_there_is() {
+    let error = ModelSpec::preset("llama-nan", 65).expect_err("no such preset").to_string();
+    assert!(error.contains("did you mean `llama-nano`?") && error.contains("gpt2 llama"), "{error}");
+}

@@ -1,0 +1,103 @@
+//! Small specifications, one for every feature, that each test of the promises runs over.
+
+use cupola_models::{Decoder, ModelSpec};
+use cupola_nn::Module;
+use cupola_tensor::{DType, Rng, Segments, Tensor};
+
+/// Name and TOML of the fields that differ from a tiny model.
+const ZOO: &[(&str, &str)] = &[
+    ("llama", "attention = { num_attention_heads = 4, num_key_value_heads = 2 }"),
+    (
+        "gpt2",
+        "channel = \"mlp_tanh\"\nmlp_bias = true\nnorm = \"layer_norm\"\nposition = \"learned\"\ntie_word_embeddings = true\n\
+         scale_residual_init = true\nattention = { num_attention_heads = 4, attention_bias = true, output_bias = true }",
+    ),
+    ("mistral", "attention = { num_attention_heads = 4, num_key_value_heads = 1, sliding_window = 3 }"),
+    (
+        "phi",
+        "channel = \"mlp_tanh\"\nmlp_bias = true\nnorm = \"layer_norm\"\nresidual = \"parallel\"\npartial_rotary_factor = 0.5\n\
+         lm_head_bias = true\nattention = { num_attention_heads = 4, attention_bias = true, output_bias = true }",
+    ),
+    (
+        "alibi with norms and caps",
+        "channel = \"geglu\"\nposition = \"alibi\"\nattention = { num_attention_heads = 4, qk_norm = true, soft_cap = 5.0, scale = 0.3 }",
+    ),
+    ("sinusoidal", "channel = \"mlp_relu2\"\nposition = \"sinusoidal\"\nattention = { num_attention_heads = 2 }"),
+    (
+        "post-norm",
+        "channel = \"mlp\"\nnorm = \"layer_norm\"\nresidual = \"post\"\nposition = \"none\"\nattention = { num_attention_heads = 2 }",
+    ),
+    (
+        "no bias, no channel mixer in every other layer",
+        "channel = \"mlp_silu\"\nnorm = \"layer_norm_without_bias\"\npattern = [\"attention\", \"attention+none\"]\n\
+         attention = { num_attention_heads = 2, head_dim = 6 }",
+    ),
+    (
+        "llama 3 rotary",
+        "rope_scaling = { rope_type = \"llama3\", factor = 4.0, low_freq_factor = 1.0, high_freq_factor = 4.0, \
+         original_max_position_embeddings = 16 }\nattention = { num_attention_heads = 2 }",
+    ),
+    (
+        "yarn rotary",
+        "rope_scaling = { rope_type = \"yarn\", factor = 4.0, original_max_position_embeddings = 16 }\n\
+         attention = { num_attention_heads = 2 }",
+    ),
+    ("mamba", "pattern = [\"mamba+none\"]\nposition = \"none\"\nmamba = { state_size = 5 }"),
+    (
+        "mamba with biases and few taps",
+        "pattern = [\"mamba\"]\nposition = \"none\"\nmamba = { state_size = 3, conv_kernel = 2, use_bias = true, use_conv_bias = false }",
+    ),
+    ("mamba2", "pattern = [\"mamba2+none\"]\nposition = \"none\"\nmamba2 = { state_size = 6, head_dim = 8 }"),
+    (
+        "mamba2 with groups",
+        "pattern = [\"mamba2\"]\nposition = \"none\"\n\
+         mamba2 = { state_size = 4, head_dim = 8, n_groups = 2, use_bias = true, time_step_limit = [0.0, 9.0] }",
+    ),
+    ("mamba3", "pattern = [\"mamba3\"]\nposition = \"none\"\nmamba3 = { state_size = 8, head_dim = 8 }"),
+    (
+        "mamba3 of rank 3 with groups",
+        "pattern = [\"mamba3\"]\nposition = \"none\"\n\
+         mamba3 = { state_size = 6, head_dim = 8, n_groups = 2, mimo_rank = 3, rope_fraction = 1.0 }",
+    ),
+    ("linear attention", "pattern = [\"linear_attention\"]\nposition = \"none\"\nlinear_attention = { num_heads = 2 }"),
+    ("gla", "pattern = [\"gla\"]\nposition = \"none\"\ngla = { num_heads = 2, gate_low_rank_dim = 3 }"),
+    ("deltanet", "pattern = [\"deltanet\"]\nposition = \"none\"\ndeltanet = { num_heads = 2 }"),
+    ("gated deltanet", "pattern = [\"gated_deltanet\"]\nposition = \"none\"\ngated_deltanet = { num_heads = 2 }"),
+    (
+        "mamba2 and attention in turn",
+        "pattern = [\"mamba2\", \"attention\"]\nattention = { num_attention_heads = 2 }\nmamba2 = { state_size = 4, head_dim = 16 }",
+    ),
+];
+
+/// Number of tokens in the vocabulary of every specification here.
+pub const VOCABULARY: usize = 13;
+
+/// All specifications by name.
+pub fn zoo() -> Vec<(&'static str, ModelSpec)> {
+    let spec = |fields: &str| {
+        let head = "vocab_size = 13\nhidden_size = 16\nnum_hidden_layers = 2\nmax_position_embeddings = 64\nintermediate_size = 24\n";
+        ModelSpec::from_toml(&format!("{head}{fields}"))
+    };
+    ZOO.iter().map(|(name, fields)| (*name, spec(fields).unwrap_or_else(|error| panic!("{name}: {error}")))).collect()
+}
+
+/// The model of a specification in f64, with larger weights than at the start of a training, so that every part of it counts.
+pub fn model(spec: &ModelSpec, seed: u64) -> Decoder {
+    let mut model = Decoder::new(spec).init(seed).to_dtype(DType::F64);
+    for (path, param) in model.named_parameters_mut() {
+        let noise = Tensor::randn(*param.shape(), Rng::seed(seed).named(&path)).to_dtype(DType::F64) * 0.2;
+        let value = param.detach() + noise;
+        param.set(&value);
+    }
+    model
+}
+
+/// Random tokens.
+pub fn tokens(count: usize, seed: u64) -> Tensor {
+    Tensor::randint(0, VOCABULARY as i64, [count], Rng::seed(seed))
+}
+
+/// Three sequences of 5, 0 and 7 tokens.
+pub fn ragged() -> Segments {
+    Segments::from_lengths(&[5, 0, 7])
+}
