@@ -44,6 +44,11 @@ pub fn find(hir: &Hir, groups: usize, text: &str, at: usize) -> Result<Option<Sl
     Ok(None)
 }
 
+/// Where a match begins and ends.
+pub fn span(slots: &Slots) -> (usize, usize) {
+    slots[0].zip(slots[1]).expect("a match has set both ends")
+}
+
 /// All matches as `find_iter` defines them.
 pub fn find_all(hir: &Hir, groups: usize, text: &str) -> Result<Vec<Slots>, TooSlow> {
     let mut out: Vec<Slots> = Vec::new();
@@ -52,7 +57,7 @@ pub fn find_all(hir: &Hir, groups: usize, text: &str) -> Result<Vec<Slots>, TooS
         let Some(slots) = find(hir, groups, text, at)? else {
             break;
         };
-        let (start, end) = (slots[0].unwrap(), slots[1].unwrap());
+        let (start, end) = span(&slots);
         at = end;
         if start >= end {
             at += text[end..].chars().next().map_or(1, char::len_utf8);
@@ -105,7 +110,7 @@ fn go(hir: &Hir, state: &mut State<'_>, at: usize, then: Then<'_>) -> bool {
             if state.steps == 0 {
                 return true;
             }
-            let matched = found && then(state, end.unwrap());
+            let matched = found && then(state, end.expect("the continuation that ends the item sets it"));
             if !matched {
                 state.slots = slots;
             }

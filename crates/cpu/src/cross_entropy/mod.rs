@@ -12,6 +12,10 @@
 //! over the logits or elsewhere. Rows whose target is the ignored index have loss and gradient 0. Everything is computed in
 //! f32 (f64 for f64).
 
+mod chunks;
+
+pub use chunks::{Running, Span, add_chunk, chunk_gradient, finish_chunks};
+
 use cupola_core::pool::Parts;
 use cupola_core::{bf16, f16};
 
@@ -65,6 +69,7 @@ impl<R: Real> Options<'_, R> {
 /// The factors of one row's loss.
 #[derive(Clone, Copy)]
 struct Factors<R> {
+    /// Where the target stands in the row; beyond its end when it is not in there.
     target: usize,
     /// (1 - s) c_t.
     own: R,
@@ -110,7 +115,9 @@ kernel! {
                 *x = factor * (*x - log).exp_nonpositive::<I>() - spread;
             }
         }
-        x[f.target] = x[f.target] - f.scale * f.own;
+        if let Some(x) = x.get_mut(f.target) {
+            *x = *x - f.scale * f.own;
+        }
     }
 }
 
