@@ -12,7 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             (x, 0.7 * x - 0.2 + 0.3 * (f64::from(i) * 12.9898).sin())
         })
         .collect();
-    let monitor = TrainingMonitor::new("a straight line").config("lr", 0.01).config("points", 200).serve("127.0.0.1:0")?;
+    let monitor =
+        TrainingMonitor::new("a straight line").config("lr", 0.01).config("points", 200).serve("127.0.0.1:0")?;
     let (mut slope, mut offset, lr) = (0.0, 0.0, 0.01);
     for step in 1.. {
         // Two points at a time, so that the loss is as uneven as that of a real run.

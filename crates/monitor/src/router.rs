@@ -39,6 +39,7 @@ use crate::{export, fragments, plot};
 
 const PAGE: &str = include_str!("../assets/dash.html");
 const SCRIPT: &str = include_str!("../assets/dash.js");
+const ICON: &str = include_str!("../assets/icon.svg");
 const STYLE: &str = include_str!("../assets/cupola.css");
 
 /// The most runs that are shown in one chart.
@@ -58,6 +59,7 @@ pub fn router(hub: Hub) -> Router {
         .route("/", get(|| async { fixed("text/html; charset=utf-8", PAGE) }))
         .route("/assets/dash.js", get(|| async { fixed("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/assets/cupola.css", get(|| async { fixed("text/css; charset=utf-8", STYLE) }))
+        .route("/assets/icon.svg", get(|| async { fixed("image/svg+xml", ICON) }))
         .route("/assets/plot.css", get(|| async { fixed("text/css; charset=utf-8", plot::STYLE) }))
         .route("/api/runs", get(runs))
         .route("/api/run", get(run))
