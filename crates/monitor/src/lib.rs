@@ -14,11 +14,13 @@
 //! | [`mod@router`] | the pages and their data over HTTP |
 //! | [`guard`], [`stall`], [`listen`] | who may ask, and how much one connection may hold |
 //! | [`source`] | a run to look at from a program, here or behind an address |
+//! | [`background`] | the dashboard on a thread of its own |
 //! | [`monitor`] | [`TrainingMonitor`], the same page for anyone's own loop |
 
 #![warn(missing_docs)]
 
 pub mod alerts;
+pub mod background;
 pub mod compare;
 pub mod draw;
 pub mod export;
@@ -36,6 +38,7 @@ pub mod source;
 pub mod stall;
 pub mod state;
 
+pub use background::{Background, ServeError};
 pub use hub::Hub;
 pub use monitor::{MonitorBuilder, MonitorError, TrainingMonitor};
 pub use router::router;

@@ -453,7 +453,7 @@ fn a_loop_of_ones_own_is_shown_and_its_folder_is_a_run() {
     monitor.sample(50, "a", "b");
     monitor.event(50, "checkpoint", "");
     monitor.histogram(50, "w", "weight", &[1.0, 2.0]);
-    let url = monitor.url().expect("it serves");
+    let url = monitor.url();
     let shown = Source::open(&url).expect("an address").snapshot(10).expect("an answer");
     assert_eq!((shown.name.as_str(), shown.step, shown.status.as_str()), (EVIL, 50, "running"));
     assert_eq!((shown.metric("loss").map(|loss| loss.bad), shown.alerts[0].kind.as_str()), (Some(1), "nan"));

@@ -1,14 +1,10 @@
-//! `cupola dash`.
+//! `cupola dash`, and the page beside `cupola train --dash`.
 
 use std::io::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
-use cupola_monitor::guard::{Hosts, guard};
-use cupola_monitor::{Hub, listen, router};
-use tokio::net::TcpListener;
+use cupola_monitor::{Background, Hub, ServeError};
 
 use crate::exit::Failure;
 
@@ -32,28 +28,30 @@ impl Dash {
         if self.runs.is_file() {
             return Err(Failure::Refused(format!("{}: a file, expected a folder of runs", self.runs.display())).into());
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async move {
-            let asked = format!("{}:{}", self.host, self.port);
-            let listener = TcpListener::bind((self.host.as_str(), self.port)).await;
-            let listener = listener.with_context(|| format!("cannot listen on {asked}"))?;
-            let address = listener.local_addr()?;
-            if !address.ip().is_loopback() {
-                let reason =
-                    format!("{address} is no loopback address, and the page has no key; use 127.0.0.1 and a tunnel");
-                return Err(Failure::Usage(reason).into());
-            }
-            println!("listening on http://{address}/");
-            std::io::stdout().flush()?;
-            let hosts = Arc::new(Hosts::of(address));
-            let pages = router(Hub::folder(self.runs)).layer(axum::middleware::from_fn_with_state(hosts, guard));
-            let end = async {
-                if tokio::signal::ctrl_c().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            };
-            listen::serve(listener, pages, listen::Limits::default(), end).await;
-            Ok(())
-        })
+        // An IPv6 address has colons of its own.
+        let host = if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
+        let page = start(&self.runs, &format!("{host}:{}", self.port))?;
+        println!("listening on {}", page.url());
+        std::io::stdout().flush()?;
+        page.wait();
+        Ok(())
     }
+}
+
+/// The page of the runs beside `run`, while it trains.
+///
+/// # Errors
+/// When the port is taken.
+pub fn beside(run: &Path, port: u16) -> anyhow::Result<Background> {
+    let folder = run.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let page = start(folder, &format!("127.0.0.1:{port}"))?;
+    eprintln!("dashboard: {}", page.url());
+    Ok(page)
+}
+
+fn start(runs: &Path, address: &str) -> anyhow::Result<Background> {
+    Background::start(Hub::folder(runs), address).map_err(|error| match error {
+        ServeError::NotLoopback(_) => Failure::Usage(error.to_string()).into(),
+        _ => error.into(),
+    })
 }
