@@ -29,7 +29,8 @@ impl Dash {
             return Err(Failure::Refused(format!("{}: a file, expected a folder of runs", self.runs.display())).into());
         }
         // An IPv6 address has colons of its own.
-        let host = if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
         let page = start(&self.runs, &format!("{host}:{}", self.port))?;
         println!("listening on {}", page.url());
         std::io::stdout().flush()?;
