@@ -53,8 +53,8 @@ impl Default for Drawing {
 }
 
 impl Drawing {
-    /// The chart of `runs`. Together its lines have at most [`MOST_POINTS`] points. One run's numbers differ in colour; of several
-    /// runs, each has its colour, and its second number is dashed.
+    /// The chart of `runs`. Together its lines have at most [`MOST_POINTS`] points. One run's numbers differ in colour;
+    /// of several runs, each has its colour, and its second number is dashed.
     pub fn chart(&self, runs: &[Arc<Run>]) -> Chart {
         let (label, unit) = match self.over {
             Over::Step => ("step", Unit::Count),

@@ -32,8 +32,8 @@ pub enum MonitorError {
 /// # Ok::<(), cupola_monitor::MonitorError>(())
 /// ```
 ///
-/// The page is on a thread of its own. [`log`](Self::log) takes a lock for about a microsecond and never waits for a reader. When the
-/// monitor is dropped the page ends; [`wait`](Self::wait) keeps it for as long as the program lives.
+/// The page is on a thread of its own. [`log`](Self::log) takes a lock for about a microsecond and never waits for a
+/// reader. When the monitor is dropped the page ends; [`wait`](Self::wait) keeps it for as long as the program lives.
 #[derive(Debug)]
 pub struct TrainingMonitor {
     run: Arc<Run>,
@@ -57,8 +57,8 @@ impl TrainingMonitor {
         MonitorBuilder { info: RunInfo::new(name), folder: None, quiet: false }
     }
 
-    /// Shows numbers of a step. A number that is not finite is shown as an alert when it is the `loss`. Steps are numbered from
-    /// any number on; one that does not follow the last replaces what came after it.
+    /// Shows numbers of a step. A number that is not finite is shown as an alert when it is the `loss`. Steps are
+    /// numbered from any number on; one that does not follow the last replaces what came after it.
     ///
     /// # Panics
     /// When the step is negative; so do the other calls that take a step.
@@ -81,8 +81,8 @@ impl TrainingMonitor {
         self.push(Event { step: number(step), name: name.to_owned(), message: message.to_owned() }.into());
     }
 
-    /// Shows how `values` are distributed; `what` is `weight`, `gradient` or `update`. Values that are not finite are left out;
-    /// without any other nothing is shown.
+    /// Shows how `values` are distributed; `what` is `weight`, `gradient` or `update`. Values that are not finite are
+    /// left out; without any other nothing is shown.
     #[track_caller]
     pub fn histogram(&self, step: impl TryInto<u64>, name: &str, what: &str, values: &[f32]) {
         if let Some((edges, counts)) = bins(values) {
@@ -155,8 +155,8 @@ impl MonitorBuilder {
         self
     }
 
-    /// Begins, with the page on `address`: a loopback address, with port 0 for any that is free. The address is printed to the
-    /// standard error.
+    /// Begins, with the page on `address`: a loopback address, with port 0 for any that is free. The address is printed
+    /// to the standard error.
     ///
     /// # Errors
     /// When the address is taken or not a loopback one, or the run's folder cannot be made.

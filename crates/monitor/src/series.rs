@@ -1,8 +1,8 @@
 //! Measured numbers of any length in bounded memory, and as few of them as a picture can show.
 //!
-//! A [`Series`] keeps cells: stretches of steps with their lowest and highest value, sum and count. As long as the series is short a
-//! cell is one step; when there are too many, neighbours are joined in pairs. So the extremes of a run of any length
-//! are never lost, however far one zooms out.
+//! A [`Series`] keeps cells: stretches of steps with their lowest and highest value, sum and count. As long as the
+//! series is short a cell is one step; when there are too many, neighbours are joined in pairs. So the extremes of a
+//! run of any length are never lost, however far one zooms out.
 
 /// A stretch of consecutive measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,8 +117,8 @@ impl Series {
         Some((self.cells.first()?.first, self.cells.last()?.last))
     }
 
-    /// The measurements whose place `x(step)` lies in `low..=high`, joined to at most `most` cells of about equal width on that
-    /// axis. `x` must not fall; steps whose place is NaN are left out.
+    /// The measurements whose place `x(step)` lies in `low..=high`, joined to at most `most` cells of about equal width
+    /// on that axis. `x` must not fall; steps whose place is NaN are left out.
     pub fn buckets(&self, x: impl Fn(u64) -> f64, low: f64, high: f64, most: usize) -> Vec<Cell> {
         let mut buckets: Vec<Cell> = Vec::new();
         let mut current = usize::MAX;
@@ -142,8 +142,8 @@ impl Series {
     }
 }
 
-/// The points of a line through cells: the lowest and the highest of each in the order in which they came, and the last of all; at
-/// most two for each cell and one more. A cell of values none of which is finite parts the line with NaN.
+/// The points of a line through cells: the lowest and the highest of each in the order in which they came, and the last
+/// of all; at most two for each cell and one more. A cell of values none of which is finite parts the line with NaN.
 pub fn extremes(cells: &[Cell]) -> Vec<(u64, f64)> {
     let mut points = Vec::with_capacity(2 * cells.len() + 1);
     for cell in cells {
@@ -160,8 +160,8 @@ pub fn extremes(cells: &[Cell]) -> Vec<(u64, f64)> {
     points
 }
 
-/// The cells' means, smoothed over `span` steps: each a weighted mean of all, in which weights fall by a factor e with every `span`
-/// steps of distance to both sides. So a smoothed line does not lag behind the one it smooths.
+/// The cells' means, smoothed over `span` steps: each a weighted mean of all, in which weights fall by a factor e with
+/// every `span` steps of distance to both sides. So a smoothed line does not lag behind the one it smooths.
 pub fn smoothed(cells: &[Cell], span: f64) -> Vec<(u64, f64)> {
     let cells: Vec<(u64, f64, f64)> =
         cells.iter().filter(|cell| cell.count > 0).map(|cell| (cell.last, cell.sum, cell.count as f64)).collect();
