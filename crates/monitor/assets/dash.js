@@ -1,5 +1,5 @@
 'use strict';
-// The dashboard: asks for charts and texts that were made elsewhere, goes on drawing what comes live, and reads values out of charts.
+// Asks for charts and texts made elsewhere, and goes on drawing what comes live.
 const $ = (what, where = document) => where.querySelector(what);
 const $$ = (what, where = document) => [...where.querySelectorAll(what)];
 const parsed = (text, kind) => new DOMParser().parseFromString(text, kind);
@@ -19,11 +19,10 @@ const state = (text, kind) => {
 };
 const show = (value) => {
   const size = Math.abs(value);
-  if (size && (size < 1e-3 || size >= 1e9)) return value.toExponential(2).replace('e+', 'e');
-  return value.toLocaleString('en', {maximumSignificantDigits: Math.max(4, Math.ceil(Math.log10(size + 1)))});
+  return size && (size < 1e-3 || size >= 1e9) ? value.toExponential(2).replace('e+', 'e') : value.toLocaleString('en', {maximumSignificantDigits: Math.max(4, Math.ceil(Math.log10(size + 1)))});
 };
 
-// What is shown stands in the address, so that it can be kept and sent.
+// What is shown stands in the address.
 let view = new URLSearchParams(location.search), figures = [], source, age = 0;
 const runs = () => view.getAll('run');
 const set = (changes) => {
@@ -73,7 +72,6 @@ class Figure {
     return query;
   }
 
-  // Draws anew, when it can be seen, and not at once again.
   async draw() {
     this.stale = true;
     if (!this.visible || this.busy || document.hidden) return;
@@ -127,7 +125,7 @@ class Figure {
     this.fill();
   }
 
-  // Draws live rows into the picture that is there; when they do not fit, a new one is asked for.
+  // Draws live rows into the picture; when they do not fit, asks for a new one.
   add(run, rows) {
     if (!this.svg || view.has('to')) return;
     const again = () => { this.live = true; this.draw(); };
@@ -155,7 +153,6 @@ class Figure {
     if (this.at == null) this.write(Infinity);
   }
 
-  // Writes the values nearest to x, and returns them.
   write(x) {
     const found = this.lines.filter((line) => line.xs.length).map((line) => {
       let low = 0, high = line.xs.length - 1;
@@ -224,7 +221,7 @@ const seen = new IntersectionObserver((entries) => {
   }
 }, {rootMargin: '300px'});
 
-// Puts text that the server made (and in which it escaped what came from runs) into a place, when it has changed.
+// Puts a text of the server, in which what came from runs is escaped, into a place.
 const put = (place, text) => {
   if (place.text === text) return;
   const focused = place.contains(document.activeElement) && document.activeElement;

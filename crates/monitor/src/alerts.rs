@@ -1,4 +1,5 @@
-//! Notices by itself what a person would want to be woken for: a loss that is no number, that jumps, that has stopped falling.
+//! Notices by itself what a person would want to be woken for: a loss that is no number, that jumps, that has stopped
+//! falling.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,8 @@ const SPREADS: f64 = 8.0;
 const PART: f64 = 0.15;
 /// Steps between two alerts of one kind.
 const PAUSE: u64 = 50;
-/// The least steps that are compared for a plateau, and the least gain, as part of the loss, that still counts as falling.
+/// The least steps that are compared for a plateau, and the least gain, as part of the loss, that still counts as
+/// falling.
 const WINDOW: u64 = 400;
 const GAIN: f64 = 1e-3;
 
@@ -40,8 +42,8 @@ pub struct Watch {
     window: Window,
 }
 
-/// The means of the current window and of the one before it. Each window is a tenth longer than the last, so that the longer a run
-/// is the longer it may take for its gains.
+/// The means of the current window and of the one before it. Each window is a tenth longer than the last, so that the
+/// longer a run is the longer it may take for its gains.
 #[derive(Clone, Debug, Default)]
 struct Window {
     sum: f64,

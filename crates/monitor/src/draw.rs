@@ -53,8 +53,8 @@ impl Default for Drawing {
 }
 
 impl Drawing {
-    /// The chart of `runs`. Together its lines have at most [`MOST_POINTS`] points. One run's numbers differ in colour; of several
-    /// runs, each has its colour, and its second number is dashed.
+    /// The chart of `runs`. Together its lines have at most [`MOST_POINTS`] points. One run's numbers differ in colour;
+    /// of several runs, each has its colour, and its second number is dashed.
     pub fn chart(&self, runs: &[Arc<Run>]) -> Chart {
         let (label, unit) = match self.over {
             Over::Step => ("step", Unit::Count),
@@ -80,7 +80,11 @@ impl Drawing {
             run.with(|state, info| {
                 for (j, name) in self.names.iter().enumerate() {
                     let colour = if runs.len() == 1 { j } else { i };
-                    let shown = if runs.len() == 1 { name.clone() } else { format!("{} {name}", info.name) };
+                    let shown = match (runs.len(), self.names.len()) {
+                        (1, _) => name.clone(),
+                        (_, 1) => shortened(&info.name),
+                        _ => format!("{} {name}", shortened(&info.name)),
+                    };
                     let share = MOST_POINTS / lines;
                     chart.lines.extend(self.line(state, name, shown, (low, high), share).map(|line| Line {
                         colour,
@@ -129,7 +133,8 @@ impl Drawing {
         let straight = |step| self.x.straight(state.place(step, self.over));
         let (from, to) = (self.x.straight(low), self.x.straight(high));
         // Two points a cell, one more for its smoothed value, and no more cells than there are pixels.
-        let smooth = self.smooth > 0.0 && !name.starts_with("val_");
+        // A validation is rare and a schedule exact: neither is to be smoothed.
+        let smooth = self.smooth > 0.0 && !name.starts_with("val_") && name != "lr";
         let most = (share / if smooth { 3 } else { 2 }).clamp(1, self.width.max(2) as usize);
         let cells = series.buckets(straight, from, to, most);
         let place = |(step, value): (u64, f64)| (state.place(step, self.over), value);
@@ -151,4 +156,13 @@ impl Drawing {
         let marks = alerts.chain(events).take(100);
         marks.map(|(step, text, alert)| Mark { x: state.place(step, self.over), text, alert }).collect()
     }
+}
+
+/// A name as a legend has room for.
+fn shortened(name: &str) -> String {
+    let mut kept: String = name.chars().take(32).collect();
+    if kept.len() < name.len() {
+        kept.push('…');
+    }
+    kept
 }

@@ -12,8 +12,8 @@ use crate::state::{Over, RunState};
 /// The most times that a run went back which are told apart; further ones leave superseded rows in the file.
 const MOST_RETURNS: usize = 100_000;
 
-/// Every step and validation of a run that is still true, a block of text at a time: one row each, one column a number. A run in a
-/// folder is read from its file and is exact at any length; one that is fed gives what is kept of it.
+/// Every step and validation of a run that is still true, a block of text at a time: one row each, one column a number.
+/// A run in a folder is read from its file and is exact at any length; one that is fed gives what is kept of it.
 ///
 /// `give` returns `false` when nobody wants more.
 pub fn csv(run: &Run, mut give: impl FnMut(String) -> bool) {

@@ -259,7 +259,8 @@ fn distributions(out: &mut String, run: &Run, snapshot: &Snapshot, tensor: Optio
     out.push_str("</div></section>");
 }
 
-/// The lines of a chart as a table: the x axis' word, and each line's name and points. Some forty rows, the last always among them.
+/// The lines of a chart as a table: the x axis' word, and each line's name and points. Some forty rows, the last always
+/// among them.
 pub fn table(title: &str, over: &str, lines: &[(String, Vec<(f64, f64)>)]) -> String {
     let longest = lines.iter().map(|line| &line.1).max_by_key(|points| points.len()).cloned().unwrap_or_default();
     let every = longest.len().div_ceil(40).max(1);

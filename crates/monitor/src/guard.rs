@@ -1,8 +1,8 @@
 //! What keeps a page on a loopback address to the one who opened it.
 //!
-//! A browser sends requests to `127.0.0.1` for any page that asks. Two checks stop the pages of others: the `Host` must be a name
-//! of this server (else a name that a stranger points at `127.0.0.1` would be same-origin with it), and what changes something
-//! must come from this very origin. No header for cross-origin reading is ever sent.
+//! A browser sends requests to `127.0.0.1` for any page that asks. Two checks stop the pages of others: the `Host` must
+//! be a name of this server (else a name that a stranger points at `127.0.0.1` would be same-origin with it), and what
+//! changes something must come from this very origin. No header for cross-origin reading is ever sent.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -24,14 +24,14 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// The names of a server bound to `address`: every name of this machine for itself when it is a loopback address; any name
-    /// otherwise, since only whoever runs the server knows them (it then asks for a key).
+    /// The names of a server bound to `address`: every name of this machine for itself when it is a loopback address;
+    /// any name otherwise, since only whoever runs the server knows them (it then asks for a key).
     pub fn of(address: SocketAddr) -> Self {
         Self { names: address.ip().is_loopback().then(Vec::new) }
     }
 
-    /// Adds a name under which the server may be asked, such as that of a proxy in front of it. It becomes the only one beside
-    /// the loopback names.
+    /// Adds a name under which the server may be asked, such as that of a proxy in front of it. It becomes the only one
+    /// beside the loopback names.
     #[must_use]
     pub fn and(mut self, name: &str) -> Self {
         self.names.get_or_insert_default().push(name.to_ascii_lowercase());
@@ -80,8 +80,8 @@ impl Refusal {
     }
 }
 
-/// Checks the `Host`, and for methods that change something the `Origin` and `Sec-Fetch-Site`. Programs that are no browsers send
-/// neither of the latter and pass.
+/// Checks the `Host`, and for methods that change something the `Origin` and `Sec-Fetch-Site`. Programs that are no
+/// browsers send neither of the latter and pass.
 ///
 /// # Errors
 /// The reason to refuse.

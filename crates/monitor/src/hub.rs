@@ -1,9 +1,9 @@
 //! All runs that a page shows, and the live messages about those that somebody looks at.
 //!
-//! A run that nobody looks at costs nothing: its folder is read when it is asked for, and while a reader is attached to its live
-//! messages. One task makes each message once, whatever the number of readers; they share its bytes. A reader that does not keep up
-//! loses its place in the queue and is closed; its browser comes back with `Last-Event-ID` and gets what it has missed, or is told to
-//! load everything again.
+//! A run that nobody looks at costs nothing: its folder is read when it is asked for, and while a reader is attached to
+//! its live messages. One task makes each message once, whatever the number of readers; they share its bytes. A reader
+//! that does not keep up loses its place in the queue and is closed; its browser comes back with `Last-Event-ID` and
+//! gets what it has missed, or is told to load everything again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -122,8 +122,8 @@ impl Hub {
         self.runs().into_iter().find(|run| run.id() == id)
     }
 
-    /// The live messages about `runs`, as the bytes of an event stream; after the message `last`, when the reader has heard messages
-    /// already. Must be called inside of a tokio runtime.
+    /// The live messages about `runs`, as the bytes of an event stream; after the message `last`, when the reader has
+    /// heard messages already. Must be called inside of a tokio runtime.
     pub fn live(
         &self,
         runs: &[String],

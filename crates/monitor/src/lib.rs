@@ -13,11 +13,14 @@
 //! | [`hub`] | all runs of a page, and the live messages about them |
 //! | [`mod@router`] | the pages and their data over HTTP |
 //! | [`guard`], [`stall`], [`listen`] | who may ask, and how much one connection may hold |
+//! | [`source`] | a run to look at from a program, here or behind an address |
+//! | [`background`] | the dashboard on a thread of its own |
 //! | [`monitor`] | [`TrainingMonitor`], the same page for anyone's own loop |
 
 #![warn(missing_docs)]
 
 pub mod alerts;
+pub mod background;
 pub mod compare;
 pub mod draw;
 pub mod export;
@@ -31,9 +34,13 @@ pub mod plot;
 pub mod router;
 pub mod run;
 pub mod series;
+pub mod source;
 pub mod stall;
 pub mod state;
 
+pub use background::{Background, ServeError};
 pub use hub::Hub;
 pub use monitor::{MonitorBuilder, MonitorError, TrainingMonitor};
 pub use router::router;
+pub use source::{Source, SourceError};
+pub use state::Snapshot;

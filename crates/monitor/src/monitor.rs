@@ -1,39 +1,20 @@
 //! The dashboard for anyone's own loop.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 
-use cupola_io::run::{Event, Histogram, MetricsWriter, Record, RunDir, RunInfo, Sample, Status, Step};
-use tokio::sync::oneshot;
-
-use crate::guard::{Hosts, guard};
+use crate::background::{Background, ServeError};
 use crate::hub::Hub;
-use crate::listen::{self, Limits};
-use crate::router::router;
 use crate::run::Run;
+use cupola_io::run::{Event, Histogram, MetricsWriter, Record, RunDir, RunInfo, Sample, Status, Step};
 
 /// Why a monitor could not begin.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MonitorError {
-    /// The address is none, or is taken.
-    #[error("cannot serve on {address}: {source}")]
-    Address {
-        /// The address asked for.
-        address: String,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// An address that others on the network could reach.
-    #[error("cannot serve on {0}: it is no loopback address, and the page has no key; use 127.0.0.1 and a tunnel")]
-    NotLoopback(SocketAddr),
-    /// The system gave no thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
+    /// The page could not be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The run's folder could not be written.
     #[error(transparent)]
     Run(#[from] cupola_io::Error),
@@ -51,21 +32,14 @@ pub enum MonitorError {
 /// # Ok::<(), cupola_monitor::MonitorError>(())
 /// ```
 ///
-/// The page is on a thread of its own. [`log`](Self::log) takes a lock for about a microsecond and never waits for a reader. When the
-/// monitor is dropped the page ends; [`wait`](Self::wait) keeps it for as long as the program lives.
+/// The page is on a thread of its own. [`log`](Self::log) takes a lock for about a microsecond and never waits for a
+/// reader. When the monitor is dropped the page ends; [`wait`](Self::wait) keeps it for as long as the program lives.
 #[derive(Debug)]
 pub struct TrainingMonitor {
     run: Arc<Run>,
     file: Option<(RunDir, Mutex<MetricsWriter>)>,
     begun: std::time::Instant,
-    server: Option<Server>,
-}
-
-#[derive(Debug)]
-struct Server {
-    address: SocketAddr,
-    end: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    page: Background,
 }
 
 /// What a monitor is to do, before it begins.
@@ -83,8 +57,8 @@ impl TrainingMonitor {
         MonitorBuilder { info: RunInfo::new(name), folder: None, quiet: false }
     }
 
-    /// Shows numbers of a step. A number that is not finite is shown as an alert when it is the `loss`. Steps are numbered from
-    /// any number on; one that does not follow the last replaces what came after it.
+    /// Shows numbers of a step. A number that is not finite is shown as an alert when it is the `loss`. Steps are
+    /// numbered from any number on; one that does not follow the last replaces what came after it.
     ///
     /// # Panics
     /// When the step is negative; so do the other calls that take a step.
@@ -107,8 +81,8 @@ impl TrainingMonitor {
         self.push(Event { step: number(step), name: name.to_owned(), message: message.to_owned() }.into());
     }
 
-    /// Shows how `values` are distributed; `what` is `weight`, `gradient` or `update`. Values that are not finite are left out;
-    /// without any other nothing is shown.
+    /// Shows how `values` are distributed; `what` is `weight`, `gradient` or `update`. Values that are not finite are
+    /// left out; without any other nothing is shown.
     #[track_caller]
     pub fn histogram(&self, step: impl TryInto<u64>, name: &str, what: &str, values: &[f32]) {
         if let Some((edges, counts)) = bins(values) {
@@ -131,15 +105,18 @@ impl TrainingMonitor {
     }
 
     /// Where the page is.
-    pub fn url(&self) -> Option<String> {
-        self.server.as_ref().map(|server| format!("http://{}/", server.address))
+    pub fn url(&self) -> String {
+        self.page.url()
     }
 
-    /// Keeps the page until the program is ended.
-    pub fn wait(mut self) {
-        if let Some(thread) = self.server.as_mut().and_then(|server| server.thread.take()) {
-            // The thread ends only with the program; a panic in it was printed already.
-            let _ = thread.join();
+    /// Ends the run as `finish` does and keeps the page until the program is ended.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish).
+    pub fn wait(self) -> Result<(), MonitorError> {
+        self.finish(Status::Finished)?;
+        loop {
+            std::thread::park();
         }
     }
 
@@ -178,59 +155,15 @@ impl MonitorBuilder {
         self
     }
 
-    /// Begins, with the page on `address`: a loopback address, with port 0 for any that is free. The address is printed to the
-    /// standard error.
+    /// Begins, with the page on `address`: a loopback address, with port 0 for any that is free. The address is printed
+    /// to the standard error.
     ///
     /// # Errors
     /// When the address is taken or not a loopback one, or the run's folder cannot be made.
     pub fn serve(self, address: &str) -> Result<TrainingMonitor, MonitorError> {
-        let refused = |source| MonitorError::Address { address: address.to_owned(), source };
-        let no_address = || refused(io::Error::new(io::ErrorKind::InvalidInput, "it names no address"));
-        let wanted = address.to_socket_addrs().map_err(refused)?.next().ok_or_else(no_address)?;
-        if !wanted.ip().is_loopback() {
-            return Err(MonitorError::NotLoopback(wanted));
-        }
-        let listener = TcpListener::bind(wanted).map_err(refused)?;
-        let bound = listener.local_addr().map_err(refused)?;
-        listener.set_nonblocking(true).map_err(refused)?;
-        let quiet = self.quiet;
-        let (mut monitor, hub) = self.begin()?;
-        let pages = router(hub);
-        let pages = pages.layer(axum::middleware::from_fn_with_state(Arc::new(Hosts::of(bound)), guard));
-        let (end, ended) = oneshot::channel();
-        let (ready, is_ready) = mpsc::channel();
-        let serve = move || {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let runtime = builder.enable_io().enable_time().max_blocking_threads(2).build();
-            let served = runtime.and_then(|runtime| {
-                let entered = runtime.enter();
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                drop(entered);
-                Ok((runtime, listener))
-            });
-            match served {
-                Ok((runtime, listener)) => {
-                    // Whoever waits for this is there, or has given up.
-                    let _ = ready.send(Ok(()));
-                    let end = async { drop(ended.await) };
-                    runtime.block_on(listen::serve(listener, pages, Limits::default(), end));
-                    runtime.shutdown_background();
-                }
-                Err(error) => drop(ready.send(Err(error))),
-            }
-        };
-        let thread = std::thread::Builder::new().name("cupola-monitor".into()).spawn(serve);
-        let thread = thread.map_err(MonitorError::Thread)?;
-        let gone = || io::Error::other("the page's thread ended before it began");
-        is_ready.recv().unwrap_or_else(|_| Err(gone())).map_err(refused)?;
-        monitor.server = Some(Server { address: bound, end: Some(end), thread: Some(thread) });
-        if !quiet {
-            eprintln!("dashboard: http://{bound}/");
-        }
-        Ok(monitor)
-    }
-
-    fn begin(self) -> Result<(TrainingMonitor, Hub), MonitorError> {
+        let hub = Hub::empty();
+        // The page first: no folder is made for a run that does not begin.
+        let page = Background::start(hub.clone(), address)?;
         let file = match self.folder {
             None => None,
             Some(path) => {
@@ -239,9 +172,11 @@ impl MonitorBuilder {
                 Some((dir, Mutex::new(writer)))
             }
         };
-        let hub = Hub::empty();
+        if !self.quiet {
+            eprintln!("dashboard: {}", page.url());
+        }
         let run = hub.add("run", self.info);
-        Ok((TrainingMonitor { run, file, begun: std::time::Instant::now(), server: None }, hub))
+        Ok(TrainingMonitor { run, file, begun: std::time::Instant::now(), page })
     }
 }
 
@@ -251,14 +186,6 @@ impl Drop for TrainingMonitor {
             let status = if std::thread::panicking() { Status::Failed } else { Status::Finished };
             // Nobody is left to tell.
             let _ = self.finish(status);
-        }
-        if let Some(server) = &mut self.server {
-            if let Some(end) = server.end.take() {
-                let _ = end.send(());
-            }
-            if let Some(thread) = server.thread.take() {
-                let _ = thread.join();
-            }
         }
     }
 }

@@ -26,7 +26,8 @@ const KNOWN: [(&str, &str); 9] = [
     ("accuracy", "Accuracy"),
 ];
 
-/// The charts for the numbers called `names`: known ones first, then the rest by name; a number and its `val_` twin share one.
+/// The charts for the numbers called `names`: known ones first, then the rest by name; a number and its `val_` twin
+/// share one.
 pub fn panels<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Panel> {
     let names: Vec<&str> = names.into_iter().collect();
     let base = |name: &str| name.strip_prefix("val_").filter(|base| !base.is_empty()).unwrap_or(name).to_owned();

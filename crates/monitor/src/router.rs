@@ -14,8 +14,8 @@
 //! | `/api/metrics.csv?run=ID` | every measured number |
 //! | `/api/live?run=ID` | live messages as an event stream |
 //!
-//! All addresses in the page are relative, so the router works under any prefix that ends with `/`. A run is named in the query,
-//! and the name is only compared with those of the runs there are: it never becomes a path.
+//! All addresses in the page are relative, so the router works under any prefix that ends with `/`. A run is named in
+//! the query, and the name is only compared with those of the runs there are: it never becomes a path.
 
 use std::sync::Arc;
 
@@ -39,6 +39,7 @@ use crate::{export, fragments, plot};
 
 const PAGE: &str = include_str!("../assets/dash.html");
 const SCRIPT: &str = include_str!("../assets/dash.js");
+const ICON: &str = include_str!("../assets/icon.svg");
 const STYLE: &str = include_str!("../assets/cupola.css");
 
 /// The most runs that are shown in one chart.
@@ -46,7 +47,8 @@ const MOST_TOGETHER: usize = plot::COLOURS;
 /// The most values of a query that are looked at.
 const MOST_PAIRS: usize = 64;
 
-/// The dashboard of the runs in `hub`. Nest it under a prefix that ends with `/`, and put [`guard`](crate::guard::guard) in front.
+/// The dashboard of the runs in `hub`. Nest it under a prefix that ends with `/`, and put
+/// [`guard`](crate::guard::guard) in front.
 ///
 /// ```
 /// use axum::Router;
@@ -58,6 +60,7 @@ pub fn router(hub: Hub) -> Router {
         .route("/", get(|| async { fixed("text/html; charset=utf-8", PAGE) }))
         .route("/assets/dash.js", get(|| async { fixed("text/javascript; charset=utf-8", SCRIPT) }))
         .route("/assets/cupola.css", get(|| async { fixed("text/css; charset=utf-8", STYLE) }))
+        .route("/assets/icon.svg", get(|| async { fixed("image/svg+xml", ICON) }))
         .route("/assets/plot.css", get(|| async { fixed("text/css; charset=utf-8", plot::STYLE) }))
         .route("/api/runs", get(runs))
         .route("/api/run", get(run))
@@ -165,7 +168,8 @@ fn svg(text: String, form: Form, name: &str) -> Response {
     (headers, text).into_response()
 }
 
-/// A header that makes the browser keep the answer as a file. Only letters that no system or header minds stay in its name.
+/// A header that makes the browser keep the answer as a file. Only letters that no system or header minds stay in its
+/// name.
 fn attachment(name: &str, ending: &str) -> HeaderValue {
     let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
     let name: String = name.chars().take(80).map(safe).collect();

@@ -36,6 +36,8 @@ struct Folder {
     dir: RunDir,
     tail: Option<Tail>,
     info_of: Option<(SystemTime, u64)>,
+    /// Whether the end of the metrics was reached once.
+    read: bool,
 }
 
 /// What was measured since the last live message; of many rows, every so many-th.
@@ -105,7 +107,7 @@ impl Run {
     /// The run in a folder.
     pub(crate) fn folder(id: &str, dir: RunDir) -> Self {
         let info = RunInfo { status: Status::Failed, created: String::new(), ..RunInfo::new(id) };
-        Self::new(id, Some(Folder { dir, tail: None, info_of: None }), info)
+        Self::new(id, Some(Folder { dir, tail: None, info_of: None, read: false }), info)
     }
 
     fn new(id: &str, folder: Option<Folder>, info: RunInfo) -> Self {
@@ -241,6 +243,7 @@ impl Inner {
                 Ok(Some(record)) => self.take_in(record),
                 Ok(None) => {
                     self.keep(tail);
+                    self.reached_end();
                     return false;
                 }
                 Err(error) => {
@@ -258,6 +261,15 @@ impl Inner {
         }
         self.keep(tail);
         true
+    }
+
+    /// What was read up to the first end of the file was there before anybody looked: it is in the charts, and no news.
+    fn reached_end(&mut self) {
+        if let Some(folder) = &mut self.folder
+            && !std::mem::replace(&mut folder.read, true)
+        {
+            self.fresh = Fresh::default();
+        }
     }
 
     fn keep(&mut self, tail: Tail) {

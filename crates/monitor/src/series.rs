@@ -1,8 +1,8 @@
 //! Measured numbers of any length in bounded memory, and as few of them as a picture can show.
 //!
-//! A [`Series`] keeps cells: stretches of steps with their lowest and highest value, sum and count. As long as the series is short a
-//! cell is one step; when there are too many, neighbours are joined in pairs. So the extremes of a run of any length
-//! are never lost, however far one zooms out.
+//! A [`Series`] keeps cells: stretches of steps with their lowest and highest value, sum and count. As long as the
+//! series is short a cell is one step; when there are too many, neighbours are joined in pairs. So the extremes of a
+//! run of any length are never lost, however far one zooms out.
 
 /// A stretch of consecutive measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,8 +117,8 @@ impl Series {
         Some((self.cells.first()?.first, self.cells.last()?.last))
     }
 
-    /// The measurements whose place `x(step)` lies in `low..=high`, joined to at most `most` cells of about equal width on that
-    /// axis. `x` must not fall; steps whose place is NaN are left out.
+    /// The measurements whose place `x(step)` lies in `low..=high`, joined to at most `most` cells of about equal width
+    /// on that axis. `x` must not fall; steps whose place is NaN are left out.
     pub fn buckets(&self, x: impl Fn(u64) -> f64, low: f64, high: f64, most: usize) -> Vec<Cell> {
         let mut buckets: Vec<Cell> = Vec::new();
         let mut current = usize::MAX;
@@ -142,8 +142,8 @@ impl Series {
     }
 }
 
-/// The points of a line through cells: the lowest and the highest of each in the order in which they came, and the last of all; at
-/// most two for each cell and one more. A cell of values none of which is finite parts the line with NaN.
+/// The points of a line through cells: the lowest and the highest of each in the order in which they came, and the last
+/// of all; at most two for each cell and one more. A cell of values none of which is finite parts the line with NaN.
 pub fn extremes(cells: &[Cell]) -> Vec<(u64, f64)> {
     let mut points = Vec::with_capacity(2 * cells.len() + 1);
     for cell in cells {
@@ -160,20 +160,29 @@ pub fn extremes(cells: &[Cell]) -> Vec<(u64, f64)> {
     points
 }
 
-/// The cells' means, smoothed over `span` steps: a weighted mean of what came before, in which the weight of a value falls by
-/// a factor e in every `span` steps.
+/// The cells' means, smoothed over `span` steps: each a weighted mean of all, in which weights fall by a factor e with
+/// every `span` steps of distance to both sides. So a smoothed line does not lag behind the one it smooths.
 pub fn smoothed(cells: &[Cell], span: f64) -> Vec<(u64, f64)> {
-    let (mut sum, mut weight) = (0.0, 0.0);
-    let mut before = None;
-    let mut points = Vec::with_capacity(cells.len());
-    for cell in cells {
-        let Some(mean) = cell.mean() else { continue };
-        let kept = before.map_or(0.0, |before| (-(cell.last.saturating_sub(before) as f64) / span).exp());
-        (sum, weight) = (sum * kept + mean * cell.count as f64, weight * kept + cell.count as f64);
-        points.push((cell.last, sum / weight));
-        before = Some(cell.last);
-    }
-    points
+    let cells: Vec<(u64, f64, f64)> =
+        cells.iter().filter(|cell| cell.count > 0).map(|cell| (cell.last, cell.sum, cell.count as f64)).collect();
+    // What lies to one side of each cell, without itself: the sum and the weight.
+    let side = |order: &mut dyn Iterator<Item = usize>| {
+        let mut sides = vec![(0.0, 0.0); cells.len()];
+        let (mut sum, mut weight, mut before) = (0.0, 0.0, None);
+        for index in order {
+            let (at, value, count) = cells[index];
+            let kept = before.map_or(0.0, |before: u64| (-(at.abs_diff(before) as f64) / span).exp());
+            (sum, weight) = (sum * kept, weight * kept);
+            sides[index] = (sum, weight);
+            (sum, weight, before) = (sum + value, weight + count, Some(at));
+        }
+        sides
+    };
+    let (left, right) = (side(&mut (0..cells.len())), side(&mut (0..cells.len()).rev()));
+    let mean = |(index, &(at, value, count)): (usize, &(u64, f64, f64))| {
+        (at, (left[index].0 + value + right[index].0) / (left[index].1 + count + right[index].1))
+    };
+    cells.iter().enumerate().map(mean).collect()
 }
 
 #[cfg(test)]
@@ -235,14 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_keeps_a_constant_and_follows_a_change_within_its_span() {
+    fn smoothing_keeps_a_constant_and_follows_a_change_without_a_lag() {
         let jump = series((0..400).map(|step| if step < 200 { 1.0 } else { 2.0 }));
         let cells = jump.buckets(|step| step as f64, 1.0, 400.0, 1000);
         let smooth = smoothed(&cells, 20.0);
         assert_eq!(smooth.len(), 400);
-        assert!(smooth[..200].iter().all(|&(_, value)| (value - 1.0).abs() < 1e-12));
-        // After 20 steps the rest of the old value is 1/e.
-        assert!((smooth[219].1 - (2.0 - (-1.0f64).exp())).abs() < 1e-3, "{:?}", smooth[219]);
+        assert!(smooth[..60].iter().all(|&(_, value)| (value - 1.0).abs() < 1e-3));
+        // It crosses the middle where the values do, and 20 steps on half of 1/e is left.
+        assert!(smooth[199].1 < 1.5 && smooth[200].1 > 1.5 && (smooth[199].1 + smooth[200].1 - 3.0).abs() < 1e-6);
+        assert!((smooth[220].1 - (2.0 - 0.5 * (-1.0f64).exp())).abs() < 0.01, "{:?}", smooth[220]);
         // Joined cells say nearly the same.
         let coarse = smoothed(&jump.buckets(|step| step as f64, 1.0, 400.0, 100), 20.0);
         assert!((coarse[99].1 - smooth[399].1).abs() < 1e-3);

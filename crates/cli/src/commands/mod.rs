@@ -1,16 +1,18 @@
 //! The commands. Each is one variant here and one file or folder beside this one.
 
+mod chat;
 mod config;
+mod dash;
 mod data;
 mod eval;
 mod generate;
 mod model;
-mod chat;
 mod regex;
-mod serve;
 mod resume;
+mod serve;
 mod tokenizer;
 mod train;
+mod tui;
 
 use clap::Subcommand;
 
@@ -41,6 +43,10 @@ pub enum Command {
     Regex(regex::Command),
     /// Talk to a model in the terminal
     Chat(chat::Chat),
+    /// Watch runs in the browser
+    Dash(dash::Dash),
+    /// Watch a run in the terminal
+    Tui(tui::Tui),
     /// Answer requests over HTTP, as OpenAI's API does, with a chat page in the browser
     Serve(serve::Serve),
 }
@@ -59,6 +65,8 @@ impl Command {
             Self::Tokenizer(command) => command.run(),
             Self::Regex(command) => command.run(),
             Self::Chat(command) => command.run(),
+            Self::Dash(command) => command.run(),
+            Self::Tui(command) => command.run(),
             Self::Serve(command) => command.run(),
         }
     }

@@ -161,11 +161,11 @@ impl Chart {
         self.open(&mut out, form, top, &x, &y);
         let push =
             |out: &mut String, text: std::fmt::Arguments| out.write_fmt(text).expect("a String takes everything");
-        let count = ((height / 38.0) as usize).max(2);
+        let count = ((height / 30.0) as usize).max(2);
         let (low, high) = y.ends();
         let y_ticks = ticks(self.y.scale, self.y.unit, low, high, count);
         let (low, high) = x.ends();
-        let x_ticks = ticks(self.x.scale, self.x.unit, low, high, ((width / 84.0) as usize).max(2));
+        let x_ticks = ticks(self.x.scale, self.x.unit, low, high, ((width / 62.0) as usize).max(2));
 
         out.push_str("<path class=\"grid\" d=\"");
         for &tick in &y_ticks {

@@ -7,8 +7,8 @@
 //! | [`histogram`] | bars between edges |
 //! | [`svg`] | text and numbers in SVG |
 //!
-//! Equal charts give equal bytes. All colours come from classes: a page brings the style ([`STYLE`], whose variables follow
-//! the reader's light or dark scheme), and [`Form::Standalone`] carries it inside, for files and for documents.
+//! Equal charts give equal bytes. All colours come from classes: a page brings the style ([`STYLE`], whose variables
+//! follow the reader's light or dark scheme), and [`Form::Standalone`] carries it inside, for files and for documents.
 //!
 //! ```
 //! use cupola_monitor::plot::{Chart, Form, Line};

@@ -68,6 +68,9 @@ pub struct Train {
     /// Go on with the run in --out (the newest under runs/ without one); begin it when there is none
     #[arg(long)]
     pub resume: bool,
+    /// Show the run in the browser while it trains, on port 7860 or the one given (0 picks one that is free)
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "7860", require_equals = true)]
+    pub dash: Option<u16>,
     /// End with one JSON object on standard output
     #[arg(long)]
     pub json: bool,
@@ -176,6 +179,8 @@ impl Train {
             Some(out) => out.clone(),
             None => choose_folder(Path::new("runs"), &name, self.resume)?,
         };
+        // First of all, so that a port that is taken shows before the work, and the page as soon as somebody looks.
+        let _page = self.dash.map(|port| super::dash::beside(&out, port)).transpose()?;
         if self.resume && RunDir::is_run(&out) {
             same(&out, &config)?;
             return go_on(&out, self.json);
