@@ -60,6 +60,7 @@ operations! {
     gather,
     glu,
     group_norm,
+    grouped_linear,
     layer_norm,
     gru,
     linear,
