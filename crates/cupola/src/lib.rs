@@ -18,6 +18,7 @@
 //! | module | what it holds | crate |
 //! |---|---|---|
 //! | [`tensor`] | tensors, operations, automatic differentiation | `cupola-tensor` |
+//! | [`models`] | language models: one specification, every architecture | `cupola-models` |
 //! | [`nn`] | modules, layers, losses, optimisers, schedules | `cupola-nn` |
 //! | [`io`] | safetensors, NPY, atomic files | `cupola-io` |
 //! | [`tokenizer`] | training, encoding and decoding of tokens | `cupola-tokenizer` |
@@ -26,6 +27,7 @@
 
 pub use cupola_core as core;
 pub use cupola_io as io;
+pub use cupola_models as models;
 pub use cupola_nn as nn;
 pub use cupola_regex as regex;
 pub use cupola_tensor as tensor;

@@ -23,7 +23,7 @@ pub const IGNORE: i64 = -100;
 /// A language model that reads from left to right: embedding, layers, norm, head.
 ///
 /// Parameters are called as in LLaMA. One call serves training, reading a prompt and writing token by token; see the
-/// [crate](crate) for an example.
+/// crate for an example.
 #[derive(Module, Clone)]
 pub struct Decoder {
     /// `[V, D]`.
@@ -83,6 +83,11 @@ impl Decoder {
     /// The state of a sequence that has not begun.
     pub fn state(&self) -> State {
         State::new(self.layers.iter().map(|layer| layer.mixer.state()).collect())
+    }
+
+    /// Bytes that the state of a sequence takes: those of one that has not begun, and those that each token adds.
+    pub fn state_bytes(&self) -> (usize, usize) {
+        (self.state().bytes(), self.layers.iter().map(|layer| layer.mixer.bytes_per_token()).sum())
     }
 
     /// Has backward compute the intermediate results of these layers again instead of keeping them. Calls with states keep them.

@@ -58,4 +58,4 @@ pub use error::ModelError;
 pub use files::{load, load_spec, save};
 pub use generate::{Generator, Sampler, SamplerConfig};
 pub use spec::{ModelFields, ModelSpec, SpecError};
-pub use state::State;
+pub use state::{Mark, State};

@@ -51,6 +51,8 @@ impl Stream {
 }
 
 /// One of the norms that a specification can ask for.
+// A model has a few dozen: room is not worth a box.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Clone, Debug)]
 pub enum Norm {
     Rms(RmsNorm),

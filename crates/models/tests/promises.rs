@@ -190,6 +190,13 @@ fn a_snapshot_is_left_as_it_was() {
         assert_eq!((snapshot.position(), state.position()), (5, 8));
         assert!(call(&mut restored, 5, 3).same_bits(&first), "{name}");
         assert!(state.bytes() >= snapshot.bytes(), "{name}");
+        // The same without a second state.
+        let mark = snapshot.mark();
+        let mut state = snapshot;
+        call(&mut state, 6, 2);
+        state.rewind(&mark);
+        assert_eq!(state.position(), 5);
+        assert!(call(&mut state, 5, 3).same_bits(&first), "{name}");
     }
 }
 

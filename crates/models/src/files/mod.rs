@@ -87,6 +87,11 @@ pub fn save(dir: impl AsRef<Path>, model: &Decoder) -> Result<(), ModelError> {
     Ok(())
 }
 
+/// The public family, by its `model_type`, whose directories can hold this model.
+pub fn family_of(spec: &ModelSpec) -> Option<&'static str> {
+    Family::of(spec).map(|family| family.name)
+}
+
 fn read_config(dir: &Path) -> Result<(Option<Family>, ModelSpec), ModelError> {
     let path = dir.join("config.json");
     let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;

@@ -4,9 +4,9 @@
 use cupola_nn::layers::{Linear, RmsNorm};
 use cupola_nn::training::is_training;
 use cupola_nn::{Layer, Module};
-use cupola_tensor::Tensor;
 use cupola_tensor::ops::attention::{AttentionConfig, attention};
 use cupola_tensor::ops::rotary::Pairing;
+use cupola_tensor::{Segments, Tensor};
 
 use super::Context;
 use crate::channels::{projection, residual_projection};
@@ -58,18 +58,20 @@ impl Attention {
         }
     }
 
+    /// Bytes that the state grows by with each token.
+    pub fn bytes_per_token(&self) -> usize {
+        2 * self.spec.key_value_heads() * self.head_dim * self.o_proj.weight.dtype().size()
+    }
+
     /// # Shapes
     /// `x [N, D]` -> `[N, D]`.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, context: &Context, states: Option<Vec<&mut MixerState>>) -> Tensor {
         let (tokens, heads, shared) = (x.dim(0), self.spec.num_attention_heads, self.spec.key_value_heads());
         let qkv = self.qkv.forward(x).reshape([tokens, heads + 2 * shared, self.head_dim]);
-        let v = qkv.narrow(1, heads + shared, shared);
-        let (q, k) = self.queries_and_keys(&qkv.narrow(1, 0, heads + shared), context);
-        let (k, v, keys) = match states {
-            None => (k, v, context.segments.clone()),
-            Some(states) => MixerState::extend_all(states, &k, &v, &context.segments),
-        };
+        // Splits, whose gradients are joined in one pass.
+        let [both, v] = pair(&qkv, heads + shared);
+        let [q, k] = self.queries_and_keys(&both, context);
         let config = AttentionConfig {
             causal: true,
             window: self.spec.sliding_window,
@@ -77,27 +79,54 @@ impl Attention {
             soft_cap: self.spec.soft_cap,
             slopes: self.slopes.clone(),
             dropout: if self.spec.dropout > 0.0 && is_training("Attention") { self.spec.dropout } else { 0.0 },
-            ..AttentionConfig::cross(&context.segments, &keys)
+            ..AttentionConfig::of(&context.segments)
         };
-        let y = attention(&q, &k, &v, &config);
+        let y = match states {
+            None => attention(&q, &k, &v, &config),
+            Some(states) => attend(states, [&q, &k, &v], &config),
+        };
         self.o_proj.forward(&y.flatten_dims(1, 2))
     }
 
     /// Normalised and turned: `[N, H + Hkv, Dh]` -> `[N, H, Dh]`, `[N, Hkv, Dh]`.
-    fn queries_and_keys(&self, both: &Tensor, context: &Context) -> (Tensor, Tensor) {
+    fn queries_and_keys(&self, both: &Tensor, context: &Context) -> [Tensor; 2] {
         let heads = self.spec.num_attention_heads;
-        let split = |x: &Tensor| (x.narrow(1, 0, heads), x.narrow(1, heads, x.dim(1) - heads));
         let turn = |x: &Tensor| match &context.rotary {
             Some(tables) => x.rotary(&context.positions, &tables.cos, &tables.sin, Pairing::HalfSplit),
             None => x.clone(),
         };
         match (&self.q_norm, &self.k_norm) {
             (Some(q_norm), Some(k_norm)) => {
-                let (q, k) = split(both);
-                (turn(&q_norm.forward(&q)), turn(&k_norm.forward(&k)))
+                let [q, k] = pair(both, heads);
+                [turn(&q_norm.forward(&q)), turn(&k_norm.forward(&k))]
             }
             // Both are turned in one pass.
-            _ => split(&turn(both)),
+            _ => pair(&turn(both), heads),
         }
     }
+}
+
+/// Attention of each segment's tokens to all that its state has, which they are added to first.
+///
+/// Each sequence's keys are read where they lie. A row's bits do not depend on which sequences are computed together.
+#[track_caller]
+fn attend(states: Vec<&mut MixerState>, [q, k, v]: [&Tensor; 3], config: &AttentionConfig) -> Tensor {
+    let rows = states.into_iter().zip(config.queries.iter()).map(|(state, range)| {
+        let [q, k, v] = [q, k, v].map(|x| x.narrow(0, range.start, range.len()));
+        let all = state.extend(&k, &v);
+        let (queries, keys) = (Segments::one(range.len()), Segments::one(all.len()));
+        attention(&q, &all.keys(), &all.values(), &AttentionConfig { queries, keys, ..config.clone() })
+    });
+    let rows: Vec<Tensor> = rows.collect();
+    match &rows[..] {
+        [only] => only.clone(),
+        _ => Tensor::cat(&rows.iter().collect::<Vec<_>>(), 0),
+    }
+}
+
+/// The first `heads` heads and the others.
+fn pair(x: &Tensor, heads: usize) -> [Tensor; 2] {
+    let mut parts = x.split(1, &[heads, x.dim(1) - heads]);
+    let others = parts.pop().expect("a split in two has two parts");
+    [parts.pop().expect("a split in two has two parts"), others]
 }

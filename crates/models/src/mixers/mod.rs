@@ -59,4 +59,10 @@ impl Mixer {
             Mixer::Attention { .. } => MixerState::key_value(),
         }
     }
+    /// Bytes that the state of a sequence grows by with each token.
+    pub fn bytes_per_token(&self) -> usize {
+        match self {
+            Mixer::Attention { self_attn } => self_attn.bytes_per_token(),
+        }
+    }
 }

@@ -2,20 +2,30 @@
 
 mod key_value;
 
-use cupola_tensor::{Segments, Tensor};
+use cupola_tensor::Tensor;
 
 pub use key_value::KeyValue;
 
 /// What a model keeps of one sequence: keys and values of its tokens, or what its scans have come to.
 ///
-/// A clone shares memory and is a snapshot: a later call that advances one leaves the other as it was.
+/// A clone shares memory and is a snapshot: a later call that advances one leaves the other as it was. [`State::mark`] and
+/// [`State::rewind`] take back the last calls without a copy.
 #[derive(Clone)]
 pub struct State {
     position: usize,
     layers: Vec<MixerState>,
 }
 
+/// A place in a sequence to which its state can go back.
+#[derive(Clone)]
+pub struct Mark {
+    position: usize,
+    layers: Vec<Option<Vec<Tensor>>>,
+}
+
 /// What one layer keeps of one sequence.
+// Most are the larger one.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum MixerState {
@@ -58,6 +68,39 @@ impl State {
         self.position += tokens;
     }
 
+    /// Remembers where the sequence is, for [`State::rewind`]; costs nothing that grows with its length.
+    pub fn mark(&self) -> Mark {
+        let layer = |state: &MixerState| match state {
+            MixerState::KeyValue(_) => None,
+            MixerState::Recurrent(all) => Some(all.clone()),
+        };
+        Mark { position: self.position, layers: self.layers.iter().map(layer).collect() }
+    }
+
+    /// Goes back to where this state was marked: what was read since is forgotten.
+    ///
+    /// # Panics
+    /// When the mark lies ahead or is of another model.
+    #[track_caller]
+    pub fn rewind(&mut self, mark: &Mark) {
+        assert!(
+            mark.position <= self.position && mark.layers.len() == self.layers.len(),
+            "rewind: a mark at {} of {} layers for a state at {} of {}",
+            mark.position,
+            mark.layers.len(),
+            self.position,
+            self.layers.len()
+        );
+        for (state, kept) in self.layers.iter_mut().zip(&mark.layers) {
+            match (state, kept) {
+                (MixerState::KeyValue(all), _) => all.truncate(mark.position),
+                (state, Some(kept)) => *state = MixerState::Recurrent(kept.clone()),
+                (MixerState::Recurrent(_), None) => unreachable!("a mark keeps the tensors of recurrent layers"),
+            }
+        }
+        self.position = mark.position;
+    }
+
     /// Gives each layer's tensors their gradients' graph up: what follows does not reach back into earlier calls.
     pub fn detach(&mut self) {
         self.layers.iter_mut().for_each(MixerState::detach);
@@ -86,26 +129,15 @@ impl MixerState {
         }
     }
 
-    /// Appends each segment's keys and values to its own state; returns the keys and values of all sequences so far, packed, with
-    /// their segments.
+    /// Appends the keys and values of a segment.
     ///
     /// # Panics
-    /// When a state is not of keys and values, or there are not as many states as segments.
+    /// When the state is not of keys and values.
     #[track_caller]
-    pub(crate) fn extend_all(
-        states: Vec<&mut MixerState>,
-        k: &Tensor,
-        v: &Tensor,
-        segments: &Segments,
-    ) -> (Tensor, Tensor, Segments) {
-        let extended = states.into_iter().zip(segments.iter()).map(|(state, range)| {
-            let Self::KeyValue(all) = state else { panic!("attention was given the state of another mixer") };
-            all.extend(&k.narrow(0, range.start, range.len()), &v.narrow(0, range.start, range.len()));
-            (all.keys().clone(), all.values().clone())
-        });
-        let (keys, values): (Vec<Tensor>, Vec<Tensor>) = extended.unzip();
-        let lengths: Vec<usize> = keys.iter().map(|k| k.dim(0)).collect();
-        (pack(keys), pack(values), Segments::from_lengths(&lengths))
+    pub(crate) fn extend(&mut self, k: &Tensor, v: &Tensor) -> &KeyValue {
+        let Self::KeyValue(all) = self else { panic!("attention was given the state of another mixer") };
+        all.extend(k, v);
+        all
     }
 
     /// The tensors of all states stacked along their first dimension, one entry for each tensor that a state has.

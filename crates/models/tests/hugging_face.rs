@@ -1,0 +1,169 @@
+//! Public models are read, computed, continued, trained and written as transformers does (`tools/golden/models.py`).
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cupola_models::{Decoder, Generator, SamplerConfig, load, load_spec, save};
+use cupola_nn::files::load_tensors;
+use cupola_nn::optim::{AdamW, AdamWConfig};
+use cupola_nn::{Module, training};
+use cupola_tensor::{DType, Segments, Tensor, no_grad};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/public")
+}
+
+/// Every model by name, with what it is expected to say.
+fn models() -> Vec<(String, PathBuf, BTreeMap<String, Tensor>)> {
+    let entries = std::fs::read_dir(folder()).expect("the folder of public models");
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.expect("a readable folder").file_name().into_string().expect("a plain name"))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 8, "{names:?}");
+    let read = |name: String| {
+        let dir = folder().join(&name);
+        let expected = load_tensors(dir.join("expected.safetensors")).unwrap_or_else(|error| panic!("{error}"));
+        (name, dir, expected)
+    };
+    names.into_iter().map(read).collect()
+}
+
+fn read(dir: &Path) -> Decoder {
+    load(dir).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    for (name, dir, expected) in models() {
+        let (tokens, logits) = (&expected["tokens"], &expected["logits"]);
+        let (batch, time) = (tokens.shape()[0], tokens.shape()[1]);
+        let segments = Segments::uniform(batch, time);
+        for (dtype, most) in [(DType::F64, 1e-6), (DType::F32, 1e-5)] {
+            let model = read(&dir).to_dtype(dtype);
+            let ours = no_grad(|| model.forward(&tokens.reshape([batch * time]), &segments, None));
+            let error = ours.to_dtype(DType::F32).relative_error(&logits.reshape([batch * time, logits.dim(2)]));
+            assert!(error < most, "{name} in {dtype}: {error}");
+        }
+    }
+}
+
+#[test]
+fn greedy_text_is_that_of_transformers() {
+    for (name, dir, expected) in models() {
+        let model = read(&dir);
+        let prompt: Vec<u32> = expected["tokens"].select(0, 0).to_indices().iter().map(|&id| id as u32).collect();
+        let written: Vec<i64> =
+            Generator::new(&model, &prompt, SamplerConfig::greedy()).limit(32).map(i64::from).collect();
+        assert_eq!(written, expected["greedy"].to_indices(), "{name}");
+    }
+}
+
+#[test]
+fn twenty_losses_are_those_of_pytorch() {
+    for (name, dir, expected) in models() {
+        let Some(batches) = expected.get("batches") else { continue };
+        let mut model = read(&dir).to_dtype(DType::F64);
+        let decayed = AdamWConfig { lr: 1e-2, betas: [0.9, 0.99], weight_decay: 0.1, ..AdamWConfig::default() };
+        let plain = AdamWConfig { weight_decay: 0.0, ..decayed.clone() };
+        let mut optimizer = AdamW::new(decayed);
+        for (path, param) in model.named_parameters() {
+            if param.shape().rank() <= 1 {
+                for (part, _) in param.parts(&path) {
+                    optimizer = optimizer.group(part, plain.clone());
+                }
+            }
+        }
+        let expected = expected["losses"].to_vec::<f64>();
+        let (rows, length) = (batches.dim(1), batches.dim(2) - 1);
+        for (step, expected) in expected.into_iter().enumerate() {
+            let batch = batches.select(0, step);
+            let cut = |begin: usize| batch.narrow(1, begin, length).reshape([rows * length]);
+            let scope = training(0, step as u64);
+            let loss = model.loss_sum(&cut(0), &cut(1), &Segments::uniform(rows, length)) / (rows * length) as f64;
+            let mut grads = loss.backward();
+            scope.finish(&mut model);
+            grads.clip_norm(1.0);
+            optimizer.step(&mut model, &grads);
+            let error = (loss.item() - expected).abs() / expected;
+            assert!(error < 1e-5, "{name}: loss {step} is {}, expected {expected}", loss.item());
+        }
+    }
+}
+
+#[test]
+fn a_public_model_is_written_as_it_was_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, dir, _) in models() {
+        let copy = folder.path().join(&name);
+        save(&copy, &read(&dir)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(load_spec(&copy).ok(), load_spec(&dir).ok(), "{name}");
+        let config = |dir: &Path| -> serde_json::Value {
+            let text = std::fs::read_to_string(dir.join("config.json")).expect("a configuration");
+            serde_json::from_str(&text).expect("JSON")
+        };
+        for key in ["model_type", "architectures"] {
+            assert_eq!(config(&copy)[key], config(&dir)[key], "{name}: {key}");
+        }
+        let theirs = cupola_io::safetensors::Shards::open(&dir).expect("a public model");
+        let ours = cupola_io::safetensors::Shards::open(&copy).expect("a model just written");
+        let bytes = |all: &cupola_io::safetensors::Shards| {
+            all.iter().map(|view| (view.name().to_string(), view.bytes().to_vec())).collect::<BTreeMap<_, _>>()
+        };
+        let (theirs, ours) = (bytes(&theirs), bytes(&ours));
+        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "{name}");
+        assert!(ours.iter().all(|(key, value)| *value == theirs[key]), "{name}: values differ");
+    }
+}
+
+/// A copy of a public model with another configuration.
+fn with_config(dir: &Path, change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a folder");
+    std::fs::copy(dir.join("model.safetensors"), copy.path().join("model.safetensors")).expect("a copy");
+    let text = std::fs::read_to_string(dir.join("config.json")).expect("a configuration");
+    let mut config = serde_json::from_str(&text).expect("JSON");
+    change(&mut config);
+    std::fs::write(copy.path().join("config.json"), config.to_string()).expect("a writable folder");
+    copy
+}
+
+#[test]
+fn what_is_not_modelled_is_refused_by_name() {
+    let llama = folder().join("llama");
+    let refused = |key: &str, value: serde_json::Value| {
+        let dir = with_config(&llama, |config| config[key] = value.clone());
+        let error = load(dir.path()).err().unwrap_or_else(|| panic!("{key} = {value} was accepted")).to_string();
+        assert!(error.contains("config.json"), "{error}");
+        error
+    };
+    assert!(refused("model_type", "falcon".into()).contains("model_type `falcon`, expected one of llama"));
+    assert!(refused("hidden_act", "gelu".into()).contains("hidden_act = \"gelu\" is not modelled"));
+    assert!(refused("pretraining_tp", 2.into()).contains("pretraining_tp = 2"));
+    assert!(refused("logit_scale", 0.5.into()).contains("settings that are not modelled: logit_scale = 0.5"));
+    assert!(refused("hidden_size", "wide".into()).contains("hidden_size = \"wide\", expected a whole number"));
+    assert!(
+        refused("num_attention_heads", 5.into())
+            .contains("num_key_value_heads = 2 does not divide num_attention_heads = 5")
+    );
+    assert!(refused("vocab_size", serde_json::Value::Null).contains("vocab_size is missing"));
+    let dynamic = serde_json::json!({ "rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4 });
+    assert!(refused("rope_parameters", dynamic).contains("rope_scaling of type `dynamic` is not modelled"));
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_all_named() {
+    let llama = folder().join("llama");
+    let dir = with_config(&llama, |config| config["num_hidden_layers"] = 3.into());
+    let error = load(dir.path()).err().expect("a layer too few").to_string();
+    assert!(error.contains("missing") && error.contains("layers.2.self_attn.q_proj.weight"), "{error}");
+    let dir = with_config(&llama, |config| config["num_hidden_layers"] = 1.into());
+    let error = load(dir.path()).err().expect("a layer too many").to_string();
+    assert!(error.contains("unexpected") && error.contains("layers.1.mlp.gate_proj.weight"), "{error}");
+    let dir = with_config(&llama, |config| config["vocab_size"] = 62.into());
+    let error = load(dir.path()).err().expect("another vocabulary").to_string();
+    assert!(error.contains("embed_tokens.weight is f32 [61, 32], expected f32 [62, 32]"), "{error}");
+    let empty = tempfile::tempdir().expect("a folder");
+    assert!(load(empty.path()).err().expect("no model").to_string().contains("config.json"));
+    std::fs::write(empty.path().join("config.json"), "{").expect("a writable folder");
+    assert!(load(empty.path()).err().expect("no JSON").to_string().contains("config.json: EOF"));
+}
