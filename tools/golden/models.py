@@ -24,7 +24,7 @@ import zlib
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import GPT2Config, LlamaConfig, MistralConfig, PhiConfig, Qwen2Config
+from transformers import DeepseekV2Config, GPT2Config, LlamaConfig, MistralConfig, MixtralConfig, PhiConfig, Qwen2Config
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = os.path.join(ROOT, "crates", "models", "tests", "public")
@@ -43,6 +43,16 @@ LLAMA3 = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=16,
 )
+LATENT = dict(
+    kv_lora_rank=12,
+    qk_nope_head_dim=6,
+    qk_rope_head_dim=4,
+    v_head_dim=5,
+    first_k_dense_replace=1,
+    moe_intermediate_size=8,
+    n_shared_experts=2,
+    n_routed_experts=6,
+)
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=16)
 
 MODELS = {
@@ -54,6 +64,21 @@ MODELS = {
     "llama-llama3": LlamaConfig(num_key_value_heads=1, rope_parameters=LLAMA3, **SIZES, **COMMON),
     "llama-yarn": LlamaConfig(num_key_value_heads=4, rope_parameters=YARN, **SIZES, **COMMON),
     "mistral": MistralConfig(num_key_value_heads=2, head_dim=8, sliding_window=6, **SIZES, **COMMON),
+    "mixtral": MixtralConfig(num_key_value_heads=2, num_local_experts=4, **(SIZES | dict(intermediate_size=24)), **COMMON),
+    "deepseek_v2": DeepseekV2Config(q_lora_rank=None, num_experts_per_tok=2, **LATENT, **SIZES, **COMMON),
+    "deepseek_v2-groups": DeepseekV2Config(
+        q_lora_rank=10,
+        num_experts_per_tok=3,
+        topk_method="group_limited_greedy",
+        n_group=3,
+        topk_group=2,
+        routed_scaling_factor=1.5,
+        attention_bias=True,
+        rope_parameters=YARN | dict(mscale=0.8, mscale_all_dim=0.6),
+        **LATENT,
+        **SIZES,
+        **COMMON,
+    ),
     "qwen2": Qwen2Config(num_key_value_heads=2, tie_word_embeddings=True, **SIZES, **COMMON),
     "phi": PhiConfig(
         num_key_value_heads=4, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5), **SIZES, **COMMON
@@ -100,6 +125,7 @@ def train(model, batches):
 def make(name, config, seed):
     random = torch.Generator().manual_seed(seed)
     config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     randomise(model, random)
     model.tie_weights()

@@ -4,11 +4,15 @@
 //! sequence stopped; whole sequences, chunks and single tokens are the same call and agree.
 
 pub mod attention;
+pub mod differential;
+pub mod mla;
 
 use cupola_nn::Module;
 use cupola_tensor::{Segments, Tensor};
 
 pub use attention::Attention;
+pub use differential::Differential;
+pub use mla::Mla;
 
 use crate::positions::RotaryTables;
 use crate::spec::{MixerKind, ModelSpec};
@@ -23,6 +27,10 @@ pub struct Context {
     pub positions: Tensor,
     /// Rotary tables, where the model turns queries and keys.
     pub rotary: Option<RotaryTables>,
+    /// The same for latent attention.
+    pub latent_rotary: Option<RotaryTables>,
+    /// Whether a token sees those before it alone.
+    pub causal: bool,
 }
 
 /// The mixer of a layer.
@@ -35,13 +43,19 @@ pub enum Mixer {
         /// The layer.
         self_attn: Attention,
     },
+    /// Softmax attention with latent keys and values.
+    Mla {
+        /// The layer.
+        self_attn: Mla,
+    },
 }
 
 impl Mixer {
-    /// The mixer that the specification has in layers of this kind.
-    pub fn new(kind: MixerKind, spec: &ModelSpec) -> Self {
+    /// The mixer of layer `layer`, which is of this kind.
+    pub fn new(kind: MixerKind, spec: &ModelSpec, layer: usize) -> Self {
         match kind {
-            MixerKind::Attention => Mixer::Attention { self_attn: Attention::new(spec) },
+            MixerKind::Attention => Mixer::Attention { self_attn: Attention::new(spec, layer) },
+            MixerKind::Mla => Mixer::Mla { self_attn: Mla::new(spec) },
         }
     }
 
@@ -50,19 +64,22 @@ impl Mixer {
     pub fn forward(&self, x: &Tensor, context: &Context, states: Option<Vec<&mut MixerState>>) -> Tensor {
         match self {
             Mixer::Attention { self_attn } => self_attn.forward(x, context, states),
+            Mixer::Mla { self_attn } => self_attn.forward(x, context, states),
         }
     }
 
     /// What is kept of a sequence that has not begun.
     pub fn state(&self) -> MixerState {
         match self {
-            Mixer::Attention { .. } => MixerState::key_value(),
+            Mixer::Attention { .. } | Mixer::Mla { .. } => MixerState::key_value(),
         }
     }
+
     /// Bytes that the state of a sequence grows by with each token.
     pub fn bytes_per_token(&self) -> usize {
         match self {
             Mixer::Attention { self_attn } => self_attn.bytes_per_token(),
+            Mixer::Mla { self_attn } => self_attn.bytes_per_token(),
         }
     }
 }

@@ -19,7 +19,10 @@
 //! ```
 
 mod attention;
+mod encoder;
 mod kinds;
+mod mla;
+mod moe;
 mod nearest;
 mod presets;
 mod rope;
@@ -30,7 +33,10 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 pub use attention::AttentionSpec;
-pub use kinds::{ChannelKind, LayerKind, MixerKind, NormKind, PositionKind, ResidualKind};
+pub use encoder::{ENCODER_FAMILIES, EncoderFields, EncoderHead, EncoderSpec};
+pub use kinds::{ChannelKind, LayerKind, MixerKind, NormKind, PositionKind, ResidualKind, RouterKind, TernaryKind};
+pub use mla::MlaSpec;
+pub use moe::MoeSpec;
 pub use nearest::nearest;
 pub use presets::{FAMILIES, SIZES, preset_names};
 pub use rope::RopeScaling;
@@ -116,6 +122,15 @@ pub struct ModelFields {
     /// Attention, if a layer is of that kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<AttentionSpec>,
+    /// Latent attention, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mla: Option<MlaSpec>,
+    /// The mixture of experts, if a layer has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moe: Option<MoeSpec>,
+    /// Whether and how the projections inside of layers have weights of three values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ternary: Option<TernaryKind>,
 }
 
 impl Default for ModelFields {
@@ -143,6 +158,9 @@ impl Default for ModelFields {
             scale_residual_init: false,
             dropout: 0.0,
             attention: None,
+            mla: None,
+            moe: None,
+            ternary: None,
         }
     }
 }

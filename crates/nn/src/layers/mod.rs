@@ -23,6 +23,7 @@ mod recurrent;
 mod rms_norm;
 mod rnn;
 mod sequential;
+mod ternary;
 mod transformer;
 mod transformer_layers;
 
@@ -46,5 +47,6 @@ pub use recurrent::RecurrentConfig;
 pub use rms_norm::RmsNorm;
 pub use rnn::{Rnn, RnnCell};
 pub use sequential::{Function, Residual, Sequential, Stackable};
+pub use ternary::Ternary;
 pub use transformer::{Transformer, TransformerDecoder, TransformerEncoder};
 pub use transformer_layers::{TransformerDecoderLayer, TransformerEncoderLayer, TransformerLayerConfig};
