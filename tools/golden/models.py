@@ -9,6 +9,12 @@ name ending in -sharded several files with an index), and expected.safetensors:
     batches [20, B, L]   token batches of a training; inputs are all but the last token of each row, targets all but the first
     losses [20]          the mean cross-entropy of each step (f64)
 
+Encoders are written to crates/models/tests/encoders/NAME/ alike; their expected.safetensors has
+
+    tokens, token_types [2, T]
+    hidden [2, T, D]     of the last layer (f64)
+    logits               [2, T, V] of hidden tokens or [2, C] of classes; of a bare model the pooled vectors [2, D]
+
 Each step clips the gradients' global norm to 1 and takes AdamW (lr 1e-2, betas 0.9 0.99, eps 1e-8) with weight decay 0.1
 on all parameters of more than one dimension. Families without a trainer's twin leave out batches and losses.
 
@@ -24,10 +30,11 @@ import zlib
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import DeepseekV2Config, GPT2Config, LlamaConfig, MistralConfig, MixtralConfig, PhiConfig, Qwen2Config
+from transformers import BertConfig, DeepseekV2Config, GPT2Config, LlamaConfig, MistralConfig, MixtralConfig, PhiConfig, Qwen2Config
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = os.path.join(ROOT, "crates", "models", "tests", "public")
+ENCODERS_FOLDER = os.path.join(ROOT, "crates", "models", "tests", "encoders")
 VOCABULARY, STEPS = 61, 20
 
 torch.set_num_threads(1)
@@ -83,6 +90,23 @@ MODELS = {
     "phi": PhiConfig(
         num_key_value_heads=4, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5), **SIZES, **COMMON
     ),
+}
+
+
+BERT = dict(
+    hidden_size=32,
+    num_hidden_layers=2,
+    intermediate_size=48,
+    num_attention_heads=4,
+    max_position_embeddings=32,
+    hidden_dropout_prob=0,
+    attention_probs_dropout_prob=0,
+    **COMMON,
+)
+ENCODERS = {
+    "bert": (transformers.BertModel, BertConfig(**BERT)),
+    "bert-masked": (transformers.BertForMaskedLM, BertConfig(hidden_act="gelu_new", type_vocab_size=3, **BERT)),
+    "bert-classes": (transformers.BertForSequenceClassification, BertConfig(num_labels=5, **BERT)),
 }
 
 
@@ -145,9 +169,32 @@ def make(name, config, seed):
     save_file(expected, os.path.join(folder, "expected.safetensors"))
 
 
+def make_encoder(name, kind, config):
+    random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    config._attn_implementation = "eager"
+    model = kind(config).eval()
+    randomise(model, random)
+    model.tie_weights()
+    folder = os.path.join(ENCODERS_FOLDER, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    model = model.double()
+    tokens = torch.randint(VOCABULARY, (2, 19), generator=random)
+    types = torch.randint(config.type_vocab_size, (2, 19), generator=random)
+    with torch.no_grad():
+        out = model(input_ids=tokens, token_type_ids=types, output_hidden_states=True)
+    logits = out.pooler_output if kind is transformers.BertModel else out.logits
+    expected = dict(tokens=tokens, token_types=types, hidden=out.hidden_states[-1].float(), logits=logits.float())
+    save_file({key: value.contiguous() for key, value in expected.items()}, os.path.join(folder, "expected.safetensors"))
+    print(f"{name}: written")
+
+
 def main():
-    wanted = sys.argv[1:] or list(MODELS)
+    wanted = sys.argv[1:] or list(MODELS) + list(ENCODERS)
     for name in wanted:
+        if name in ENCODERS:
+            make_encoder(name, *ENCODERS[name])
+            continue
         # The first seed of the name's own whose text has no near ties.
         for attempt in range(100):
             try:
