@@ -1,6 +1,7 @@
 //! The commands. Each is one variant here and one file or folder beside this one.
 
 mod regex;
+mod serve;
 mod tokenizer;
 
 use clap::Subcommand;
@@ -13,6 +14,8 @@ pub enum Command {
     /// Look at regular expressions: what they match and how they run
     #[command(subcommand)]
     Regex(regex::Command),
+    /// Answer requests over HTTP, as OpenAI's API does, with a chat page in the browser
+    Serve(serve::Serve),
 }
 
 impl Command {
@@ -21,6 +24,7 @@ impl Command {
         match self {
             Self::Tokenizer(command) => command.run(),
             Self::Regex(command) => command.run(),
+            Self::Serve(command) => command.run(),
         }
     }
 }

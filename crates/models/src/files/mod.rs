@@ -9,6 +9,7 @@ mod deepseek;
 mod family;
 mod gpt2;
 mod llama;
+mod mamba;
 mod mixtral;
 mod names;
 mod phi;

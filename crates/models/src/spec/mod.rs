@@ -25,6 +25,8 @@ mod mla;
 mod moe;
 mod nearest;
 mod presets;
+mod recurrent;
+mod recurrent_rules;
 mod rope;
 mod validate;
 
@@ -39,6 +41,9 @@ pub use mla::MlaSpec;
 pub use moe::MoeSpec;
 pub use nearest::nearest;
 pub use presets::{FAMILIES, SIZES, preset_names};
+pub use recurrent::{
+    DeltaNetSpec, GatedDeltaNetSpec, GlaSpec, LinearAttentionSpec, Mamba2Spec, Mamba3Spec, MambaSpec, TimeSteps,
+};
 pub use rope::RopeScaling;
 
 /// Why a specification describes no model.
@@ -128,9 +133,31 @@ pub struct ModelFields {
     /// The mixture of experts, if a layer has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moe: Option<MoeSpec>,
-    /// Whether and how the projections inside of layers have weights of three values.
+    /// Whether and how the projections of layers have weights of three values. Routers, convolutions and the small maps inside of
+    /// Mamba (to time steps, B and C) keep theirs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ternary: Option<TernaryKind>,
+    /// Mamba, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba: Option<MambaSpec>,
+    /// Mamba-2, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba2: Option<Mamba2Spec>,
+    /// Mamba-3, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba3: Option<Mamba3Spec>,
+    /// Linear attention, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear_attention: Option<LinearAttentionSpec>,
+    /// Gated linear attention, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gla: Option<GlaSpec>,
+    /// DeltaNet, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deltanet: Option<DeltaNetSpec>,
+    /// Gated DeltaNet, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gated_deltanet: Option<GatedDeltaNetSpec>,
 }
 
 impl Default for ModelFields {
@@ -161,6 +188,13 @@ impl Default for ModelFields {
             mla: None,
             moe: None,
             ternary: None,
+            mamba: None,
+            mamba2: None,
+            mamba3: None,
+            linear_attention: None,
+            gla: None,
+            deltanet: None,
+            gated_deltanet: None,
         }
     }
 }

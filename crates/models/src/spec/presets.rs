@@ -1,12 +1,13 @@
 //! Presets, as data: `FAMILY-SIZE`.
 
 use super::{
-    AttentionSpec, ChannelKind, LayerKind, MixerKind, MlaSpec, ModelFields, MoeSpec, NormKind, PositionKind,
-    ResidualKind, SpecError, TernaryKind, nearest,
+    AttentionSpec, ChannelKind, GatedDeltaNetSpec, LayerKind, Mamba2Spec, Mamba3Spec, MambaSpec, MixerKind, MlaSpec,
+    ModelFields, MoeSpec, NormKind, PositionKind, ResidualKind, SpecError, TernaryKind, nearest,
 };
 
 /// Families of presets.
-pub const FAMILIES: &[&str] = &["gpt2", "llama", "mistral", "phi", "deepseek", "trident", "chimera"];
+pub const FAMILIES: &[&str] =
+    &["gpt2", "llama", "mistral", "phi", "mamba", "mamba2", "mamba3", "gdn", "deepseek", "hydra", "trident", "chimera"];
 
 /// Sizes of presets: layers, width, heads.
 pub const SIZES: &[(&str, usize, usize, usize)] = &[("nano", 4, 128, 4), ("baby", 6, 384, 6), ("124m", 12, 768, 12)];
@@ -43,8 +44,13 @@ pub fn fields(name: &str, vocab_size: usize) -> Result<ModelFields, SpecError> {
         "mistral" => mistral(base, heads),
         "phi" => phi(base, heads),
         "deepseek" => deepseek(base, heads),
+        "hydra" => hydra(base, heads),
         "trident" => trident(base, heads),
         "chimera" => chimera(base, heads),
+        "mamba" => mamba(base),
+        "mamba2" => mamba2(base),
+        "mamba3" => mamba3(base),
+        "gdn" => gdn(base, heads),
         _ => return Err(unknown()),
     };
     Ok(fields)
@@ -129,6 +135,17 @@ fn deepseek(base: ModelFields, heads: usize) -> ModelFields {
     }
 }
 
+/// Ren et al., "Samba", 2024, arXiv:2406.07522: Mamba and attention in a window in turn, each with a gated channel mixer.
+fn hydra(base: ModelFields, heads: usize) -> ModelFields {
+    ModelFields {
+        pattern: vec![MixerKind::Mamba.into(), MixerKind::Attention.into()],
+        tie_word_embeddings: true,
+        attention: Some(AttentionSpec { sliding_window: Some(2048), ..AttentionSpec::heads(heads) }),
+        mamba: Some(MambaSpec::default()),
+        ..base
+    }
+}
+
 /// LLaMA with weights of three values in all layers (Ma et al., "The Era of 1-bit LLMs", 2024, arXiv:2402.17764).
 fn trident(base: ModelFields, heads: usize) -> ModelFields {
     let attention = AttentionSpec { num_key_value_heads: Some(heads / 2), ..AttentionSpec::heads(heads) };
@@ -151,5 +168,57 @@ fn chimera(base: ModelFields, heads: usize) -> ModelFields {
         attention: Some(AttentionSpec { differential: true, ..AttentionSpec::heads(heads) }),
         moe: Some(moe),
         ..base
+    }
+}
+/// Layers of one kind of recurrent mixer; positions follow from the recurrence.
+fn recurrent(base: ModelFields, mixer: MixerKind) -> ModelFields {
+    ModelFields {
+        pattern: vec![LayerKind { mixer, channel: None }],
+        position: PositionKind::None,
+        tie_word_embeddings: true,
+        scale_residual_init: true,
+        attention: None,
+        ..base
+    }
+}
+
+/// Gu and Dao, "Mamba", 2023, arXiv:2312.00752: mixers alone, twice as many layers as a transformer has.
+fn mamba(base: ModelFields) -> ModelFields {
+    ModelFields {
+        num_hidden_layers: 2 * base.num_hidden_layers,
+        channel: ChannelKind::None,
+        mamba: Some(MambaSpec::default()),
+        ..recurrent(base, MixerKind::Mamba)
+    }
+}
+
+/// States of a channel of the models with heads: as published from the largest size on.
+fn state_size(width: usize) -> usize {
+    if width < 768 { 64 } else { 128 }
+}
+
+/// Dao and Gu, "Transformers are SSMs", 2024, arXiv:2405.21060: as Mamba.
+fn mamba2(base: ModelFields) -> ModelFields {
+    ModelFields {
+        num_hidden_layers: 2 * base.num_hidden_layers,
+        channel: ChannelKind::None,
+        mamba2: Some(Mamba2Spec { state_size: state_size(base.hidden_size), ..Mamba2Spec::default() }),
+        ..recurrent(base, MixerKind::Mamba2)
+    }
+}
+
+/// Mamba-3, 2026, arXiv:2603.15569: mixers and gated channel mixers in turn.
+fn mamba3(base: ModelFields) -> ModelFields {
+    ModelFields {
+        mamba3: Some(Mamba3Spec { state_size: state_size(base.hidden_size), ..Mamba3Spec::default() }),
+        ..recurrent(base, MixerKind::Mamba3)
+    }
+}
+
+/// Yang et al., "Gated Delta Networks", 2024, arXiv:2412.06464: mixers and gated channel mixers in turn.
+fn gdn(base: ModelFields, num_heads: usize) -> ModelFields {
+    ModelFields {
+        gated_deltanet: Some(GatedDeltaNetSpec { num_heads, ..GatedDeltaNetSpec::default() }),
+        ..recurrent(base, MixerKind::GatedDeltaNet)
     }
 }

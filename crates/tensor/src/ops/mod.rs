@@ -1,13 +1,18 @@
 //! The operations, one file each: what it computes, its forward, its backward, its reference, its test cases.
 
+pub use crate::chunked::MatrixState;
 pub use crate::compute::Window;
 pub use crate::recurrent::{CellWeights, Order, Recurrent};
 use crate::tensor::Tensor;
 pub use causal_conv::{CausalConvConfig, causal_conv1d};
 pub use conv::ConvConfig;
+pub use gated_delta_rule::{DeltaRuleConfig, gated_delta_rule};
+pub use gated_linear_attention::gated_linear_attention;
 pub use gru::gru;
 pub use lstm::lstm;
 pub use rnn::{Nonlinearity, rnn};
+pub use selective_scan::{SelectiveScanConfig, selective_scan};
+pub use ssd::{SsdConfig, ssd};
 
 /// Declares the operation files, their registry, and the test that runs every case of every file.
 macro_rules! operations {
@@ -39,6 +44,7 @@ operations! {
     activations,
     adaptive_avg_pool,
     affine,
+    angles,
     arithmetic,
     attention,
     avg_pool,
@@ -57,6 +63,8 @@ operations! {
     embedding,
     expand,
     functions,
+    gated_delta_rule,
+    gated_linear_attention,
     gather,
     glu,
     group_norm,
@@ -73,10 +81,12 @@ operations! {
     rms_norm,
     rotary,
     rnn,
+    selective_scan,
     slice,
     softmax,
     sort,
     split,
+    ssd,
     sum,
     triangle,
 }
