@@ -126,7 +126,8 @@ impl Mla {
         // [H, N, Dn] by [H, Dn, R].
         let q = q.transpose(0, 1).matmul(&maps[0]).transpose(0, 1);
         let q = Tensor::cat(&[&q, q_r], 2);
-        let kept = Tensor::cat(&[&c.unsqueeze(1), r], 2);
+        let c = self.kv_b_proj.effective_input(c).unsqueeze(1);
+        let kept = Tensor::cat(&[&c, r], 2);
         // The values are the first part of the keys: nothing is kept for them.
         let nothing = kept.narrow(2, 0, 0);
         let sums = attend(states, [&q, &kept, &nothing], config, |[q, k, _], config| {

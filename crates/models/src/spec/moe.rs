@@ -60,6 +60,9 @@ impl Default for MoeSpec {
     }
 }
 
+/// More than any model has; each expert of each layer has names of its own.
+const MOST_EXPERTS: usize = 1 << 14;
+
 impl MoeSpec {
     /// Fills in what is left out.
     pub(super) fn complete(&mut self, intermediate_size: Option<usize>) {
@@ -72,6 +75,9 @@ impl MoeSpec {
         let broken = |rule: String| Err(SpecError::Rule(rule));
         let (experts, chosen) = (self.num_experts, self.num_experts_per_tok);
         let width = self.moe_intermediate_size.unwrap_or(0);
+        if experts > MOST_EXPERTS {
+            return broken(format!("num_experts = {experts} is more than {MOST_EXPERTS}"));
+        }
         if experts == 0 || chosen == 0 || chosen > experts {
             return broken(format!(
                 "num_experts_per_tok = {chosen} of num_experts = {experts} is no choice of experts"

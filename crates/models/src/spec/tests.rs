@@ -127,7 +127,11 @@ fn broken_rules_of_experts_and_latent_attention_are_named() {
     let cases = [
         (ModelFields { channel: ChannelKind::Moe, ..small() }, "the table `moe` is missing"),
         (moe(experts(1)), "num_experts_per_tok = 2 of num_experts = 1"),
-        (moe(experts(usize::MAX)), "moe_intermediate_size = 128 with num_experts = 18446744073709551615"),
+        (moe(experts(usize::MAX)), "num_experts = 18446744073709551615 is more than 16384"),
+        (
+            moe(MoeSpec { moe_intermediate_size: Some(1 << 23), ..experts(4) }),
+            "moe_intermediate_size = 8388608 with num_experts = 4",
+        ),
         (
             moe(MoeSpec { num_experts_per_tok: 1, norm_topk_prob: Some(true), ..experts(4) }),
             "a weight that is always 1 teaches the router nothing",

@@ -62,6 +62,12 @@ impl Linear {
         Self { weight: weight.with_parts(parts("weight")), bias, ternary }
     }
 
+    /// What the layer multiplies in place of `x`.
+    #[track_caller]
+    pub fn effective_input(&self, x: &Tensor) -> Tensor {
+        self.ternary.map_or_else(|| x.clone(), |ternary| ternary.input(x))
+    }
+
     /// The weight that the layer computes with.
     #[track_caller]
     pub fn effective_weight(&self) -> Tensor {
