@@ -8,11 +8,13 @@
 //! | [`registry`] | the models of a server |
 //! | [`reading`] | an engine's answer as text |
 //! | [`http`] | the server |
+//! | [`client`] | a client for it |
 //! | [`error`] | refusals and failures |
 //!
 //! A request goes `http` -> `api` -> `served` (tokens) -> `engine` (tokens) -> `reading` (text) -> `api` -> `http`.
 
 pub mod api;
+pub mod client;
 pub mod engine;
 pub mod error;
 pub mod http;
@@ -23,6 +25,7 @@ pub mod served;
 mod testing;
 mod text;
 
+pub use client::{Client, ClientError};
 pub use engine::{Engine, EngineConfig};
 pub use error::{ApiError, StartError};
 pub use http::{Keys, Limits, Server, ServerConfig};

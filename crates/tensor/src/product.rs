@@ -53,6 +53,8 @@ impl<'a> Matrix<'a> {
 pub(crate) struct Finish<'a> {
     /// Adds to what the result holds.
     pub accumulate: bool,
+    /// Where in the result's buffer it begins.
+    pub start: usize,
     /// `[N]`, added to each row.
     pub bias: Option<&'a Tensor>,
     /// Applied to each element.
@@ -215,7 +217,7 @@ fn run<P, A, B, C>(
                 pre_activation: pre.map(|pre| MatMut::new(pre.as_mut_slice::<C>(), rows, cols)),
                 ..Epilogue::default()
             };
-            let result = MatMut::new(out, rows, cols);
+            let result = MatMut::new(&mut out[finish.start..], rows, cols);
             match finish.keep_packed {
                 true => P::matmul_packed(a.view::<A>(), &packed(b), result, epilogue),
                 false => P::matmul(a.view::<A>(), b.view::<B>(), result, epilogue),

@@ -73,7 +73,8 @@ fn size(text: &str) -> Result<usize, String> {
     number.checked_mul(factor).ok_or_else(|| format!("{text:?} is more than this machine can count"))
 }
 
-fn failure(error: StartError) -> anyhow::Error {
+/// An ending with the exit code that fits.
+pub(super) fn failure(error: StartError) -> anyhow::Error {
     match error {
         StartError::Model { .. } => Failure::Refused(error.to_string()).into(),
         StartError::Setting(_) | StartError::OpenWithoutKey { .. } => Failure::Usage(error.to_string()).into(),

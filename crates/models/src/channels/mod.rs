@@ -17,6 +17,8 @@ pub use moe::Moe;
 use crate::spec::{ChannelKind, ModelSpec, TernaryKind};
 
 /// The channel mixer of a layer, called `mlp` in names.
+// A model has a few dozen: room is not worth a box.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Clone)]
 pub enum Channel {
     /// Two projections.

@@ -143,6 +143,11 @@ impl Reply {
         let _ = self.events.send(event);
     }
 
+    /// True when the reader went away.
+    pub(super) fn closed(&self) -> bool {
+        self.events.is_closed()
+    }
+
     /// True when nobody waits for an answer any more.
     pub(super) fn gone(&self, choice: usize) -> bool {
         self.events.is_closed() || self.stopped.get(choice).is_some_and(|flag| flag.load(Ordering::Relaxed))

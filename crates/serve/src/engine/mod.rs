@@ -1,6 +1,7 @@
 //! The engine: one model, one thread of its own, many requests at once.
 //!
 //! - [`job`]: what is asked for, and what comes back
+//! - `lane`: a sequence that is worked on
 //! - `worker`: the loop that batches requests; they join and leave between its steps
 //! - `step`: one call of the model for all, repeated by halves when it panics
 //! - `choose`: from logits to a token and its probabilities
@@ -14,9 +15,12 @@
 mod choose;
 pub mod constraint;
 pub mod job;
+mod lane;
 mod prefix;
 pub mod stats;
 mod step;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::collections::VecDeque;

@@ -49,6 +49,43 @@ impl<S: Clone> Prefixes<S> {
         found
     }
 
+    /// A snapshot that begins with the most blocks of `tokens`, leaving at least one token to be read, and how many tokens that are. It
+    /// may go on with others: for states that can be cut.
+    pub(super) fn deepest(&mut self, tokens: &[u32]) -> Option<(S, usize)> {
+        self.clock += 1;
+        let (mut at, mut length) = (ROOT, 0);
+        for block in tokens.chunks_exact(BLOCK).take(tokens.len().saturating_sub(1) / BLOCK) {
+            let Some(&next) = self.nodes[at].children.get(block) else { break };
+            at = next;
+            length += BLOCK;
+            self.nodes[at].used = self.clock;
+        }
+        if at == ROOT {
+            return None;
+        }
+        // Every end of the tree has a snapshot.
+        loop {
+            if let Some((snapshot, _)) = &self.nodes[at].snapshot {
+                return Some((snapshot.clone(), length));
+            }
+            at = self.nodes[at].children.values().copied().max_by_key(|&child| (self.nodes[child].used, child))?;
+            self.nodes[at].used = self.clock;
+        }
+    }
+
+    /// Keeps a snapshot that serves for all its beginnings as well: those of its beginnings are given up.
+    pub(super) fn insert_for_all(&mut self, tokens: &[u32], snapshot: S, bytes: usize) {
+        self.insert(tokens, snapshot, bytes);
+        let mut at = ROOT;
+        for block in tokens[..tokens.len() - BLOCK].chunks_exact(BLOCK) {
+            let Some(&next) = self.nodes[at].children.get(block) else { return };
+            at = next;
+            if let Some((_, bytes)) = self.nodes[at].snapshot.take() {
+                self.bytes -= bytes;
+            }
+        }
+    }
+
     /// True when there is a snapshot behind exactly these blocks.
     pub(super) fn contains(&self, tokens: &[u32]) -> bool {
         let step = |at: usize, block: &[u32]| self.nodes[at].children.get(block).copied();
@@ -140,6 +177,22 @@ mod tests {
         assert_eq!(all.longest(&tokens(&[2, 1])), None);
         assert_eq!(all.longest(&[]), None);
         assert!(all.contains(&tokens(&[1])) && !all.contains(&tokens(&[1, 2])) && !all.contains(&tokens(&[7])));
+    }
+
+    #[test]
+    fn a_snapshot_that_can_be_cut_serves_for_all_its_beginnings() {
+        let mut all = Prefixes::new();
+        all.insert_for_all(&tokens(&[1, 2]), "12", 20);
+        all.insert_for_all(&tokens(&[1, 2, 3]), "123", 30);
+        assert_eq!(all.bytes(), 30, "the shorter one is not needed any more");
+        all.insert_for_all(&tokens(&[1, 4]), "14", 20);
+        assert_eq!(all.deepest(&tokens(&[1, 2, 9])), Some(("123", 2 * BLOCK)));
+        assert_eq!(all.deepest(&tokens(&[1, 4, 9])), Some(("14", 2 * BLOCK)));
+        assert_eq!(all.deepest(&tokens(&[1, 4])).unwrap().1, BLOCK, "the last token has to be read");
+        assert_eq!(all.deepest(&tokens(&[2, 9])), None);
+        all.shrink(20);
+        assert_eq!(all.bytes(), 20);
+        assert_eq!(all.deepest(&tokens(&[1, 2, 3, 4])), Some(("14", BLOCK)));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::time::Instant;
 use cupola_models::state::MixerState;
 use cupola_models::{Decoder, State};
 
-use super::choose::{Chooser, score};
-use super::constraint::{Constraint, Left};
-use super::job::{End, Event, Generate, Reply, Request, Work};
+use super::choose::score;
+use super::constraint::Left;
+use super::job::{End, Event, Reply, Work};
+use super::lane::{Lane, PATIENCE};
 use super::prefix::Prefixes;
 use super::step::{self, Fault, Part, Rows};
 use super::{BLOCK, EngineConfig, Shared, Stats};
@@ -20,27 +21,9 @@ const READ_BESIDE: usize = BLOCK;
 /// Tokens of prompts in one step otherwise.
 const READ_ALONE: usize = 8 * BLOCK;
 
-/// One sequence, or the prompt of several.
-struct Lane {
-    work: Arc<Work>,
-    reply: Reply,
-    /// The prompt and what was generated.
-    tokens: Vec<u32>,
-    /// Length of the prompt.
-    prompt: usize,
-    state: State,
-    /// The answer's number; while the prompt is read for the first time, all answers are one lane.
-    choice: usize,
-    forked: bool,
-    cached: usize,
-    chooser: Option<Chooser>,
-    constraint: Option<Constraint>,
-    scores: Vec<super::Score>,
-    sum: Vec<f64>,
-    arrived: Instant,
-    last: Option<Instant>,
-}
-
+/// Tokens are guessed while at most so many answers are written: then a step's time goes into reading the weights, and rows are
+/// nearly free.
+const GUESSERS: usize = 8;
 /// What a state takes.
 struct Cost {
     fixed: usize,
@@ -61,95 +44,6 @@ pub(super) struct Worker<'a> {
     recurrent: bool,
     turn: usize,
     fault: Option<Fault>,
-}
-
-impl Lane {
-    fn new(request: Request, state: State) -> Self {
-        let Request { job, reply, arrived } = request;
-        let constraint = match &job.work {
-            Work::Generate(generate) => generate.constraint.clone(),
-            Work::Embed => None,
-        };
-        Self {
-            work: Arc::new(job.work),
-            reply,
-            prompt: job.prompt.len(),
-            tokens: job.prompt,
-            state,
-            choice: 0,
-            forked: false,
-            cached: 0,
-            chooser: None,
-            constraint,
-            scores: Vec::new(),
-            sum: Vec::new(),
-            arrived,
-            last: None,
-        }
-    }
-
-    /// The lane of one answer, which goes on from this state.
-    fn fork(&self, generate: &Generate, choice: usize, state: State) -> Self {
-        Self {
-            work: Arc::clone(&self.work),
-            reply: self.reply.clone(),
-            tokens: self.tokens.clone(),
-            prompt: self.prompt,
-            state,
-            choice,
-            forked: true,
-            cached: self.cached,
-            chooser: Some(Chooser::new(&generate.sampling, generate.seed, choice, &self.tokens)),
-            constraint: self.constraint.clone(),
-            scores: Vec::new(),
-            sum: Vec::new(),
-            arrived: self.arrived,
-            last: None,
-        }
-    }
-
-    fn read(&self) -> usize {
-        self.state.position()
-    }
-
-    fn unread(&self) -> usize {
-        self.tokens.len() - self.read()
-    }
-
-    /// True when an answer is being written, token by token.
-    fn writes(&self) -> bool {
-        self.forked && self.unread() == 1
-    }
-
-    fn generate(&self) -> Option<&Generate> {
-        match &*self.work {
-            Work::Generate(generate) => Some(generate),
-            Work::Embed => None,
-        }
-    }
-
-    /// Sequences that this lane is or becomes.
-    fn weight(&self) -> usize {
-        if self.forked { 1 } else { self.generate().map_or(1, |g| g.choices) }
-    }
-
-    /// Whether states of other prompts may stand for a part of this one.
-    fn shares(&self) -> bool {
-        !self.forked && self.generate().is_some_and(|g| !g.score_prompt)
-    }
-
-    fn rows(&self, take: usize) -> Rows {
-        match self.generate() {
-            None => Rows::Hidden,
-            Some(generate) if generate.score_prompt && !self.forked => Rows::All,
-            Some(_) if take == self.unread() => Rows::Last,
-            Some(_) => Rows::None,
-        }
-    }
-
-    fn gone(&self) -> bool {
-        if self.forked { self.reply.gone(self.choice) } else { self.reply.abandoned() }
-    }
 }
 
 /// Equal beginnings have equal numbers. Two others that share one by chance are read one after the other, and nothing else.
@@ -185,17 +79,19 @@ impl<'a> Worker<'a> {
         worker
     }
 
-    /// What a state takes, from a sequence of one token and one of two. Also packs the weights, before anybody waits for it.
+    /// What a state takes, from a sequence of a few tokens. Also packs the weights, before anybody waits for it.
     fn measure(&mut self) {
+        const TOKENS: usize = 16;
         let mut state = self.model.state();
-        let mut bytes = [0; 2];
-        for bytes in &mut bytes {
-            let mut part = [Part { tokens: &[0], state: &mut state, rows: Rows::Last }];
-            step::run(&self.model, &mut part, None, &mut 0);
-            *bytes = state.bytes();
+        let mut part =
+            [Part { tokens: &[0; TOKENS][..TOKENS.min(self.config.context)], state: &mut state, rows: Rows::Last }];
+        step::run(&self.model, &mut part, None, &mut 0);
+        for layer in state.layers() {
+            match layer {
+                MixerState::KeyValue(all) => self.cost.token += all.bytes().div_ceil(all.len().max(1)),
+                layer => self.cost.fixed += layer.bytes(),
+            }
         }
-        let token = bytes[1].saturating_sub(bytes[0]);
-        self.cost = Cost { fixed: bytes[0].saturating_sub(token), token };
     }
 
     fn cost(&self, tokens: usize) -> usize {
@@ -229,14 +125,16 @@ impl<'a> Worker<'a> {
     }
 
     fn forget_the_gone(&mut self) {
-        let before = self.lanes.len() + self.parked.len();
-        self.lanes.retain(|lane| !lane.gone());
-        self.parked.retain(|lane| !lane.gone());
+        let stats = Arc::clone(&self.stats);
+        // A reader that has enough of an answer is not one that went away.
+        let stays = |gone: bool, reply: &Reply| {
+            stats.abandoned.add(usize::from(gone && reply.closed()));
+            !gone
+        };
+        self.lanes.retain(|lane| stays(lane.gone(), &lane.reply));
+        self.parked.retain(|lane| stays(lane.gone(), &lane.reply));
         let mut queue = self.shared.queue();
-        let waited = queue.waiting.len();
-        queue.waiting.retain(|request| !request.reply.abandoned());
-        let gone = before + waited - self.lanes.len() - self.parked.len() - queue.waiting.len();
-        self.stats.abandoned.add(gone);
+        queue.waiting.retain(|request| stays(request.reply.abandoned(), &request.reply));
         self.stats.waiting.set(queue.waiting.len());
     }
 
@@ -299,10 +197,15 @@ impl<'a> Worker<'a> {
 
     /// What the next step does: every answer's next token, and parts of prompts, in turn.
     fn plan(&mut self) -> Vec<Plan> {
-        let writers = (0..self.lanes.len()).filter(|&i| self.lanes[i].writes());
-        let mut plans: Vec<Plan> = writers.map(|lane| Plan { lane, take: 1 }).collect();
+        let all = 0..self.lanes.len();
+        let (writers, mut readers): (Vec<usize>, Vec<usize>) = all.partition(|&index| self.lanes[index].writes());
+        let mut plans: Vec<Plan> = writers.into_iter().map(|lane| Plan { lane, take: 1 }).collect();
+        if self.config.speculate && !self.recurrent && plans.len() <= GUESSERS {
+            for plan in &mut plans {
+                plan.take += self.lanes[plan.lane].guess(self.config.context);
+            }
+        }
         let mut left = if plans.is_empty() { READ_ALONE } else { READ_BESIDE };
-        let mut readers: Vec<usize> = (0..self.lanes.len()).filter(|&i| !self.lanes[i].writes()).collect();
         if !readers.is_empty() {
             self.turn = (self.turn + 1) % readers.len();
             readers.rotate_left(self.turn);
@@ -347,12 +250,17 @@ impl<'a> Worker<'a> {
     /// Takes over what was read of the same beginning before.
     fn jump(&mut self, index: usize) {
         let lane = &self.lanes[index];
-        if !lane.shares() || !lane.read().is_multiple_of(BLOCK) {
+        if !lane.shares() || !lane.read().is_multiple_of(BLOCK) || self.config.cache_bytes == 0 {
             return;
         }
-        if let Some((state, length)) = self.prefixes.longest(&lane.tokens)
+        let known = &mut self.prefixes;
+        let found = if self.recurrent { known.longest(&lane.tokens) } else { known.deepest(&lane.tokens) };
+        if let Some((mut state, length)) = found
             && length > lane.read()
         {
+            if !self.recurrent {
+                state.truncate(length);
+            }
             let lane = &mut self.lanes[index];
             lane.cached += length - lane.read();
             lane.state = state;
@@ -406,7 +314,7 @@ impl<'a> Worker<'a> {
             if lane.unread() > 0 {
                 self.lanes.push(lane);
             } else {
-                self.write(lane, rows);
+                self.write_all(lane, &rows);
             }
             return;
         }
@@ -427,15 +335,23 @@ impl<'a> Worker<'a> {
         self.fork(lane, &last);
     }
 
-    /// Keeps the state behind a block of a prompt for those that begin alike.
+    /// Keeps a state for sequences that begin alike. Scans' states are kept as they were behind each block of a prompt; keys and
+    /// values can be cut, so that one state serves for all its beginnings.
     fn keep(&mut self, lane: &Lane) {
-        let read = lane.read();
-        if read == 0 || !read.is_multiple_of(BLOCK) || self.config.cache_bytes == 0 {
+        let end = lane.read() / BLOCK * BLOCK;
+        if end == 0 || self.config.cache_bytes == 0 || self.recurrent && end != lane.read() {
             return;
         }
-        let tokens = &lane.tokens[..read];
-        if !self.prefixes.contains(tokens) {
-            self.prefixes.insert(tokens, lane.state.clone(), lane.state.bytes());
+        let tokens = &lane.tokens[..end];
+        if self.prefixes.contains(tokens) {
+            return;
+        }
+        let mut state = lane.state.clone();
+        let bytes = state.bytes();
+        if state.truncate(end) {
+            self.prefixes.insert_for_all(tokens, state, bytes);
+        } else {
+            self.prefixes.insert(tokens, state, bytes);
         }
     }
 
@@ -451,41 +367,69 @@ impl<'a> Worker<'a> {
             return;
         }
         for choice in 1..generate.choices {
-            self.write(lane.fork(generate, choice, lane.state.clone()), logits.to_vec());
+            let own = lane.fork(generate, choice, lane.state.clone());
+            self.write_all(own, logits);
         }
         // The first answer goes on with the state itself, which nobody shares then unless there are others.
         let state = std::mem::replace(&mut lane.state, self.model.state());
-        self.write(lane.fork(generate, 0, state), logits.to_vec());
+        let own = lane.fork(generate, 0, state);
+        self.write_all(own, logits);
     }
 
-    /// Picks an answer's next token.
-    fn write(&mut self, mut lane: Lane, mut logits: Vec<f32>) {
+    /// Picks an answer's next token from each row: the first follows what is certain, each other one a guess, which must have been
+    /// right.
+    fn write_all(&mut self, mut lane: Lane, rows: &[f32]) {
+        let guessed = std::mem::take(&mut lane.guessed);
+        let guesses = lane.tokens.split_off(lane.tokens.len() - guessed);
+        self.stats.guessed_tokens.add(guessed);
+        let mut right = 0;
+        let stats = Arc::clone(&self.stats);
+        for (index, row) in rows.chunks_exact(self.model.spec().vocab_size).enumerate() {
+            if !self.write(&mut lane, row.to_vec()) {
+                return;
+            }
+            if guesses.get(index) != lane.tokens.last() {
+                break;
+            }
+            right += 1;
+            stats.accepted_tokens.add(1);
+        }
+        if guessed > 0 {
+            // What was read of wrong guesses is forgotten.
+            lane.state.truncate(lane.tokens.len() - 1);
+            lane.patience = if right == 0 { PATIENCE } else { 0 };
+        }
+        self.lanes.push(lane);
+    }
+
+    /// Picks an answer's next token. False when that was its end.
+    fn write(&mut self, lane: &mut Lane, mut logits: Vec<f32>) -> bool {
         if lane.gone() {
-            return;
+            self.stats.abandoned.add(usize::from(lane.reply.closed()));
+            return false;
         }
         let work = Arc::clone(&lane.work);
-        let Work::Generate(generate) = &*work else { return };
+        let Work::Generate(generate) = &*work else { return false };
         let choice = lane.choice;
         let raw = generate.logprobs.map(|top| (logits.clone(), top));
-        let finish = |lane: &Lane, end: End| lane.reply.send(Event::End { choice, end });
         if let Some(constraint) = &mut lane.constraint {
             match constraint.restrict(&mut logits) {
                 Ok(Left::Tokens) => {}
-                Ok(Left::Nothing) => return finish(&lane, End::Stop),
+                Ok(Left::Nothing) => return self.finish(lane, End::Stop),
                 Err(reason) => {
                     lane.reply.send(Event::Failed(format!("the answer's form cannot be followed: {reason}")));
-                    return;
+                    return false;
                 }
             }
         }
         let chooser = lane.chooser.as_mut().expect("a lane that writes has its chooser from the fork on");
         let id = chooser.next(&mut logits, &lane.tokens[lane.prompt..]);
         if generate.ends.contains(&id) {
-            return finish(&lane, End::Stop);
+            return self.finish(lane, End::Stop);
         }
         if let Some(Err(reason)) = lane.constraint.as_mut().map(|constraint| constraint.accept(id)) {
             lane.reply.send(Event::Failed(format!("the answer's form cannot be followed: {reason}")));
-            return;
+            return false;
         }
         let score = raw.map(|(logits, top)| score(&logits, id, top));
         let now = Instant::now();
@@ -498,9 +442,21 @@ impl<'a> Worker<'a> {
         lane.reply.send(Event::Token { choice, id, score });
         let generated = lane.tokens.len() - lane.prompt;
         if generated >= generate.limit || lane.tokens.len() >= self.config.context {
-            return finish(&lane, End::Length);
+            return self.finish(lane, End::Length);
         }
-        self.lanes.push(lane);
+        true
+    }
+
+    /// Ends an answer. What it says may begin the next prompt: its keys and values are kept, as those of a prompt have the same
+    /// bits; states of scans have not.
+    fn finish(&mut self, lane: &mut Lane, end: End) -> bool {
+        lane.reply.send(Event::End { choice: lane.choice, end });
+        // Behind a wrong guess, the state may have read more than there is.
+        lane.state.truncate(lane.tokens.len() - 1);
+        if !self.recurrent {
+            self.keep(lane);
+        }
+        false
     }
 
     /// Adds up a prompt's hidden values; their mean, at length 1, is its vector.

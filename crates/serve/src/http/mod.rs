@@ -23,6 +23,8 @@ mod models;
 mod page;
 mod responses;
 mod sse;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::collections::hash_map::RandomState;

@@ -135,7 +135,12 @@ impl Tensor {
     /// # Panics
     /// When the shapes do not fit or the dtype is not floating-point.
     #[track_caller]
-    pub fn angle_sum(&self, segments: &Segments, state: Option<&Tensor>, final_state: bool) -> (Tensor, Option<Tensor>) {
+    pub fn angle_sum(
+        &self,
+        segments: &Segments,
+        state: Option<&Tensor>,
+        final_state: bool,
+    ) -> (Tensor, Option<Tensor>) {
         let op = AngleSum { segments: segments.clone(), state: state.is_some(), final_state };
         let inputs: Vec<&Tensor> = [Some(self), state].into_iter().flatten().collect();
         let mut outputs = op.apply_all(&inputs).into_iter();
