@@ -130,7 +130,9 @@ fn every_parameter_receives_its_gradient() {
             let value = param.detach();
             let largest = (0..grad.len()).max_by(|&a, &b| grad[a].abs().total_cmp(&grad[b].abs())).expect("an element");
             assert!(grad[largest].abs() > 1e-9, "{name}: the gradient of {path} is zero");
-            for entry in [largest, grad.len() / 3] {
+            // Rounding has no slope: there the gradient is that of what is rounded, which `cupola-nn` tests.
+            let entries = if spec.ternary.is_some() { vec![] } else { vec![largest, grad.len() / 3] };
+            for entry in entries {
                 let mut moved = |step: f64| {
                     let mut all = value.to_vec::<f64>();
                     all[entry] += step;

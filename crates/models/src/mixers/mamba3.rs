@@ -107,7 +107,7 @@ impl Mamba3 {
         let bias = || Param::new([heads, rank, mamba.state_size], Init::Ones);
         let norm = || RmsNorm::new(mamba.state_size).with_eps(spec.norm_eps);
         Self {
-            in_proj: outer(width, 2 * inner + shared + 3 * heads + mamba.angles(), false),
+            in_proj: outer(width, 2 * inner + shared + 3 * heads + mamba.angles(), false, spec),
             dt_bias: time_step_bias(heads, mamba.time_steps()),
             b_norm: norm(),
             c_norm: norm(),

@@ -139,11 +139,11 @@ impl MultiHeadAttention {
 
 /// Uniform within `1 / sqrt(in)`, biases zero at first.
 pub(super) fn out_projection(inputs: usize, outputs: usize, bias: bool) -> Linear {
-    let Linear { weight, bias: mut biases } = Linear::new(inputs, outputs);
-    if let Some(bias) = &mut biases {
+    let mut linear = Linear::new(inputs, outputs);
+    if let Some(bias) = &mut linear.bias {
         bias.set_initializer(Init::Zeros);
     }
-    Linear { weight, bias: biases.filter(|_| bias) }
+    if bias { linear } else { linear.without_bias() }
 }
 
 /// `x` as packed tokens `[N, D]`.

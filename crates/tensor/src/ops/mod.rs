@@ -30,6 +30,7 @@ pub mod gated_linear_attention;
 pub mod gather;
 pub mod glu;
 pub mod group_norm;
+pub mod grouped_linear;
 pub mod gru;
 pub mod layer_norm;
 pub mod linear;
@@ -62,6 +63,7 @@ pub use causal_conv::{CausalConvConfig, causal_conv1d};
 pub use conv::ConvConfig;
 pub use gated_delta_rule::{DeltaRuleConfig, gated_delta_rule};
 pub use gated_linear_attention::gated_linear_attention;
+pub use grouped_linear::grouped_linear;
 pub use gru::gru;
 pub use linear_cross_entropy::linear_cross_entropy;
 pub use lstm::lstm;
@@ -118,6 +120,7 @@ registry! {
     gather,
     glu,
     group_norm,
+    grouped_linear,
     gru,
     layer_norm,
     linear,

@@ -33,7 +33,9 @@ impl Op for Split {
         );
         let mut offset = x.layout().offset as isize;
         let piece = |&size: &usize| {
-            let layout = Layout::strided(x.shape().with_dim(axis, size), x.layout().strides(), offset as usize);
+            // Without elements there is nothing to step over.
+            let begin = if x.numel() == 0 { x.layout().offset } else { offset as usize };
+            let layout = Layout::strided(x.shape().with_dim(axis, size), x.layout().strides(), begin);
             offset += size as isize * x.layout().strides()[axis];
             x.view(layout)
         };
@@ -99,6 +101,8 @@ impl Tensor {
 pub(super) fn cases() -> Vec<crate::testing::Case> {
     use crate::testing::{Array, Case, uniform};
     vec![
+        Case::new("nothing", [uniform([0, 6], 1)], |x| x[0].split(1, &[2, 4]))
+            .reference(|_| vec![Array::new(&[0, 2], vec![]), Array::new(&[0, 4], vec![])]),
         Case::new("columns", [uniform([3, 7], 1)], |x| x[0].split(1, &[2, 0, 5])).reference(|x| {
             let piece = |start: usize, size: usize| Array::from_fn(&[3, size], |i| x[0].at(&[i[0], start + i[1]]));
             vec![piece(0, 2), piece(2, 0), piece(2, 5)]
