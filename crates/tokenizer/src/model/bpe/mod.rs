@@ -16,11 +16,11 @@ use crate::rng::Rng;
 use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
 use cache::MAX_PIECE;
-use greedy::{Lengths, Reader};
+use greedy::{Reader, Tables};
 use merge::{MergeBuffers, Symbol};
 pub use rules::MergeRule;
 use rules::{Below, Concat, ConcatRules, PairRules, Remembered, Rules};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// What becomes of text for which the vocabulary has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub struct Bpe {
     /// Pieces that are tokens wherever they stand and merge with nothing (SentencePiece's user-defined symbols).
     frozen: Option<Trie>,
     /// Made when the first long piece comes.
-    lengths: OnceLock<Lengths>,
+    tables: OnceLock<Arc<Tables>>,
 }
 
 /// SentencePiece's mark for a space, U+2581.
@@ -182,7 +182,7 @@ impl Bpe {
             suffix,
             cut_at_marker,
             unused,
-            lengths: OnceLock::new(),
+            tables: OnceLock::new(),
         }
     }
 
@@ -277,15 +277,15 @@ impl Bpe {
         // The loop that decides the speed on ordinary text: one look-up for most pieces, nothing else.
         for &(start, end) in pieces {
             let (start, end) = (start as usize, end as usize);
-            match scratch.cache.few(text, start, end) {
-                Some(few) => sink.few(few.ids, few.n),
+            match scratch.cache.word(text, start, end) {
+                Some(id) => sink.token(id, start, end),
                 None => self.encode_long(text, start, end, scratch, sink)?,
             }
         }
         Ok(())
     }
 
-    /// A piece that is not in the cache with few ids.
+    /// A piece that is not in the table of words.
     #[inline(never)]
     fn encode_long<S: Sink>(
         &self,
@@ -377,10 +377,14 @@ impl Bpe {
         if !cached {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
+        if let Some(id) = scratch.cache.word(text, start, end) {
+            sink.token(id, start, end);
+            return Ok(());
+        }
         self.encode_second(text, start, end, scratch, sink)
     }
 
-    /// A piece that is short enough for the cache.
+    /// What the table of words does not have.
     #[inline(never)]
     fn encode_second<S: Sink>(
         &self,
@@ -391,7 +395,17 @@ impl Bpe {
         sink: &mut S,
     ) -> Result<()> {
         let key = cache::key(text, start, end);
-        if scratch.cache.get(key, |ids| sink.ids(ids)) {
+        let mut word = None;
+        let found = scratch.cache.get(key, |ids| {
+            sink.ids(ids);
+            if let &[id] = ids {
+                word = Some(id);
+            }
+        });
+        if found {
+            if let Some(id) = word {
+                scratch.cache.promote(key, id);
+            }
             return Ok(());
         }
         let mut ids = std::mem::take(&mut scratch.ids);
@@ -452,14 +466,17 @@ impl Bpe {
         {
             return false;
         }
-        let lengths = self.lengths.get_or_init(|| Lengths::new(&self.vocab));
+        let tables = &**self.tables.get_or_init(|| Arc::new(Tables::new(&self.vocab)));
         let (vocab, bytes) = (&self.vocab, &*self.bytes);
         let Scratch { merge, greedy, pairs, .. } = scratch;
         match &self.rules {
-            RuleSet::Pairs(rules) => Reader { rules, vocab, bytes, lengths }.read(piece, &mut merge.symbols, greedy),
-            RuleSet::Concat(rules) => {
-                let rules = &Remembered { rules: Concat { rules, vocab }, pairs };
-                Reader { rules, vocab, bytes, lengths }.read(piece, &mut merge.symbols, greedy)
+            RuleSet::Pairs(rules) => {
+                Reader { rules, vocab, bytes, tables, by_id: false }.read(piece, &mut merge.symbols, greedy)
+            }
+            RuleSet::Concat(concat) => {
+                let rules = &Remembered { rules: Concat { rules: concat, vocab }, pairs };
+                let by_id = concat.is_by_id();
+                Reader { rules, vocab, bytes, tables, by_id }.read(piece, &mut merge.symbols, greedy)
             }
         }
     }
