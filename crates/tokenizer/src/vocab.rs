@@ -43,6 +43,9 @@ pub struct Vocab {
     slots: Vec<u64>,
     /// Strings of at most [`SHORT`] bytes as [`short_key`] gives them, and their id and one; zero is empty.
     short: Vec<(u64, u64)>,
+    /// A bit for the hash of each string: most questions about strings that are not there end here, in a table that stays
+    /// in the cache of the processor.
+    filter: Vec<u64>,
     len: usize,
     longest: usize,
 }
@@ -73,6 +76,7 @@ impl Vocab {
             spans: vec![(NONE, 0); max_id],
             slots: vec![0; table_size(entries.len() - short)],
             short: vec![(0, 0); table_size(short)],
+            filter: vec![0; (entries.len() / 8).next_power_of_two().clamp(8, 1 << 15)],
             len: entries.len(),
             longest: 0,
         };
@@ -101,8 +105,11 @@ impl Vocab {
         let token = &self.blob[start as usize..end as usize];
         if token.len() <= SHORT {
             let key = short_key(token);
+            let h = hash::words(key, 0);
+            let (word, bit) = self.filter_bit(h);
+            self.filter[word] |= bit;
             let mask = self.short.len() - 1;
-            let mut at = hash::words(key, 0) as usize & mask;
+            let mut at = h as usize & mask;
             while self.short[at].1 != 0 {
                 if self.short[at].0 == key {
                     return;
@@ -113,6 +120,8 @@ impl Vocab {
             return;
         }
         let h = hash::bytes(token);
+        let (word, bit) = self.filter_bit(h);
+        self.filter[word] |= bit;
         let mask = self.slots.len() - 1;
         let mut at = h as usize & mask;
         loop {
@@ -128,6 +137,12 @@ impl Vocab {
         }
     }
 
+    /// The word of the filter and the bit in it. The tables use other bits of the hash.
+    #[inline(always)]
+    fn filter_bit(&self, h: u64) -> (usize, u64) {
+        ((h >> 40) as usize & (self.filter.len() - 1), 1 << (h >> 34 & 63))
+    }
+
     /// The id of a byte string.
     #[inline]
     pub fn id(&self, token: &[u8]) -> Option<u32> {
@@ -136,8 +151,13 @@ impl Vocab {
         }
         if token.len() <= SHORT {
             let key = short_key(token);
+            let h = hash::words(key, 0);
+            let (word, bit) = self.filter_bit(h);
+            if self.filter[word] & bit == 0 {
+                return None;
+            }
             let mask = self.short.len() - 1;
-            let mut at = hash::words(key, 0) as usize & mask;
+            let mut at = h as usize & mask;
             loop {
                 match self.short[at] {
                     (_, 0) => return None,
@@ -147,6 +167,10 @@ impl Vocab {
             }
         }
         let h = hash::bytes(token);
+        let (word, bit) = self.filter_bit(h);
+        if self.filter[word] & bit == 0 {
+            return None;
+        }
         let mask = self.slots.len() - 1;
         let mut at = h as usize & mask;
         loop {

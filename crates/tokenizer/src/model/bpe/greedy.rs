@@ -17,13 +17,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) const LEAST: usize = 24;
 
 /// Tokens of at least this length share a bit.
-const LONG: usize = 63;
+const LONG: usize = 31;
 
 /// What is known of the vocabulary.
 #[derive(Debug)]
 pub(crate) struct Tables {
     /// Which lengths the tokens have that begin with three bytes, by a hash of the three.
-    lengths: Box<[u64]>,
+    lengths: Box<[u32]>,
     /// The two halves that each token was merged from, `left << 32 | right`; worked out when they are asked for.
     halves: Box<[AtomicU64]>,
 }
@@ -33,12 +33,12 @@ const UNASKED: u64 = u64::MAX;
 /// Halves of what was not merged from two.
 const NO_HALVES: u64 = u64::MAX - 1;
 
-const SLOTS: usize = 1 << 16;
+const SLOTS: usize = 1 << 15;
 
 #[inline(always)]
 fn slot(a: u8, b: u8, c: u8) -> usize {
     let bytes = u64::from(a) | u64::from(b) << 8 | u64::from(c) << 16;
-    (bytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize & (SLOTS - 1)
+    (bytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as usize & (SLOTS - 1)
 }
 
 impl Tables {
@@ -69,7 +69,7 @@ impl Tables {
             }
             mask &= (1 << LONG) - 1;
             while mask != 0 {
-                let len = 63 - mask.leading_zeros() as usize;
+                let len = 31 - mask.leading_zeros() as usize;
                 if let Some(id) = vocab.id(&text[..len]) {
                     return Some((len, id));
                 }
@@ -133,7 +133,12 @@ impl<R: Rules> Reader<'_, R> {
             };
             let end = at + len;
             let dead = buffers.dead[end / 64] >> (end % 64) & 1 != 0;
-            if !dead && tokens.last().is_none_or(|last| self.apart(piece, *last, at, end, id, buffers)) {
+            let fits = !dead
+                && match tokens.last() {
+                    None => self.can_be_made(id, &piece[..end], buffers),
+                    Some(last) => self.apart(piece, *last, at, end, id, buffers),
+                };
+            if fits {
                 tokens.push(Symbol::new(at, id));
                 (at, most) = (end, usize::MAX);
             } else {
@@ -141,6 +146,18 @@ impl<R: Rules> Reader<'_, R> {
             }
         }
         tokens.len() > 1
+    }
+
+    /// Whether merges lead to a token. Of two that stay apart that is known; the first has none before it.
+    fn can_be_made(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> bool {
+        if text.len() == 1 {
+            return true;
+        }
+        if self.by_id {
+            return self.halves(id, text, buffers).is_some();
+        }
+        self.merge(self.rules, text, buffers);
+        matches!(buffers.pair.symbols[..], [one] if one.id == id)
     }
 
     /// Whether two neighbours stay apart: `last`, which ends at `middle`, and the token `id` from there to `end`.
@@ -275,9 +292,8 @@ mod tests {
             let mut buffers = GreedyBuffers::default();
             for n in [2, 3, 25, 60, 90, 400] {
                 let text: Vec<u8> = (0..n).map(|_| (rng.next_u64() % letters) as u8).collect();
-                let symbols = text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))).collect();
                 let mut merged = MergeBuffers::default();
-                merged.symbols = symbols;
+                merged.symbols.extend(text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))));
                 run(&rules, &text, &mut merged);
                 let mut tokens = Vec::new();
                 let view = |symbols: &[Symbol]| symbols.iter().map(|s| (s.start, s.id)).collect::<Vec<_>>();

@@ -4,18 +4,20 @@
 //! - `merge`: the merge loop
 //! - `greedy`: long pieces, token by token
 //! - `cache`: short pieces and their ids
+//! - `emit`: what becomes of merged symbols
 
 pub(crate) mod cache;
+mod emit;
 pub(crate) mod greedy;
 pub(crate) mod merge;
 pub(crate) mod rules;
 
 use super::{Scratch, Sink};
-use crate::error::{Error, Result, excerpt};
+use crate::error::Result;
 use crate::rng::Rng;
 use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
-use cache::MAX_PIECE;
+use cache::{MAX_LONG, MAX_PIECE};
 use greedy::{Reader, Tables};
 use merge::{MergeBuffers, Symbol};
 pub use rules::MergeRule;
@@ -25,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 /// What becomes of text for which the vocabulary has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// [`Error::NoToken`].
+    /// [`crate::Error::NoToken`].
     Refuse,
     /// It is left out, as Hugging Face's BPE does when `unk_token` is null.
     Drop,
@@ -298,6 +300,21 @@ impl Bpe {
         match end - start {
             0 => Ok(()),
             1..=MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
+            ..=MAX_LONG => {
+                if let Some(ids) = scratch.long.get(&text[start..end]) {
+                    sink.ids(ids);
+                    return Ok(());
+                }
+                let mut ids = std::mem::take(&mut scratch.ids);
+                ids.clear();
+                let done = self.encode_uncached(text, start, end, scratch, &mut ids);
+                if done.is_ok() {
+                    scratch.long.insert(&text[start..end], &ids);
+                    sink.ids(&ids);
+                }
+                scratch.ids = ids;
+                done
+            }
             _ => self.encode_uncached(text, start, end, scratch, sink),
         }
     }
@@ -531,62 +548,6 @@ impl Bpe {
                 }
             }
         }
-    }
-
-    fn emit<S: Sink>(&self, piece: &[u8], offset: usize, symbols: &[Symbol], sink: &mut S) -> Result<()> {
-        let mut run_of_unknown: Option<usize> = None;
-        for (i, symbol) in symbols.iter().enumerate() {
-            let from = symbol.start as usize;
-            let to = symbols.get(i + 1).map_or(piece.len(), |s| s.start as usize);
-            let fallback = |b: &u8| self.bytes[usize::from(*b)];
-            let known =
-                symbol.id != NONE || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
-            if known && let Some(start) = run_of_unknown.take() {
-                self.unknown(piece, start, from, offset, sink)?;
-            }
-            if symbol.id != NONE {
-                match self.unused.get(&symbol.id) {
-                    None => sink.token(symbol.id, offset + from, offset + to),
-                    Some(parts) => self.emit_parts(parts, offset + from, offset + to, sink),
-                }
-            } else if known {
-                for (k, b) in piece[from..to].iter().enumerate() {
-                    sink.token(fallback(b), offset + from + k, offset + from + k + 1);
-                }
-            } else if matches!(self.unknown, Unknown::Token { fuse: true, .. }) {
-                run_of_unknown.get_or_insert(from);
-            } else {
-                self.unknown(piece, from, to, offset, sink)?;
-            }
-        }
-        match run_of_unknown {
-            Some(start) => self.unknown(piece, start, piece.len(), offset, sink),
-            None => Ok(()),
-        }
-    }
-
-    fn emit_parts<S: Sink>(&self, parts: &[u32], start: usize, end: usize, sink: &mut S) {
-        let mut at = start;
-        for &part in parts.iter().filter(|&&p| p != NONE) {
-            let to = (at + self.vocab.token_len(part)).min(end);
-            match self.unused.get(&part) {
-                None => sink.token(part, at, to),
-                Some(inner) => self.emit_parts(inner, at, to, sink),
-            }
-            at = to;
-        }
-    }
-
-    fn unknown<S: Sink>(&self, piece: &[u8], from: usize, to: usize, offset: usize, sink: &mut S) -> Result<()> {
-        match self.unknown {
-            Unknown::Token { id, .. } => sink.token(id, offset + from, offset + to),
-            Unknown::Drop => {}
-            Unknown::Refuse => {
-                let text = excerpt(&String::from_utf8_lossy(&piece[from..to]));
-                return Err(Error::NoToken { text, offset: offset + from });
-            }
-        }
-        Ok(())
     }
 }
 
