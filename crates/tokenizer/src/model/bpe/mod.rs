@@ -300,23 +300,35 @@ impl Bpe {
         match end - start {
             0 => Ok(()),
             1..=MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
-            ..=MAX_LONG => {
-                if let Some(ids) = scratch.long.get(&text[start..end]) {
-                    sink.ids(ids);
-                    return Ok(());
-                }
-                let mut ids = std::mem::take(&mut scratch.ids);
-                ids.clear();
-                let done = self.encode_uncached(text, start, end, scratch, &mut ids);
-                if done.is_ok() {
-                    scratch.long.insert(&text[start..end], &ids);
-                    sink.ids(&ids);
-                }
-                scratch.ids = ids;
-                done
-            }
+            ..=MAX_LONG => self.encode_remembered(text, start, end, scratch, sink),
             _ => self.encode_uncached(text, start, end, scratch, sink),
         }
+    }
+
+    /// A piece for the cache of long ones; on its own, so that the way of the short ones stays short.
+    #[inline(never)]
+    fn encode_remembered<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let piece = &text[start..end];
+        if let Some(ids) = scratch.long.get(piece) {
+            sink.ids(ids);
+            return Ok(());
+        }
+        let mut ids = std::mem::take(&mut scratch.ids);
+        ids.clear();
+        let done = self.encode_uncached(text, start, end, scratch, &mut ids);
+        if done.is_ok() {
+            scratch.long.insert(piece, &ids);
+            sink.ids(&ids);
+        }
+        scratch.ids = ids;
+        done
     }
 
     /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
