@@ -150,11 +150,8 @@ impl<R: Rules> Reader<'_, R> {
 
     /// Whether merges lead to a token. Of two that stay apart that is known; the first has none before it.
     fn can_be_made(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> bool {
-        if text.len() == 1 {
+        if text.len() == 1 || self.by_id && self.halves(id, text, buffers).is_some() {
             return true;
-        }
-        if self.by_id {
-            return self.halves(id, text, buffers).is_some();
         }
         self.merge(self.rules, text, buffers);
         matches!(buffers.pair.symbols[..], [one] if one.id == id)
@@ -197,7 +194,8 @@ impl<R: Rules> Reader<'_, R> {
         run(rules, text, &mut buffers.pair);
     }
 
-    /// The two halves that a token was merged from.
+    /// The two halves that a token was merged from. There are none when no merges lead to it, or only merges of higher ranks
+    /// than its own.
     fn halves(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> Option<(u32, u32)> {
         let place = &self.tables.halves[id as usize];
         let mut known = place.load(Ordering::Relaxed);

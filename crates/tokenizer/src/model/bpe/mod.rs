@@ -299,8 +299,8 @@ impl Bpe {
     ) -> Result<()> {
         match end - start {
             0 => Ok(()),
-            1..=MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
-            ..=MAX_LONG => self.encode_remembered(text, start, end, scratch, sink),
+            len if len <= MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
+            len if len <= MAX_LONG => self.encode_remembered(text, start, end, scratch, sink),
             _ => self.encode_uncached(text, start, end, scratch, sink),
         }
     }
