@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Shorter pieces are merged faster than they are read.
 pub(crate) const LEAST: usize = 24;
 
+/// Vocabularies with longer tokens are left to the merge loop: each length is tried at each place.
+pub(crate) const LONGEST: usize = 512;
+
 /// Tokens of at least this length share a bit.
 const LONG: usize = 31;
 

@@ -488,6 +488,7 @@ impl Bpe {
     fn read_long(&self, piece: &[u8], scratch: &mut Scratch) -> bool {
         let plain = self.alphabet == Alphabet::Bytes && self.prefix.is_empty() && self.suffix.is_empty();
         if piece.len() < greedy::LEAST
+            || self.vocab.longest() > greedy::LONGEST
             || !plain
             || scratch.dropout.is_some()
             || !scratch.pairs.serves(self.vocab.id_bound())
