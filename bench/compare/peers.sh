@@ -3,9 +3,12 @@
 # bpe-openai, tiktoken-rs. Needs a C compiler for PCRE2.
 # Usage: bench/compare/peers.sh FILE...   (texts; code, CJK, emoji and adversarial texts are added)
 set -euo pipefail
-files=("$(realpath -- "$@")")
+files=()
+for file in "$@"; do
+    files+=("$(realpath -- "$file")")
+done
 cd "$(dirname "$0")/../peers"
 cargo build --release --locked
 for program in regex tokenizers; do
-    "${CARGO_TARGET_DIR:-target}/release/$program" ${files[@]}
+    "${CARGO_TARGET_DIR:-target}/release/$program" "${files[@]}"
 done

@@ -282,7 +282,9 @@ mod tests {
         let mut read = 0;
         for round in 0..120 {
             let letters = 1 + round % 4;
-            let vocab = vocabulary(&mut rng, letters, 10 + 3 * round as usize);
+            // One letter makes few different tokens.
+            let size = if letters == 1 { 10 + round as usize / 4 } else { 10 + 3 * round as usize };
+            let vocab = vocabulary(&mut rng, letters, size);
             let rules = ConcatRules::by_id(&vocab);
             let rules = Concat { rules: &rules, vocab: &vocab };
             let bytes = std::array::from_fn(|b| b as u32);
