@@ -66,7 +66,7 @@ pub fn ticks(scale: Scale, unit: Unit, low: f64, high: f64, count: usize) -> Vec
 
 /// Removes what binary fractions add: 0.30000000000000004.
 fn tidy(value: f64, step: f64) -> f64 {
-    if step >= 1.0 || step < 1e-12 {
+    if !(1e-12..1.0).contains(&step) {
         return value;
     }
     let digits = (2.0 - step.log10()).ceil() as usize;

@@ -96,14 +96,7 @@ impl Op for GroupedLinear {
             let meta = cx.input(0);
             let mut out = Buffer::uninit(self.grad_dtype(meta.dtype), x.numel(), Placement::Passing);
             let step = dy.dim(1) * row_step(weight);
-            multiply_rows(
-                self.compute,
-                Matrix::whole(&dy),
-                self.first(weight),
-                (&self.groups, step),
-                &mut out,
-                false,
-            );
+            multiply_rows(self.compute, Matrix::whole(&dy), self.first(weight), (&self.groups, step), &mut out, false);
             Tensor::from_buffer(out, meta.shape).to_dtype(meta.dtype)
         });
         let dweight = cx.needs(1).then(|| self.weight_gradient(cx, x, &dy));
@@ -129,7 +122,12 @@ fn row_step(weight: &Tensor) -> usize {
 #[track_caller]
 pub fn grouped_linear(x: &Tensor, weight: &Tensor, groups: &[usize]) -> Tensor {
     let compute = product_dtype(x.dtype(), weight.dtype());
-    assert!(compute.is_float(), "grouped_linear: input is {} and weight {}, expected floats", x.dtype(), weight.dtype());
+    assert!(
+        compute.is_float(),
+        "grouped_linear: input is {} and weight {}, expected floats",
+        x.dtype(),
+        weight.dtype()
+    );
     GroupedLinear { compute, groups: groups.to_vec() }.apply(&[x, weight])
 }
 
@@ -148,14 +146,16 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
                 row < end
             })
         };
-        Case::new(format!("{groups:?} of {depth} to {out}"), inputs, move |x| vec![grouped_linear(&x[0], &x[1], groups)])
-            .reference(move |x| {
-                let cell = |i: &[usize]| -> f64 {
-                    let g = group_of(i[0]).expect("a row of some group");
-                    (0..depth).map(|k| x[0].at(&[i[0], k]) * x[1].at(&[g * out + i[1], k])).sum()
-                };
-                vec![Array::from_fn(&[rows, out], cell)]
-            })
+        Case::new(format!("{groups:?} of {depth} to {out}"), inputs, move |x| {
+            vec![grouped_linear(&x[0], &x[1], groups)]
+        })
+        .reference(move |x| {
+            let cell = |i: &[usize]| -> f64 {
+                let g = group_of(i[0]).expect("a row of some group");
+                (0..depth).map(|k| x[0].at(&[i[0], k]) * x[1].at(&[g * out + i[1], k])).sum()
+            };
+            vec![Array::from_fn(&[rows, out], cell)]
+        })
     };
     layouts.into_iter().map(case).collect()
 }
