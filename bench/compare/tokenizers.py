@@ -84,11 +84,11 @@ def programs(name, folder):
     kind = {"cl100k_base": "cl100k", "o200k_base": "o200k"}[name]
     made["gigatoken"] = (
         lambda: gigatoken.Tokenizer.from_tiktoken(path, pretokenizer=kind, special_tokens={}),
-        lambda e, text: e.encode_batch([text], parallel=False) if False else e.encode(text),
+        lambda e, text: e.encode(text),
     )
     import splintr
 
-    made["splintr"] = (lambda: splintr.AnyTokenizer.from_pretrained(name), lambda e, text: e.encode(text))
+    made["splintr"] = (lambda: splintr.Tokenizer.from_pretrained(name), lambda e, text: e.encode(text))
     import tiktoken_ext.openai_public as public
 
     saved = public.load_tiktoken_bpe
