@@ -154,6 +154,11 @@ impl ConcatRules {
         }
     }
 
+    /// Whether the rank of a token is its id.
+    pub(crate) fn is_by_id(&self) -> bool {
+        self.ranks.is_empty()
+    }
+
     #[inline]
     pub(crate) fn rank(&self, id: u32) -> u32 {
         if self.ranks.is_empty() { id } else { self.ranks[id as usize] }
