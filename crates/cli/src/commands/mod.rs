@@ -1,7 +1,9 @@
 //! The commands. Each is one variant here and one file or folder beside this one.
 
+mod bench;
 mod config;
 mod data;
+mod demo;
 mod eval;
 mod generate;
 mod model;
@@ -14,6 +16,8 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Train a small model on the text that the program carries, for about two minutes
+    Demo(demo::Demo),
     /// Train a model on text
     Train(Box<train::Train>),
     /// Go on with a run that was stopped
@@ -26,6 +30,9 @@ pub enum Command {
     /// Look at models
     #[command(subcommand)]
     Model(model::Command),
+    /// Measure how fast this machine trains, writes and computes
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Show and check configurations
     #[command(subcommand)]
     Config(config::Command),
@@ -43,6 +50,8 @@ impl Command {
     /// Runs the command to its end.
     pub fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Demo(command) => command.run(),
+            Self::Bench(command) => command.run(),
             Self::Train(command) => command.run(),
             Self::Resume(command) => command.run(),
             Self::Eval(command) => command.run(),
