@@ -24,7 +24,7 @@ import zlib
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import GPT2Config, LlamaConfig, MistralConfig, PhiConfig, Qwen2Config
+from transformers import GPT2Config, LlamaConfig, Mamba2Config, MambaConfig, MistralConfig, PhiConfig, Qwen2Config
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = os.path.join(ROOT, "crates", "models", "tests", "public")
@@ -55,6 +55,18 @@ MODELS = {
     "llama-yarn": LlamaConfig(num_key_value_heads=4, rope_parameters=YARN, **SIZES, **COMMON),
     "mistral": MistralConfig(num_key_value_heads=2, head_dim=8, sliding_window=6, **SIZES, **COMMON),
     "qwen2": Qwen2Config(num_key_value_heads=2, tie_word_embeddings=True, **SIZES, **COMMON),
+    "mamba": MambaConfig(hidden_size=24, num_hidden_layers=2, state_size=5, tie_word_embeddings=True, **COMMON),
+    "mamba-biases": MambaConfig(
+        hidden_size=16, num_hidden_layers=2, state_size=4, conv_kernel=3, time_step_rank=3, use_bias=True, use_conv_bias=False,
+        tie_word_embeddings=False, **COMMON
+    ),
+    "mamba2": Mamba2Config(
+        hidden_size=24, num_hidden_layers=2, state_size=6, head_dim=8, num_heads=6, n_groups=1, chunk_size=8, **COMMON
+    ),
+    "mamba2-groups": Mamba2Config(
+        hidden_size=16, num_hidden_layers=2, state_size=4, head_dim=8, num_heads=4, n_groups=2, chunk_size=8, use_bias=True,
+        time_step_limit=(0.2, 1.5), tie_word_embeddings=True, **COMMON
+    ),
     "phi": PhiConfig(
         num_key_value_heads=4, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5), **SIZES, **COMMON
     ),

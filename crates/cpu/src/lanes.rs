@@ -4,7 +4,7 @@ use crate::real::Real;
 use crate::tier::Tier;
 
 /// Lanes of a sum: two AVX-512 or four AVX2 registers of f32, enough to hide the latency of an addition.
-const LANES: usize = 32;
+pub(crate) const LANES: usize = 32;
 
 /// Adds up `term(i)` for `i` in `0..len`.
 #[inline(always)]
@@ -27,7 +27,7 @@ pub(crate) fn sum_of<T: Real>(len: usize, term: impl Fn(usize) -> T) -> T {
 
 /// Halves the lanes until one is left.
 #[inline(always)]
-fn fold<T: Real>(mut sums: [T; LANES]) -> T {
+pub(crate) fn fold<T: Real>(mut sums: [T; LANES]) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {

@@ -12,33 +12,42 @@
 //! | [`attention`] | scaled dot-product attention over packed segments |
 //! | [`unary`] | functions of one argument and their derivatives |
 //! | [`conv`] | convolutions of images, and the causal one of sequences |
+//! | [`gla`] | gated linear attention: a matrix as state, a decay for each key channel |
 //! | [`rnn`] | recurrent cells over whole sequences |
+//! | [`selective_scan`] | the scan of Mamba, channel by channel |
+//! | [`chunked`] | recurrences with a matrix as state: Mamba-2 and -3, linear attention, the delta rule |
 //! | [`pooling`] | maxima and means over windows of images |
 //! | [`image_norm`] | normalisation over channels of images |
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 //! | [`select`], [`cast`], [`mod@copy`] | choosing, converting, laying out anew |
+//! | [`integer`] | matrix products of integers |
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
 //! | [`softmax`] | softmax and its logarithm |
 //! | [`norm`] | layer and RMS normalisation |
 //! | [`cross_entropy`] | softmax cross-entropy |
 //! | [`embedding`] | rows of a table by number |
 //! | [`glu`] | gated linear units |
+//! | [`angles`] | angles that add up along sequences, and pairs turned by them |
 //! | [`rotary`] | rotary position embedding |
 //! | [`dropout`] | dropout by position |
 //! | [`optim`] | optimiser steps |
 
+pub mod angles;
 pub mod attention;
 pub mod binary;
 pub mod cast;
+pub mod chunked;
 pub mod conv;
 pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
 pub mod gemm;
+pub mod gla;
 pub mod glu;
 pub mod image_norm;
+pub mod integer;
 pub mod isa;
 mod lanes;
 pub mod multiply;
@@ -50,7 +59,9 @@ pub mod reduce;
 pub mod rnn;
 pub mod rotary;
 mod rows;
+mod scattered;
 pub mod select;
+pub mod selective_scan;
 pub mod softmax;
 pub mod strided;
 pub mod tier;

@@ -97,6 +97,25 @@ fn identities_pass_their_input_through() {
 }
 
 #[test]
+fn state_space_models_start_from_their_decays_and_time_steps() {
+    let range = drawn(&[2, 3], Init::LogRange);
+    let expected = [1.0f64, 2.0, 3.0, 1.0, 2.0, 3.0].map(f64::ln);
+    assert!(range.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7), "{range:?}");
+    check_uniform(
+        &drawn(&[30_000], Init::LogUniform { low: 1.0, high: 17.0 }).iter().map(|x| x.exp() - 9.0).collect::<Vec<_>>(),
+        8.0,
+    );
+    // softplus of the values, and its logarithm around the middle of the range.
+    let steps = drawn(&[30_000], Init::TimeStep { low: 1e-3, high: 0.1, floor: 1e-4 });
+    let middle = (1e-3f64.ln() + 0.1f64.ln()) / 2.0;
+    let logs: Vec<f64> = steps.iter().map(|x| x.exp().ln_1p().ln() - middle).collect();
+    check_uniform(&logs, 10f64.ln());
+    let floored = drawn(&[1000], Init::TimeStep { low: 1e-3, high: 0.1, floor: 0.05 });
+    let least = floored.iter().map(|x| x.exp().ln_1p()).fold(f64::INFINITY, f64::min);
+    assert!((least - 0.05).abs() < 1e-6, "{least}");
+}
+
+#[test]
 fn sparse_columns_have_their_share_of_zeros_in_changing_places() {
     let x = drawn(&[10, 50], Init::Sparse { sparsity: 0.25, std: 0.1 });
     let zero_rows = |col: usize| (0..10).filter(|row| x[row * 50 + col] == 0.0).collect::<Vec<_>>();

@@ -25,6 +25,7 @@
 #[cfg(feature = "ndarray")]
 mod arrays;
 pub mod autograd;
+mod chunked;
 mod compute;
 pub mod create;
 mod dispatch;

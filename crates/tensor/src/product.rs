@@ -53,6 +53,8 @@ impl<'a> Matrix<'a> {
 pub(crate) struct Finish<'a> {
     /// Adds to what the result holds.
     pub accumulate: bool,
+    /// Where in the result's buffer it begins.
+    pub start: usize,
     /// `[N]`, added to each row.
     pub bias: Option<&'a Tensor>,
     /// Applied to each element.
@@ -159,7 +161,7 @@ fn run<P, A, B, C>(
             pre_activation: pre.map(|pre| MatMut::new(pre.as_mut_slice::<C>(), rows, cols)),
             ..Epilogue::default()
         };
-        let result = MatMut::new(out, rows, cols);
+        let result = MatMut::new(&mut out[finish.start..], rows, cols);
         if finish.keep_packed {
             let key = [b.offset, b.rows, b.cols, b.row_stride as usize, b.col_stride as usize];
             let packed = b.tensor.buffer().packed(key, || Packed::<P>::new(b.view::<B>()));

@@ -152,6 +152,11 @@ impl Segments {
         (0..self.count()).map(|index| self.range(index))
     }
 
+    /// Where each segment begins, and the number of tokens at the end.
+    pub fn offsets(&self) -> Vec<usize> {
+        std::iter::once(0).chain(self.iter().map(|range| range.end)).collect()
+    }
+
     /// The number of tokens of the longest segment; 0 without segments.
     pub fn longest(&self) -> usize {
         self.iter().map(|range| range.len()).max().unwrap_or(0)

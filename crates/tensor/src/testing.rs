@@ -7,6 +7,8 @@
 use cupola_core::{DType, Layout, Rng, Shape};
 use cupola_cpu::{Isa, with_isa};
 
+pub(crate) mod scans;
+
 use crate::autograd::backward::backward_from;
 use crate::autograd::gradients::Gradients;
 use crate::tensor::Tensor;

@@ -57,6 +57,11 @@ fn recurrent() {
 }
 
 #[test]
+fn scans() {
+    check(golden_cases::scans::readers);
+}
+
+#[test]
 fn attention() {
     check(golden_cases::attention::readers);
 }

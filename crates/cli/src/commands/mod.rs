@@ -1,6 +1,7 @@
 //! The commands. Each is one variant here and one file or folder beside this one.
 
 mod bench;
+mod chat;
 mod config;
 mod data;
 mod demo;
@@ -9,6 +10,7 @@ mod generate;
 mod model;
 mod regex;
 mod resume;
+mod serve;
 mod tokenizer;
 mod train;
 
@@ -44,6 +46,10 @@ pub enum Command {
     /// Look at regular expressions: what they match and how they run
     #[command(subcommand)]
     Regex(regex::Command),
+    /// Talk to a model in the terminal
+    Chat(chat::Chat),
+    /// Answer requests over HTTP, as OpenAI's API does, with a chat page in the browser
+    Serve(serve::Serve),
 }
 
 impl Command {
@@ -61,6 +67,8 @@ impl Command {
             Self::Generate(command) => command.run(),
             Self::Tokenizer(command) => command.run(),
             Self::Regex(command) => command.run(),
+            Self::Chat(command) => command.run(),
+            Self::Serve(command) => command.run(),
         }
     }
 }

@@ -30,12 +30,10 @@
 //! | `kernel` | the innermost loops, in registers, for each instruction set |
 //! | `pack` | bringing operands into the order that kernels read |
 //! | `packed` | [`Packed`]: right operands packed once, for weights |
-//! | `math` | the activations |
 
 mod driver;
 mod epilogue;
 pub(crate) mod kernel;
-mod math;
 mod matrix;
 pub(crate) mod pack;
 mod packed;

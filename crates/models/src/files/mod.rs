@@ -7,6 +7,7 @@
 mod family;
 mod gpt2;
 mod llama;
+mod mamba;
 mod names;
 mod phi;
 mod settings;
@@ -92,11 +93,28 @@ pub fn family_of(spec: &ModelSpec) -> Option<&'static str> {
     Family::of(spec).map(|family| family.name)
 }
 
+/// JSON, in which Python also writes the word `Infinity` for a number: that becomes null.
+fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(bytes).or_else(|error| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return Err(error) };
+        if !text.contains("Infinity") {
+            return Err(error);
+        }
+        // Every second piece between quotation marks is a string; none of these configurations escapes one.
+        let pieces = text.split('"').enumerate();
+        let plain = |(index, piece): (usize, &str)| match index % 2 {
+            0 => piece.replace("-Infinity", "null").replace("Infinity", "null"),
+            _ => piece.to_string(),
+        };
+        serde_json::from_str(&pieces.map(plain).collect::<Vec<_>>().join("\"")).map_err(|_| error)
+    })
+}
+
 fn read_config(dir: &Path) -> Result<(Option<Family>, ModelSpec), ModelError> {
     let path = dir.join("config.json");
     let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-    let config: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| ModelError::Config { path: path.clone(), what: error.to_string() })?;
+    let config: Value =
+        parse(&bytes).map_err(|error| ModelError::Config { path: path.clone(), what: error.to_string() })?;
     let kind = config.get("model_type").and_then(Value::as_str);
     if kind == Some(OWN) {
         let spec = config.get("spec").cloned().unwrap_or_default();

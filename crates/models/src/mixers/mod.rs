@@ -4,11 +4,27 @@
 //! sequence stopped; whole sequences, chunks and single tokens are the same call and agree.
 
 pub mod attention;
+pub mod deltanet;
+pub mod gated_deltanet;
+pub mod gla;
+pub mod linear_attention;
+pub mod mamba;
+pub mod mamba2;
+pub mod mamba3;
+mod scan;
 
 use cupola_nn::Module;
 use cupola_tensor::{Segments, Tensor};
 
 pub use attention::Attention;
+pub use deltanet::DeltaNet;
+pub use gated_deltanet::GatedDeltaNet;
+pub use gla::Gla;
+pub use linear_attention::LinearAttention;
+pub use mamba::Mamba;
+pub use mamba2::Mamba2;
+pub use mamba3::Mamba3;
+pub use scan::ShortConv;
 
 use crate::positions::RotaryTables;
 use crate::spec::{MixerKind, ModelSpec};
@@ -28,12 +44,49 @@ pub struct Context {
 /// The mixer of a layer.
 ///
 /// Attention is called `self_attn` in names, as LLaMA calls it; every other mixer `mixer`, as Mamba does.
+// A model has a few dozen: room is not worth a box.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Clone)]
 pub enum Mixer {
     /// Softmax attention.
     Attention {
         /// The layer.
         self_attn: Attention,
+    },
+    /// A selective scan.
+    Mamba {
+        /// The layer.
+        mixer: Mamba,
+    },
+    /// State-space duality.
+    Mamba2 {
+        /// The layer.
+        mixer: Mamba2,
+    },
+    /// The same by the trapezoidal rule, with states that turn.
+    Mamba3 {
+        /// The layer.
+        mixer: Mamba3,
+    },
+    /// Attention by products of features.
+    LinearAttention {
+        /// The layer.
+        mixer: LinearAttention,
+    },
+    /// The same with a decay for each key channel.
+    Gla {
+        /// The layer.
+        mixer: Gla,
+    },
+    /// The delta rule.
+    DeltaNet {
+        /// The layer.
+        mixer: DeltaNet,
+    },
+    /// The delta rule with a decay.
+    GatedDeltaNet {
+        /// The layer.
+        mixer: GatedDeltaNet,
     },
 }
 
@@ -42,6 +95,13 @@ impl Mixer {
     pub fn new(kind: MixerKind, spec: &ModelSpec) -> Self {
         match kind {
             MixerKind::Attention => Mixer::Attention { self_attn: Attention::new(spec) },
+            MixerKind::Mamba => Mixer::Mamba { mixer: Mamba::new(spec) },
+            MixerKind::Mamba2 => Mixer::Mamba2 { mixer: Mamba2::new(spec) },
+            MixerKind::Mamba3 => Mixer::Mamba3 { mixer: Mamba3::new(spec) },
+            MixerKind::LinearAttention => Mixer::LinearAttention { mixer: LinearAttention::new(spec) },
+            MixerKind::Gla => Mixer::Gla { mixer: Gla::new(spec) },
+            MixerKind::DeltaNet => Mixer::DeltaNet { mixer: DeltaNet::new(spec) },
+            MixerKind::GatedDeltaNet => Mixer::GatedDeltaNet { mixer: GatedDeltaNet::new(spec) },
         }
     }
 
@@ -50,6 +110,13 @@ impl Mixer {
     pub fn forward(&self, x: &Tensor, context: &Context, states: Option<Vec<&mut MixerState>>) -> Tensor {
         match self {
             Mixer::Attention { self_attn } => self_attn.forward(x, context, states),
+            Mixer::Mamba { mixer } => mixer.forward(x, &context.segments, states),
+            Mixer::Mamba2 { mixer } => mixer.forward(x, &context.segments, states),
+            Mixer::Mamba3 { mixer } => mixer.forward(x, &context.segments, states),
+            Mixer::LinearAttention { mixer } => mixer.forward(x, &context.segments, states),
+            Mixer::Gla { mixer } => mixer.forward(x, &context.segments, states),
+            Mixer::DeltaNet { mixer } => mixer.forward(x, &context.segments, states),
+            Mixer::GatedDeltaNet { mixer } => mixer.forward(x, &context.segments, states),
         }
     }
 
@@ -57,12 +124,21 @@ impl Mixer {
     pub fn state(&self) -> MixerState {
         match self {
             Mixer::Attention { .. } => MixerState::key_value(),
+            Mixer::Mamba { mixer } => mixer.state(),
+            Mixer::Mamba2 { mixer } => mixer.state(),
+            Mixer::Mamba3 { mixer } => mixer.state(),
+            Mixer::LinearAttention { mixer } => mixer.state(),
+            Mixer::Gla { mixer } => mixer.state(),
+            Mixer::DeltaNet { mixer } => mixer.state(),
+            Mixer::GatedDeltaNet { mixer } => mixer.state(),
         }
     }
     /// Bytes that the state of a sequence grows by with each token.
     pub fn bytes_per_token(&self) -> usize {
         match self {
             Mixer::Attention { self_attn } => self_attn.bytes_per_token(),
+            // The others keep as much of a long sequence as of a short one.
+            _ => 0,
         }
     }
 }

@@ -51,6 +51,20 @@ words! {
     MixerKind {
         /// Softmax attention.
         Attention = "attention",
+        /// A selective scan, channel by channel (Mamba).
+        Mamba = "mamba",
+        /// State-space duality (Mamba-2).
+        Mamba2 = "mamba2",
+        /// The same with the trapezoidal rule, states that turn and several inputs and outputs (Mamba-3).
+        Mamba3 = "mamba3",
+        /// Attention whose softmax is a product of features.
+        LinearAttention = "linear_attention",
+        /// Linear attention with a decay for each key channel.
+        Gla = "gla",
+        /// The delta rule.
+        DeltaNet = "deltanet",
+        /// The delta rule with a decay.
+        GatedDeltaNet = "gated_deltanet",
     }
 }
 

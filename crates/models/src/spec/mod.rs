@@ -22,6 +22,8 @@ mod attention;
 mod kinds;
 mod nearest;
 mod presets;
+mod recurrent;
+mod recurrent_rules;
 mod rope;
 mod validate;
 
@@ -33,6 +35,9 @@ pub use attention::AttentionSpec;
 pub use kinds::{ChannelKind, LayerKind, MixerKind, NormKind, PositionKind, ResidualKind};
 pub use nearest::nearest;
 pub use presets::{FAMILIES, SIZES, preset_names};
+pub use recurrent::{
+    DeltaNetSpec, GatedDeltaNetSpec, GlaSpec, LinearAttentionSpec, Mamba2Spec, Mamba3Spec, MambaSpec, TimeSteps,
+};
 pub use rope::RopeScaling;
 
 /// Why a specification describes no model.
@@ -116,6 +121,27 @@ pub struct ModelFields {
     /// Attention, if a layer is of that kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<AttentionSpec>,
+    /// Mamba, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba: Option<MambaSpec>,
+    /// Mamba-2, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba2: Option<Mamba2Spec>,
+    /// Mamba-3, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba3: Option<Mamba3Spec>,
+    /// Linear attention, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linear_attention: Option<LinearAttentionSpec>,
+    /// Gated linear attention, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gla: Option<GlaSpec>,
+    /// DeltaNet, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deltanet: Option<DeltaNetSpec>,
+    /// Gated DeltaNet, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gated_deltanet: Option<GatedDeltaNetSpec>,
 }
 
 impl Default for ModelFields {
@@ -143,6 +169,13 @@ impl Default for ModelFields {
             scale_residual_init: false,
             dropout: 0.0,
             attention: None,
+            mamba: None,
+            mamba2: None,
+            mamba3: None,
+            linear_attention: None,
+            gla: None,
+            deltanet: None,
+            gated_deltanet: None,
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Presets, as data: `FAMILY-SIZE`.
 
-use super::{AttentionSpec, ChannelKind, ModelFields, NormKind, PositionKind, ResidualKind, SpecError, nearest};
+use super::{
+    AttentionSpec, ChannelKind, GatedDeltaNetSpec, LayerKind, Mamba2Spec, Mamba3Spec, MambaSpec, MixerKind,
+    ModelFields, NormKind, PositionKind, ResidualKind, SpecError, nearest,
+};
 
 /// Families of presets.
-pub const FAMILIES: &[&str] = &["gpt2", "llama", "mistral", "phi"];
+pub const FAMILIES: &[&str] = &["gpt2", "llama", "mistral", "phi", "mamba", "mamba2", "mamba3", "gdn"];
 
 /// Sizes of presets: layers, width, heads.
 pub const SIZES: &[(&str, usize, usize, usize)] = &[("nano", 4, 128, 4), ("baby", 6, 384, 6), ("124m", 12, 768, 12)];
@@ -39,6 +42,10 @@ pub fn fields(name: &str, vocab_size: usize) -> Result<ModelFields, SpecError> {
         "llama" => ModelFields { tie_word_embeddings: true, ..base },
         "mistral" => mistral(base, heads),
         "phi" => phi(base, heads),
+        "mamba" => mamba(base),
+        "mamba2" => mamba2(base),
+        "mamba3" => mamba3(base),
+        "gdn" => gdn(base, heads),
         _ => return Err(unknown()),
     };
     Ok(fields)
@@ -79,5 +86,58 @@ fn phi(base: ModelFields, heads: usize) -> ModelFields {
         lm_head_bias: true,
         attention: Some(AttentionSpec { attention_bias: true, output_bias: true, ..AttentionSpec::heads(heads) }),
         ..base
+    }
+}
+
+/// Layers of one kind of recurrent mixer; positions follow from the recurrence.
+fn recurrent(base: ModelFields, mixer: MixerKind) -> ModelFields {
+    ModelFields {
+        pattern: vec![LayerKind { mixer, channel: None }],
+        position: PositionKind::None,
+        tie_word_embeddings: true,
+        scale_residual_init: true,
+        attention: None,
+        ..base
+    }
+}
+
+/// Gu and Dao, "Mamba", 2023, arXiv:2312.00752: mixers alone, twice as many layers as a transformer has.
+fn mamba(base: ModelFields) -> ModelFields {
+    ModelFields {
+        num_hidden_layers: 2 * base.num_hidden_layers,
+        channel: ChannelKind::None,
+        mamba: Some(MambaSpec::default()),
+        ..recurrent(base, MixerKind::Mamba)
+    }
+}
+
+/// States of a channel of the models with heads: as published from the largest size on.
+fn state_size(width: usize) -> usize {
+    if width < 768 { 64 } else { 128 }
+}
+
+/// Dao and Gu, "Transformers are SSMs", 2024, arXiv:2405.21060: as Mamba.
+fn mamba2(base: ModelFields) -> ModelFields {
+    ModelFields {
+        num_hidden_layers: 2 * base.num_hidden_layers,
+        channel: ChannelKind::None,
+        mamba2: Some(Mamba2Spec { state_size: state_size(base.hidden_size), ..Mamba2Spec::default() }),
+        ..recurrent(base, MixerKind::Mamba2)
+    }
+}
+
+/// Mamba-3, 2026, arXiv:2603.15569: mixers and gated channel mixers in turn.
+fn mamba3(base: ModelFields) -> ModelFields {
+    ModelFields {
+        mamba3: Some(Mamba3Spec { state_size: state_size(base.hidden_size), ..Mamba3Spec::default() }),
+        ..recurrent(base, MixerKind::Mamba3)
+    }
+}
+
+/// Yang et al., "Gated Delta Networks", 2024, arXiv:2412.06464: mixers and gated channel mixers in turn.
+fn gdn(base: ModelFields, num_heads: usize) -> ModelFields {
+    ModelFields {
+        gated_deltanet: Some(GatedDeltaNetSpec { num_heads, ..GatedDeltaNetSpec::default() }),
+        ..recurrent(base, MixerKind::GatedDeltaNet)
     }
 }

@@ -50,6 +50,38 @@ fn a_broken_rule_is_named_with_its_numbers() {
 }
 
 #[test]
+fn recurrent_mixers_have_rules_of_their_own() {
+    let head = "vocab_size = 5\nhidden_size = 32\nposition = \"none\"\n";
+    let cases = [
+        ("mamba = { state_size = 0 }", "mamba.state_size = 0 is not between 1"),
+        ("mamba = { time_step_min = 0.5 }", "mamba: time_step_min = 0.5, time_step_max = 0.1"),
+        ("mamba2 = { head_dim = 7 }", "mamba2.head_dim = 7 does not divide expand * hidden_size = 64"),
+        ("mamba2 = { head_dim = 16, n_groups = 3 }", "mamba2.n_groups = 3 does not divide 4 heads"),
+        ("mamba2 = { head_dim = 16, time_step_limit = [2.0, 1.0] }", "mamba2.time_step_limit = [2, 1]"),
+        ("mamba3 = { mimo_rank = 0 }", "mamba3.mimo_rank = 0"),
+        ("mamba3 = { rope_fraction = 1.5 }", "mamba3.rope_fraction = 1.5"),
+        ("mamba3 = { state_size = 2 }", "mamba3.rope_fraction = 0.5 of state_size = 2 turns no pair"),
+        ("linear_attention = { num_heads = 5 }", "linear_attention.num_heads = 5 does not divide hidden_size = 32"),
+        ("gla = { num_heads = 3 }", "gla.num_heads = 3 does not divide hidden_size / 2 = 16"),
+        ("gla = { gate_logit_normalizer = 0.0 }", "gla.gate_logit_normalizer = 0"),
+        ("deltanet = { conv_kernel = 0 }", "deltanet.conv_kernel = 0"),
+        ("gated_deltanet = { num_heads = 5 }", "gated_deltanet.num_heads = 5 does not divide 3 / 4 hidden_size = 24"),
+        ("mamba = { states = 3 }", "unknown field `states`"),
+    ];
+    for (table, expected) in cases {
+        let kind = table.split(' ').next().expect("the name of a table");
+        let text = format!("{head}pattern = [\"{kind}\"]\n{table}");
+        let error = ModelSpec::from_toml(&text).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
+    }
+    // Without a table a mixer has its paper's.
+    let spec = ModelSpec::from_toml(&format!("{head}pattern = [\"mamba\", \"gated_deltanet\"]")).expect("valid");
+    assert_eq!(spec.mamba.as_ref().map(|mamba| (mamba.state_size, mamba.time_step_rank)), Some((16, Some(2))));
+    assert_eq!(spec.gated_deltanet.as_ref().map(|d| (d.head_dim, d.head_v_dim)), Some((Some(6), Some(12))));
+    assert!(spec.mamba2.is_none());
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_the_nearest_known_one() {
     let error = ModelSpec::from_toml("vocab_size = 5\nhiden_size = 8").expect_err("a misspelt key").to_string();
     assert!(error.contains("hiden_size") && error.contains("did you mean `hidden_size`?"), "{error}");

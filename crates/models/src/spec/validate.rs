@@ -1,9 +1,10 @@
 //! Defaults that depend on other fields, and the rules that a specification keeps.
 
+use super::recurrent_rules;
 use super::{ChannelKind, LayerKind, MixerKind, ModelFields, PositionKind, ResidualKind, RopeScaling, SpecError};
 
 /// More than any model that fits a machine: what is larger is a slip, and products of sizes stay far from overflowing.
-const MOST: usize = 1 << 24;
+pub(super) const MOST: usize = 1 << 24;
 
 /// Fills in what is left out.
 pub fn complete(fields: &mut ModelFields) {
@@ -20,6 +21,8 @@ pub fn complete(fields: &mut ModelFields) {
             attention.head_dim.get_or_insert(width / attention.num_attention_heads);
         }
     }
+    let kinds: Vec<MixerKind> = layers(fields).map(|kind| kind.mixer).collect();
+    recurrent_rules::complete(fields, |kind| kinds.contains(&kind));
 }
 
 /// The first rule that is broken.
@@ -27,10 +30,11 @@ pub fn check(fields: &ModelFields) -> Result<(), SpecError> {
     sizes(fields)?;
     kinds(fields)?;
     attention(fields)?;
+    recurrent_rules::check(fields)?;
     rotary(fields)
 }
 
-fn broken(rule: String) -> Result<(), SpecError> {
+pub(super) fn broken(rule: String) -> Result<(), SpecError> {
     Err(SpecError::Rule(rule))
 }
 

@@ -101,6 +101,21 @@ impl State {
         self.position = mark.position;
     }
 
+    /// Forgets the tokens from `position` on. Possible where all layers keep keys and values; where one does not, nothing is done and
+    /// the answer is `false`.
+    pub fn truncate(&mut self, position: usize) -> bool {
+        let possible = self.layers.iter().all(|layer| matches!(layer, MixerState::KeyValue(_)));
+        if possible && position < self.position {
+            for layer in &mut self.layers {
+                if let MixerState::KeyValue(all) = layer {
+                    all.truncate(position);
+                }
+            }
+            self.position = position;
+        }
+        possible
+    }
+
     /// Gives each layer's tensors their gradients' graph up: what follows does not reach back into earlier calls.
     pub fn detach(&mut self) {
         self.layers.iter_mut().for_each(MixerState::detach);

@@ -42,6 +42,31 @@ const ZOO: &[(&str, &str)] = &[
         "rope_scaling = { rope_type = \"yarn\", factor = 4.0, original_max_position_embeddings = 16 }\n\
          attention = { num_attention_heads = 2 }",
     ),
+    ("mamba", "pattern = [\"mamba+none\"]\nposition = \"none\"\nmamba = { state_size = 5 }"),
+    (
+        "mamba with biases and few taps",
+        "pattern = [\"mamba\"]\nposition = \"none\"\nmamba = { state_size = 3, conv_kernel = 2, use_bias = true, use_conv_bias = false }",
+    ),
+    ("mamba2", "pattern = [\"mamba2+none\"]\nposition = \"none\"\nmamba2 = { state_size = 6, head_dim = 8 }"),
+    (
+        "mamba2 with groups",
+        "pattern = [\"mamba2\"]\nposition = \"none\"\n\
+         mamba2 = { state_size = 4, head_dim = 8, n_groups = 2, use_bias = true, time_step_limit = [0.0, 9.0] }",
+    ),
+    ("mamba3", "pattern = [\"mamba3\"]\nposition = \"none\"\nmamba3 = { state_size = 8, head_dim = 8 }"),
+    (
+        "mamba3 of rank 3 with groups",
+        "pattern = [\"mamba3\"]\nposition = \"none\"\n\
+         mamba3 = { state_size = 6, head_dim = 8, n_groups = 2, mimo_rank = 3, rope_fraction = 1.0 }",
+    ),
+    ("linear attention", "pattern = [\"linear_attention\"]\nposition = \"none\"\nlinear_attention = { num_heads = 2 }"),
+    ("gla", "pattern = [\"gla\"]\nposition = \"none\"\ngla = { num_heads = 2, gate_low_rank_dim = 3 }"),
+    ("deltanet", "pattern = [\"deltanet\"]\nposition = \"none\"\ndeltanet = { num_heads = 2 }"),
+    ("gated deltanet", "pattern = [\"gated_deltanet\"]\nposition = \"none\"\ngated_deltanet = { num_heads = 2 }"),
+    (
+        "mamba2 and attention in turn",
+        "pattern = [\"mamba2\", \"attention\"]\nattention = { num_attention_heads = 2 }\nmamba2 = { state_size = 4, head_dim = 16 }",
+    ),
 ];
 
 /// Number of tokens in the vocabulary of every specification here.

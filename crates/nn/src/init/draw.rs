@@ -65,3 +65,12 @@ pub fn trunc_normal<T: Element>(out: &mut [T], mean: f64, std: f64, low: f64, hi
         }
     });
 }
+
+/// `map` of numbers uniform in [0, 1); number `i` of the stream is element `i`.
+pub fn mapped<T: Element>(out: &mut [T], rng: Rng, map: impl Fn(f64) -> f64 + Sync) {
+    pieces(out, |start, part| {
+        for (index, y) in part.iter_mut().enumerate() {
+            *y = T::from_f64(map(rng.uniform((start + index) as u64)));
+        }
+    });
+}

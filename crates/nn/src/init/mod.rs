@@ -130,6 +130,26 @@ pub enum Init {
         /// Groups of the convolution.
         groups: usize,
     },
+    /// The logarithms of 1, 2, 3, ... along the last dimension: decays of state-space models (Gu et al., "On the Parameterization and
+    /// Initialization of Diagonal State Space Models", 2022).
+    LogRange,
+    /// The logarithm of a number that is uniform in `[low, high)`.
+    LogUniform {
+        /// Lower bound.
+        low: f64,
+        /// Upper bound.
+        high: f64,
+    },
+    /// What softplus turns into a number whose logarithm is uniform between those of `low` and `high`, and that is at least `floor`:
+    /// biases of time steps (Gu and Dao, "Mamba", 2023).
+    TimeStep {
+        /// Lower bound.
+        low: f64,
+        /// Upper bound.
+        high: f64,
+        /// The least that is given.
+        floor: f64,
+    },
     /// A matrix of normals with mean 0 in which `ceil(sparsity * rows)` entries of every column are 0 (Martens 2010).
     Sparse {
         /// Share of zeros.
@@ -208,6 +228,13 @@ impl Init {
             Init::Orthogonal { gain } => structured::orthogonal(out, shape, gain, rng),
             Init::Eye => structured::eye(out, shape),
             Init::Dirac { groups } => structured::dirac(out, shape, groups),
+            Init::LogRange => structured::log_range(out, shape),
+            Init::LogUniform { low, high } => draw::mapped(out, rng, |u| (low + u * (high - low)).ln()),
+            Init::TimeStep { low, high, floor } => draw::mapped(out, rng, |u| {
+                let step = (low.ln() + u * (high.ln() - low.ln())).exp().max(floor);
+                // The inverse of softplus, exact for small steps.
+                step + (-(-step).exp_m1()).ln()
+            }),
             Init::Sparse { sparsity, std } => structured::sparse(out, shape, sparsity, std, rng),
         }
     }

@@ -36,6 +36,12 @@ pub fn orthogonal<T: Element>(out: &mut [T], shape: &Shape, gain: f64, rng: Rng)
     }
 }
 
+/// The logarithms of 1, 2, 3, ... along the last dimension.
+pub fn log_range<T: Element>(out: &mut [T], shape: &Shape) {
+    let width = shape.dims().last().copied().unwrap_or(1).max(1);
+    out.iter_mut().enumerate().for_each(|(position, y)| *y = T::from_f64(((position % width + 1) as f64).ln()));
+}
+
 #[track_caller]
 pub fn eye<T: Element>(out: &mut [T], shape: &Shape) {
     let (_, cols) = matrix(shape, "eye");

@@ -1,11 +1,14 @@
 //! A dimension cut into pieces.
 
-use cupola_core::Layout;
+use std::sync::Arc;
+
+use cupola_core::{Layout, Shape};
 
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
-/// Consecutive pieces of dimension `axis`. Views; their gradients are put together by one concatenation.
+/// Consecutive pieces of dimension `axis`. Views; their gradients are put together by one concatenation, or none where they lie
+/// beside each other already.
 pub struct Split {
     /// The dimension.
     pub axis: usize,
@@ -39,7 +42,30 @@ impl Op for Split {
 
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let grads: Vec<Tensor> = (0..self.sizes.len()).map(|piece| cx.output_grad_or_zeros(piece)).collect();
+        if let Some(whole) = self.put_together(&grads, cx.input_shape(0)) {
+            return whole.into();
+        }
         Tensor::cat(&grads.iter().collect::<Vec<_>>(), self.axis as isize).into()
+    }
+}
+
+impl Split {
+    /// The tensor of shape `shape` that the pieces are views of, when they lie in one buffer as in a contiguous whole: a rule that
+    /// knows where its inputs came from (attention) writes their gradients so.
+    fn put_together(&self, pieces: &[Tensor], shape: Shape) -> Option<Tensor> {
+        let first = pieces.first()?;
+        let whole = Layout::strided(shape, Layout::contiguous(shape).strides(), first.layout().offset);
+        let mut offset = whole.offset;
+        for (piece, &size) in pieces.iter().zip(&self.sizes) {
+            let placed = Arc::ptr_eq(piece.buffer(), first.buffer())
+                && piece.layout().strides() == whole.strides()
+                && piece.layout().offset == offset;
+            if !placed {
+                return None;
+            }
+            offset += size * whole.strides()[self.axis] as usize;
+        }
+        Some(first.view(whole))
     }
 }
 

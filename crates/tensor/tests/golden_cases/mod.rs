@@ -7,6 +7,7 @@ pub mod normalisations;
 pub mod products;
 pub mod recurrent;
 pub mod reductions;
+pub mod scans;
 pub mod views;
 
 use std::cell::RefCell;
@@ -43,6 +44,7 @@ pub fn readers() -> Vec<Reader> {
         products::readers(),
         recurrent::readers(),
         reductions::readers(),
+        scans::readers(),
         views::readers(),
     ]
     .into_iter()

@@ -137,7 +137,7 @@ impl<'a> Pieces<'a> {
 fn grouped<T: Send>(words: &[(&str, u64)], work: impl Fn(&[(&str, u64)]) -> T + Sync) -> Result<Vec<T>> {
     let size = words.len().div_ceil(GROUPS).max(1);
     let bytes = words.iter().map(|w| w.0.len()).sum();
-    parallel(words.len().div_ceil(size), bytes, |g| Ok(work(&words[g * size..((g + 1) * size).min(words.len())])))
+    parallel(words.len().div_ceil(size), bytes, None, |g| Ok(work(&words[g * size..((g + 1) * size).min(words.len())])))
 }
 
 fn add_up(sums: Vec<Vec<f64>>, len: usize) -> Vec<f64> {

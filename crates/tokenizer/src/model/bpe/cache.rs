@@ -5,7 +5,7 @@ use crate::hash;
 /// Pieces of at most this many bytes are cached.
 pub(crate) const MAX_PIECE: usize = 15;
 /// Up to this many ids lie in the bucket itself.
-const INLINE: usize = 3;
+pub(crate) const INLINE: usize = 3;
 /// All others lie in a list of at most this many.
 const MAX_LIST: usize = 1 << 16;
 
@@ -18,18 +18,10 @@ struct Bucket([[u64; 4]; 2]);
 const SMALL: usize = 1 << 10;
 const LARGE: usize = 1 << 15;
 
-/// Pieces of up to this many bytes that are one token have a table of their own.
-const MAX_WORD: usize = 7;
-const WORDS: usize = 1 << 15;
-
-/// Short pieces and their ids.
-///
-/// Most pieces are one token of a few bytes; a dense table of 16-byte entries (512 KiB, direct-mapped) holds them, so
-/// that the words of a text stay in the second-level cache. All others have buckets, two-way, the newer entry first:
-/// 64 KiB at first, 2 MiB when a text turns out to be long.
+/// Short pieces and their ids: buckets, two-way, the newer entry first; 64 KiB at first, 2 MiB when a text turns out to be
+/// long.
 #[derive(Debug, Default)]
 pub(crate) struct PieceCache {
-    words: Vec<[u64; 2]>,
     buckets: Vec<Bucket>,
     /// Ids of pieces that have more than [`INLINE`]; their entries hold the place. Full means full: it never shrinks.
     list: Vec<u32>,
@@ -39,11 +31,22 @@ pub(crate) struct PieceCache {
 /// The key of a piece.
 pub(crate) type Key = [u64; 2];
 
+/// What is kept of 16 bytes of text for a piece of each length, so that no branch depends on it.
+const MASKS: [Key; MAX_PIECE + 1] = {
+    let mut masks = [[0; 2]; MAX_PIECE + 1];
+    let mut len = 1;
+    while len <= MAX_PIECE {
+        masks[len][0] = if len < 8 { u64::MAX >> (64 - 8 * len) } else { u64::MAX };
+        masks[len][1] = if len > 8 { u64::MAX >> (128 - 8 * len) } else { 0 };
+        len += 1;
+    }
+    masks
+};
+
 /// The key of `text[start..end]`, which has 1 to [`MAX_PIECE`] bytes.
 #[inline(always)]
 pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
     let len = end - start;
-    let tag = (len as u64) << 56;
     let (a, b) = if start + 16 <= text.len() {
         (hash::load8(text, start), hash::load8(text, start + 8))
     } else {
@@ -51,13 +54,15 @@ pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
         padded[..len].copy_from_slice(&text[start..end]);
         (hash::load8(&padded, 0), hash::load8(&padded, 8))
     };
-    if len <= 8 { [a & (u64::MAX >> (64 - 8 * len)), tag] } else { [a, (b & (u64::MAX >> (128 - 8 * len))) | tag] }
+    let mask = MASKS[len];
+    [a & mask[0], (b & mask[1]) | (len as u64) << 56]
 }
 
-/// A key of at most seven bytes and its length is one word.
-#[inline(always)]
-fn word_slot(key: u64) -> usize {
-    hash::words(key, 0) as usize & (WORDS - 1)
+/// Ids found in a bucket itself: the first `n` of them count.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Few {
+    pub ids: [u32; INLINE],
+    pub n: usize,
 }
 
 impl PieceCache {
@@ -66,27 +71,32 @@ impl PieceCache {
         hash::words(key[0], key[1]) as usize & (self.buckets.len() - 1)
     }
 
-    /// The id of `text[start..end]`, if it is one token of at most [`MAX_WORD`] bytes that has been seen. A piece in
-    /// the last bytes of the text is not looked for.
     #[inline(always)]
-    pub(crate) fn word(&self, text: &[u8], start: usize, end: usize) -> Option<u32> {
-        let len = end.wrapping_sub(start);
-        if len.wrapping_sub(1) >= MAX_WORD || start + 8 > text.len() {
+    fn entry(&self, key: Key) -> Option<&[u64; 4]> {
+        // An empty cache has no bucket.
+        let Bucket(entries) =
+            self.buckets.get(hash::words(key[0], key[1]) as usize & self.buckets.len().wrapping_sub(1))?;
+        let same = |entry: &[u64; 4]| (entry[0] ^ key[0]) | (entry[1] ^ key[1]) == 0;
+        let (first, second) = (same(&entries[0]), same(&entries[1]));
+        // Which of the two it is decides an address, not a branch.
+        (first | second).then(|| &entries[usize::from(!first)])
+    }
+
+    /// The ids of `text[start..end]`, if they are known and few. A piece in the last bytes of the text is not looked for.
+    #[inline(always)]
+    pub(crate) fn few(&self, text: &[u8], start: usize, end: usize) -> Option<Few> {
+        if end.wrapping_sub(start).wrapping_sub(1) >= MAX_PIECE || start + 16 > text.len() {
             return None;
         }
-        let key = (hash::load8(text, start) & (u64::MAX >> (64 - 8 * len))) | (len as u64) << 56;
-        let entry = self.words.get(word_slot(key))?;
-        (entry[0] == key).then_some(entry[1] as u32)
+        let entry = self.entry(key(text, start, end))?;
+        let n = (entry[3] >> 32) as usize;
+        (n <= INLINE).then_some(Few { ids: [entry[2] as u32, (entry[2] >> 32) as u32, entry[3] as u32], n })
     }
 
     /// Calls `found` with the ids of a piece, if they are known.
     #[inline(always)]
     pub(crate) fn get(&self, key: Key, found: impl FnOnce(&[u32])) -> bool {
-        if self.buckets.is_empty() {
-            return false;
-        }
-        let Bucket(entries) = &self.buckets[self.bucket(key)];
-        let Some(entry) = entries.iter().find(|e| e[0] == key[0] && e[1] == key[1]) else {
+        let Some(entry) = self.entry(key) else {
             return false;
         };
         let n = (entry[3] >> 32) as usize;
@@ -99,23 +109,8 @@ impl PieceCache {
         true
     }
 
-    /// Puts a piece into the table of words, if it is short enough.
-    #[inline]
-    pub(crate) fn promote(&mut self, key: Key, id: u32) {
-        if key[1] >> 56 <= MAX_WORD as u64 {
-            if self.words.is_empty() {
-                self.words = vec![[0; 2]; WORDS];
-            }
-            let key = key[0] | key[1];
-            self.words[word_slot(key)] = [key, u64::from(id)];
-        }
-    }
-
     /// Remembers a piece; the older entry of its bucket goes.
     pub(crate) fn insert(&mut self, key: Key, ids: &[u32]) {
-        if let &[id] = ids {
-            self.promote(key, id);
-        }
         if ids.len() > INLINE && self.list.len() + ids.len() > MAX_LIST {
             return;
         }
@@ -178,9 +173,11 @@ mod tests {
         }
         for i in 0..200_000u32 {
             assert!(get(&cache, i).is_none_or(|ids| ids == ids_of(i)));
-            let padded = [&i.to_le_bytes()[..], b"xyzw"].concat();
-            let word = cache.word(&padded, 0, 4);
-            assert!(word.is_none_or(|id| (id, i % 5) == (i, 0)));
+            let padded = [&i.to_le_bytes()[..], b"abcdefghijkl"].concat();
+            assert_eq!(
+                cache.few(&padded, 0, 4).map(|f| f.ids[..f.n].to_vec()),
+                get(&cache, i).filter(|ids| ids.len() <= INLINE)
+            );
         }
         assert!(cache.buckets.len() * size_of::<Bucket>() <= 2 << 20 && cache.list.len() <= MAX_LIST);
     }

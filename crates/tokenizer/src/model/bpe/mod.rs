@@ -2,20 +2,25 @@
 //!
 //! - `rules`: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
 //! - `merge`: the merge loop
+//! - `greedy`: long pieces, token by token
 //! - `cache`: short pieces and their ids
 
 pub(crate) mod cache;
+pub(crate) mod greedy;
 pub(crate) mod merge;
 pub(crate) mod rules;
 
 use super::{Scratch, Sink};
 use crate::error::{Error, Result, excerpt};
+use crate::rng::Rng;
 use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
 use cache::MAX_PIECE;
-use merge::Symbol;
+use greedy::{Lengths, Reader};
+use merge::{MergeBuffers, Symbol};
 pub use rules::MergeRule;
-use rules::{Below, Concat, ConcatRules, PairRules, Rules};
+use rules::{Below, Concat, ConcatRules, PairRules, Remembered, Rules};
+use std::sync::OnceLock;
 
 /// What becomes of text for which the vocabulary has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,8 @@ pub struct Bpe {
     unused: crate::hash::FastMap<u32, Vec<u32>>,
     /// Pieces that are tokens wherever they stand and merge with nothing (SentencePiece's user-defined symbols).
     frozen: Option<Trie>,
+    /// Made when the first long piece comes.
+    lengths: OnceLock<Lengths>,
 }
 
 /// SentencePiece's mark for a space, U+2581.
@@ -139,7 +146,10 @@ impl Bpe {
         let mut model = Self::build(vocab, rules, bytes, config);
         for &id in unused {
             let parts = model.parts(id);
-            model.unused.insert(id, parts);
+            // A piece that nothing was merged into is given out as it is.
+            if parts != [id] {
+                model.unused.insert(id, parts);
+            }
         }
         Ok(model)
     }
@@ -172,6 +182,7 @@ impl Bpe {
             suffix,
             cut_at_marker,
             unused,
+            lengths: OnceLock::new(),
         }
     }
 
@@ -266,15 +277,15 @@ impl Bpe {
         // The loop that decides the speed on ordinary text: one look-up for most pieces, nothing else.
         for &(start, end) in pieces {
             let (start, end) = (start as usize, end as usize);
-            match scratch.cache.word(text, start, end) {
-                Some(id) => sink.token(id, start, end),
+            match scratch.cache.few(text, start, end) {
+                Some(few) => sink.few(few.ids, few.n),
                 None => self.encode_long(text, start, end, scratch, sink)?,
             }
         }
         Ok(())
     }
 
-    /// A piece that is not in the table of words.
+    /// A piece that is not in the cache with few ids.
     #[inline(never)]
     fn encode_long<S: Sink>(
         &self,
@@ -366,14 +377,10 @@ impl Bpe {
         if !cached {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
-        if let Some(id) = scratch.cache.word(text, start, end) {
-            sink.token(id, start, end);
-            return Ok(());
-        }
         self.encode_second(text, start, end, scratch, sink)
     }
 
-    /// What the table of words does not have.
+    /// A piece that is short enough for the cache.
     #[inline(never)]
     fn encode_second<S: Sink>(
         &self,
@@ -384,17 +391,7 @@ impl Bpe {
         sink: &mut S,
     ) -> Result<()> {
         let key = cache::key(text, start, end);
-        let mut word = None;
-        let found = scratch.cache.get(key, |ids| {
-            sink.ids(ids);
-            if let &[id] = ids {
-                word = Some(id);
-            }
-        });
-        if found {
-            if let Some(id) = word {
-                scratch.cache.promote(key, id);
-            }
+        if scratch.cache.get(key, |ids| sink.ids(ids)) {
             return Ok(());
         }
         let mut ids = std::mem::take(&mut scratch.ids);
@@ -425,18 +422,52 @@ impl Bpe {
             sink.token(id, start, end);
             return Ok(());
         }
+        if self.read_long(piece, scratch) {
+            return self.emit(piece, start, &scratch.merge.symbols, sink);
+        }
         self.fill_symbols(piece, &mut scratch.merge.symbols);
         match &self.rules {
-            RuleSet::Pairs(rules) => Self::merge(rules, piece, scratch),
-            RuleSet::Concat(rules) => Self::merge(&Concat { rules, vocab: &self.vocab }, piece, scratch),
+            RuleSet::Pairs(rules) => Self::merge(rules, piece, &mut scratch.merge, &mut scratch.dropout),
+            RuleSet::Concat(rules) => {
+                let rules = Concat { rules, vocab: &self.vocab };
+                if scratch.pairs.serves(self.vocab.id_bound()) {
+                    let rules = Remembered { rules, pairs: &scratch.pairs };
+                    Self::merge(&rules, piece, &mut scratch.merge, &mut scratch.dropout);
+                } else {
+                    Self::merge(&rules, piece, &mut scratch.merge, &mut scratch.dropout);
+                }
+            }
         }
         self.emit(piece, start, &scratch.merge.symbols, sink)
     }
 
-    fn merge<R: Rules>(rules: &R, piece: &[u8], scratch: &mut Scratch) {
-        match &mut scratch.dropout {
-            None => merge::run(rules, piece, &mut scratch.merge),
-            Some((p, rng)) => merge::run_dropout(rules, piece, &mut scratch.merge, *p, rng),
+    /// Reads the tokens of a long piece into `scratch.merge.symbols`; false when that has to be left to the merge loop.
+    fn read_long(&self, piece: &[u8], scratch: &mut Scratch) -> bool {
+        let plain = self.alphabet == Alphabet::Bytes && self.prefix.is_empty() && self.suffix.is_empty();
+        if piece.len() < greedy::LEAST
+            || !plain
+            || scratch.dropout.is_some()
+            || !scratch.pairs.serves(self.vocab.id_bound())
+            || self.bytes.contains(&NONE)
+        {
+            return false;
+        }
+        let lengths = self.lengths.get_or_init(|| Lengths::new(&self.vocab));
+        let (vocab, bytes) = (&self.vocab, &*self.bytes);
+        let Scratch { merge, greedy, pairs, .. } = scratch;
+        match &self.rules {
+            RuleSet::Pairs(rules) => Reader { rules, vocab, bytes, lengths }.read(piece, &mut merge.symbols, greedy),
+            RuleSet::Concat(rules) => {
+                let rules = &Remembered { rules: Concat { rules, vocab }, pairs };
+                Reader { rules, vocab, bytes, lengths }.read(piece, &mut merge.symbols, greedy)
+            }
+        }
+    }
+
+    fn merge<R: Rules>(rules: &R, piece: &[u8], buffers: &mut MergeBuffers, dropout: &mut Option<(f32, Rng)>) {
+        match dropout {
+            None => merge::run(rules, piece, buffers),
+            Some((p, rng)) => merge::run_dropout(rules, piece, buffers, *p, rng),
         }
     }
 

@@ -1,0 +1,201 @@
+//! The engine: one model, one thread of its own, many requests at once.
+//!
+//! - [`job`]: what is asked for, and what comes back
+//! - `lane`: a sequence that is worked on
+//! - `worker`: the loop that batches requests; they join and leave between its steps
+//! - `step`: one call of the model for all, repeated by halves when it panics
+//! - `choose`: from logits to a token and its probabilities
+//! - `prefix`: states of prompts that were read before
+//! - [`constraint`]: answers of a given form
+//! - [`stats`]: what `/metrics` shows
+//!
+//! A request's tokens have the same bits alone and in any company: every row of a step depends on its own sequence only, prompts
+//! are cut at multiples of [`BLOCK`] alone, and draws are numbered by seed and position.
+
+mod choose;
+pub mod constraint;
+pub mod job;
+mod lane;
+mod prefix;
+pub mod stats;
+mod step;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use cupola_models::Decoder;
+
+pub use constraint::{Constraint, Constraints};
+pub use job::{Answer, End, Event, Job, Score, Work};
+pub use stats::Stats;
+
+use job::Request;
+use worker::Worker;
+
+/// Prompts are cut, and states kept, at multiples of this many tokens.
+pub const BLOCK: usize = 64;
+
+/// What an engine may use.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The longest sequence, prompt and answer together.
+    pub context: usize,
+    /// The most sequences that are worked on at once.
+    pub max_concurrent: usize,
+    /// The most requests that wait.
+    pub max_waiting: usize,
+    /// Bytes for the states of sequences and of prompts read before.
+    pub cache_bytes: usize,
+    /// Threads of the kernels; those of the machine when absent.
+    pub threads: Option<usize>,
+    /// Guess tokens of greedy answers from what was said before.
+    pub speculate: bool,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            context: 4096,
+            max_concurrent: 64,
+            max_waiting: 256,
+            cache_bytes: 2 << 30,
+            threads: None,
+            speculate: true,
+        }
+    }
+}
+
+/// A model at work. Dropping it ends the thread; what is not finished fails.
+pub struct Engine {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    config: EngineConfig,
+}
+
+/// What callers and the thread share.
+#[derive(Default)]
+pub(crate) struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    stats: Arc<Stats>,
+    fault: Option<step::Fault>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Request>,
+    closed: bool,
+}
+
+impl Shared {
+    fn fault(&self) -> Option<step::Fault> {
+        self.fault
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing that holds the lock can leave the queue half changed.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub fn new(model: Decoder, config: EngineConfig, stats: Arc<Stats>) -> Self {
+        Self::start(model, config, stats, None)
+    }
+
+    pub(crate) fn start(model: Decoder, config: EngineConfig, stats: Arc<Stats>, fault: Option<step::Fault>) -> Self {
+        let shared = Arc::new(Shared { stats, fault, ..Shared::default() });
+        let (inner, settings) = (Arc::clone(&shared), config.clone());
+        let work = move || {
+            let threads = settings.threads;
+            let run = move || {
+                let ended = std::panic::catch_unwind(AssertUnwindSafe(|| Worker::new(model, settings, &inner).run()));
+                // Requests that come from now on are refused instead of waiting for ever.
+                let mut queue = inner.queue();
+                queue.closed = true;
+                queue.waiting.clear();
+                drop(queue);
+                if let Err(panic) = ended {
+                    std::panic::resume_unwind(panic);
+                }
+            };
+            match threads {
+                Some(threads) => cupola_core::pool::with_threads(threads, run),
+                None => run(),
+            }
+        };
+        let thread = std::thread::Builder::new().name("cupola-engine".into()).spawn(work);
+        let thread = thread.expect("the system lets a program start one more thread");
+        Self { shared, thread: Some(thread), config }
+    }
+
+    /// What it may use.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// Hands in work.
+    ///
+    /// # Errors
+    /// The number of requests that wait, when no more may; the job is lost.
+    pub fn submit(&self, job: Job) -> Result<Answer, Refused> {
+        self.submit_all(vec![job]).map(|mut answers| answers.pop().expect("one answer for one job"))
+    }
+
+    /// Hands in several pieces of work, or none of them.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn submit_all(&self, jobs: Vec<Job>) -> Result<Vec<Answer>, Refused> {
+        let mut queue = self.shared.queue();
+        if queue.closed {
+            return Err(Refused::Closed);
+        }
+        // A request with more parts than may wait is let in when nothing else waits.
+        let waiting = queue.waiting.len();
+        if waiting > 0 && waiting + jobs.len() > self.config.max_waiting || self.config.max_waiting == 0 {
+            self.shared.stats.refused.add(1);
+            return Err(Refused::Full { waiting });
+        }
+        let (requests, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(Request::new).unzip();
+        queue.waiting.extend(requests);
+        self.shared.stats.waiting.set(queue.waiting.len());
+        drop(queue);
+        self.shared.wake.notify_one();
+        Ok(answers)
+    }
+
+    /// Numbers about its work.
+    pub fn stats(&self) -> &Stats {
+        &self.shared.stats
+    }
+}
+
+/// Why work was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// So many requests wait already.
+    Full {
+        /// How many.
+        waiting: usize,
+    },
+    /// The engine has ended.
+    Closed,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed already.
+            let _ = thread.join();
+        }
+    }
+}

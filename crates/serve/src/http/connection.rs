@@ -1,0 +1,143 @@
+//! Sockets: time-outs, limits and a quiet end.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Sleep;
+
+use super::App;
+
+/// Takes connections until `stop` is ready; then tells those that rest to close, and waits for the others.
+pub(super) async fn serve(listener: TcpListener, router: Router, app: Arc<App>, stop: impl Future<Output = ()>) {
+    let places = Arc::new(Semaphore::new(app.limits.connections));
+    let (ending, end) = watch::channel(false);
+    let mut stop = pin!(stop);
+    let mut idle = tokio::time::interval(app.limits.idle_model.max(Duration::from_secs(1)) / 4);
+    loop {
+        let next = async {
+            // Connections beyond the limit wait in the system's queue.
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut stop => break,
+            _ = idle.tick() => {
+                let app = Arc::clone(&app);
+                tokio::task::spawn_blocking(move || app.models.unload(app.limits.idle_model));
+            }
+            (place, accepted) = next => match (place, accepted) {
+                (Ok(place), Ok((stream, _))) => {
+                    let crowded = places.available_permits() < app.limits.connections / 2;
+                    tokio::spawn(converse(stream, router.clone(), Arc::clone(&app), crowded, end.clone(), place));
+                }
+                // Out of files, or the client is gone already: neither is a reason to stop.
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            },
+        }
+    }
+    drop(listener);
+    app.draining.store(true, Ordering::Relaxed);
+    let _ = ending.send(true);
+    let all = u32::try_from(app.limits.connections).unwrap_or(u32::MAX);
+    // When the time is over, what is left is cut.
+    let _ = tokio::time::timeout(app.limits.drain, places.acquire_many(all)).await;
+}
+
+async fn converse(
+    stream: TcpStream,
+    router: Router,
+    app: Arc<App>,
+    crowded: bool,
+    mut end: watch::Receiver<bool>,
+    place: OwnedSemaphorePermit,
+) {
+    // Tokens are small and wanted at once.
+    let _ = stream.set_nodelay(true);
+    let head = if crowded { app.limits.head_crowded } else { app.limits.head };
+    let socket = Impatient { inner: TokioIo::new(stream), limit: app.limits.write, waiting: None };
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(app.limits.head_bytes.max(8192));
+    let mut connection = pin!(builder.serve_connection(socket, TowerToHyperService::new(router)));
+    // How a connection ends is the client's affair.
+    let told = async {
+        let _ = end.wait_for(|&end| end).await;
+    };
+    let finished = tokio::select! {
+        _ = connection.as_mut() => true,
+        () = told => false,
+    };
+    if !finished {
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+    }
+    drop(place);
+}
+
+/// A socket that fails when its reader takes nothing for too long.
+struct Impatient {
+    inner: TokioIo<TcpStream>,
+    limit: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Impatient {
+    fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.waiting = None;
+            return result;
+        }
+        let limit = self.limit;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        match waiting.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Read for Impatient {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl Write for Impatient {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.watch(cx, result)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        self.watch(cx, result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, parts);
+        self.watch(cx, result)
+    }
+}

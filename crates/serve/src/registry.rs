@@ -1,0 +1,174 @@
+//! The models of a server: loaded when first asked for, unloaded when nobody asks any more.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::engine::Stats;
+use crate::error::{ApiError, ApiResult, StartError};
+use crate::served::{LoadOptions, Served, now};
+
+/// Where a model comes from.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The model directory.
+    pub dir: PathBuf,
+    /// Its name on the wire.
+    pub name: String,
+}
+
+impl Source {
+    /// A directory under its own name.
+    ///
+    /// # Errors
+    /// When the directory does not exist.
+    pub fn new(dir: impl Into<PathBuf>) -> Result<Self, StartError> {
+        let dir = dir.into();
+        let whole = dir.canonicalize().map_err(|source| StartError::File { path: dir.clone(), source })?;
+        let name = whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
+        Ok(Self { dir, name })
+    }
+}
+
+struct Entry {
+    source: Option<Source>,
+    name: String,
+    stats: Arc<Stats>,
+    added: u64,
+    slot: Mutex<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    served: Option<Arc<Served>>,
+    used: Option<Instant>,
+}
+
+/// All models of a server.
+pub struct Registry {
+    entries: Vec<Entry>,
+    options: LoadOptions,
+}
+
+impl Registry {
+    /// Knows these directories; nothing is loaded yet.
+    ///
+    /// # Errors
+    /// When two have the same name, or there is none.
+    pub fn new(sources: Vec<Source>, options: LoadOptions) -> Result<Self, StartError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for source in sources {
+            if entries.iter().any(|entry| entry.name == source.name) {
+                return Err(StartError::Setting(format!(
+                    "two models are called {:?}; --name gives another name",
+                    source.name
+                )));
+            }
+            entries.push(Entry::new(source.name.clone(), Some(source), Arc::default(), Slot::default()));
+        }
+        if entries.is_empty() {
+            return Err(StartError::Setting("there is no model to serve".into()));
+        }
+        Ok(Self { entries, options })
+    }
+
+    /// Serves a model that is in memory.
+    pub fn of(served: Served, stats: Arc<Stats>) -> Self {
+        let name = served.id.clone();
+        let slot = Slot { served: Some(Arc::new(served)), used: None };
+        Self { entries: vec![Entry::new(name, None, stats, slot)], options: LoadOptions::default() }
+    }
+
+    /// Loads the first model, so that what is wrong with it shows at the start.
+    ///
+    /// # Errors
+    /// When it cannot be served.
+    pub fn load_first(&self) -> Result<(), StartError> {
+        self.entries[0].get(&self.options).map(|_| ())
+    }
+
+    /// The names of all models.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// The numbers of all models.
+    pub fn stats(&self) -> Vec<(String, Arc<Stats>)> {
+        self.entries.iter().map(|entry| (entry.name.clone(), Arc::clone(&entry.stats))).collect()
+    }
+
+    /// The entry of `/v1/models` for a name.
+    ///
+    /// # Errors
+    /// When there is no such model.
+    pub fn card(&self, name: &str) -> ApiResult<Value> {
+        let entry = self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| ApiError::no_model(name))?;
+        let slot = entry.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match &slot.served {
+            Some(served) => served.card(),
+            None => json!({"id": entry.name, "object": "model", "created": entry.added, "owned_by": "cupola"}),
+        })
+    }
+
+    /// The model of this name, or the only one; loads it if need be, which may take a while.
+    ///
+    /// # Errors
+    /// When there is no such model, or it cannot be loaded.
+    pub fn get(&self, name: Option<&str>) -> ApiResult<Arc<Served>> {
+        let entry = match name {
+            Some(name) => {
+                self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| ApiError::no_model(name))?
+            }
+            None if self.entries.len() == 1 => &self.entries[0],
+            None => {
+                let message = "`model` is missing; GET /v1/models lists the models";
+                return Err(ApiError { code: Some("missing_required_parameter"), ..ApiError::field("model", message) });
+            }
+        };
+        entry.get(&self.options).map_err(|error| ApiError::server(format!("the model cannot be loaded: {error}")))
+    }
+
+    /// A model that is loaded already, without waiting for another one that is being loaded.
+    pub fn loaded(&self, name: Option<&str>) -> Option<Arc<Served>> {
+        let entry = match name {
+            Some(name) => self.entries.iter().find(|entry| entry.name == name)?,
+            None if self.entries.len() == 1 => &self.entries[0],
+            None => return None,
+        };
+        let mut slot = entry.slot.try_lock().ok()?;
+        slot.used = Some(Instant::now());
+        slot.served.clone()
+    }
+
+    /// Unloads models that nobody has asked for this long. The first one stays.
+    pub fn unload(&self, idle: Duration) {
+        for entry in self.entries.iter().skip(1).filter(|entry| entry.source.is_some()) {
+            let mut slot = entry.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let rests = slot.used.is_some_and(|used| used.elapsed() >= idle);
+            // Somebody who still reads an answer holds the model.
+            if rests && slot.served.as_ref().is_some_and(|served| Arc::strong_count(served) == 1) {
+                slot.served = None;
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(name: String, source: Option<Source>, stats: Arc<Stats>, slot: Slot) -> Self {
+        Self { source, name, stats, added: now(), slot: Mutex::new(slot) }
+    }
+
+    fn get(&self, options: &LoadOptions) -> Result<Arc<Served>, StartError> {
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.used = Some(Instant::now());
+        if let Some(served) = &slot.served {
+            return Ok(Arc::clone(served));
+        }
+        let source = self.source.as_ref().ok_or_else(|| StartError::Setting("the model was unloaded".into()))?;
+        let served = Arc::new(Served::load(&source.dir, &self.name, options, Arc::clone(&self.stats))?);
+        slot.served = Some(Arc::clone(&served));
+        Ok(served)
+    }
+}

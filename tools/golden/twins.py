@@ -1,0 +1,299 @@
+"""Tiny models of architectures that transformers does not have, written out token by token in PyTorch, and what they say.
+
+Writes crates/models/tests/public/NAME/ as models.py does, with a config.json of model_type "cupola" and our names of
+parameters. The mixers follow the papers' recurrences and share no code with the chunked forms that they prove:
+Mamba-3 (arXiv:2603.15569), linear attention (arXiv:2006.16236), GLA (arXiv:2312.06635), DeltaNet (arXiv:2406.06484), Gated
+DeltaNet (arXiv:2412.06464).
+
+    .venv/bin/python twins.py [NAME ...]
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+import types
+import zlib
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from models import FOLDER, STEPS, VOCABULARY, greedy, train
+
+
+def parameter(*shape):
+    return nn.Parameter(torch.zeros(*shape))
+
+
+class Norm(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.weight = parameter(width)
+
+    def forward(self, x):
+        return x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * self.weight
+
+
+class Conv(nn.Module):
+    """Each channel with a kernel of its own, looking back only, and SiLU."""
+
+    def __init__(self, channels, taps):
+        super().__init__()
+        self.weight = parameter(channels, 1, taps)
+
+    def forward(self, x):
+        taps = self.weight.shape[-1]
+        x = F.pad(x, (0, 0, taps - 1, 0))
+        time = x.shape[1] - taps + 1
+        return F.silu(sum(x[:, k : k + time] * self.weight[:, 0, k] for k in range(taps)))
+
+
+def linear(inputs, outputs, bias=False):
+    return nn.Linear(inputs, outputs, bias=bias)
+
+
+def unit(x):
+    return x / (x.pow(2).sum(-1, keepdim=True) + 1e-6).sqrt()
+
+
+class Mamba3(nn.Module):
+    def __init__(self, width, state_size, head_dim, n_groups=1, mimo_rank=1, rope_fraction=0.5):
+        super().__init__()
+        inner = 2 * width
+        self.h, self.p, self.s, self.g, self.r = inner // head_dim, head_dim, state_size, n_groups, mimo_rank
+        self.k = int(state_size * rope_fraction) // 2
+        self.sizes = [inner, inner] + [self.r * self.g * self.s] * 2 + [self.h] * 3 + [self.k]
+        self.in_proj = linear(width, sum(self.sizes))
+        self.dt_bias, self.D = parameter(self.h), parameter(self.h)
+        self.B_norm, self.C_norm = Norm(self.s), Norm(self.s)
+        self.B_bias, self.C_bias = parameter(self.h, self.r, self.s), parameter(self.h, self.r, self.s)
+        if self.r > 1:
+            self.mimo_x, self.mimo_z, self.mimo_o = (parameter(self.h, self.r, self.p) for _ in range(3))
+        self.out_proj = linear(inner, width)
+
+    def turned(self, x, norm, bias, angle):
+        """[B, R G S] of one token -> [B, H, R, S]."""
+        x = norm(x.unflatten(-1, (self.r, self.g, self.s))).repeat_interleave(self.h // self.g, 2)
+        x = x.transpose(1, 2) + bias
+        a, b = x[..., 0 : 2 * self.k : 2], x[..., 1 : 2 * self.k : 2]
+        cos, sin = angle.cos()[:, :, None], angle.sin()[:, :, None]
+        pairs = torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+        return torch.cat([pairs, x[..., 2 * self.k :]], -1)
+
+    def forward(self, u):
+        batch, time, _ = u.shape
+        state = torch.zeros(batch, self.h, self.p, self.s, dtype=u.dtype)
+        angle = torch.zeros(batch, self.h, self.k, dtype=u.dtype)
+        before = torch.zeros_like(state)
+        ys = []
+        for t in range(time):
+            z, x, b, c, dt, a, trap, turn = self.in_proj(u[:, t]).split(self.sizes, -1)
+            dt = F.softplus(dt + self.dt_bias)
+            decay = -torch.where(a >= 0, 1 + a, 1 / (1 - a)).clamp(min=1e-4)
+            alpha, weight = torch.exp(dt * decay), torch.sigmoid(trap)
+            angle = angle + dt[:, :, None] * math.pi * torch.tanh(turn)[:, None]
+            b = self.turned(b, self.B_norm, self.B_bias, angle)
+            c = self.turned(c, self.C_norm, self.C_bias, angle)
+            x = x.unflatten(-1, (self.h, 1, self.p))
+            z = z.unflatten(-1, (self.h, 1, self.p))
+            v = x * self.mimo_x if self.r > 1 else x
+            now = torch.einsum("bhrp,bhrs->bhps", v, b)
+            state = alpha[..., None, None] * (state + ((1 - weight) * dt)[..., None, None] * before)
+            state = state + (weight * dt)[..., None, None] * now
+            before = now
+            y = torch.einsum("bhps,bhrs->bhrp", state, c) + self.D[:, None, None] * v
+            if self.r > 1:
+                y = (y * F.silu(z * self.mimo_z) * self.mimo_o).sum(2)
+            else:
+                y = (y * F.silu(z))[:, :, 0]
+            ys.append(y.flatten(1))
+        return self.out_proj(torch.stack(ys, 1))
+
+
+class LinearAttention(nn.Module):
+    def __init__(self, width, num_heads):
+        super().__init__()
+        self.h = num_heads
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (linear(width, width) for _ in range(4))
+
+    def forward(self, u):
+        q, k, v = (f(u).unflatten(-1, (self.h, -1)) for f in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = F.elu(q) + 1, F.elu(k) + 1
+        weights = torch.einsum("bthd,bshd->bhts", q, k).tril()
+        y = torch.einsum("bhts,bshd->bthd", weights, v) / (weights.sum(-1).transpose(1, 2)[..., None] + 1e-6)
+        return self.o_proj(y.flatten(2))
+
+
+class Gla(nn.Module):
+    def __init__(self, width, num_heads, gate_low_rank_dim):
+        super().__init__()
+        self.h = num_heads
+        self.q_proj, self.k_proj = linear(width, width // 2), linear(width, width // 2)
+        self.v_proj, self.g_proj, self.o_proj = (linear(width, width) for _ in range(3))
+        self.gk_down_proj = linear(width, gate_low_rank_dim)
+        self.gk_proj = linear(gate_low_rank_dim, width // 2, bias=True)
+        self.g_norm = Norm(width // num_heads)
+
+    def forward(self, u):
+        heads = lambda x: x.unflatten(-1, (self.h, -1))
+        q, k, v, g = (heads(f(u)) for f in (self.q_proj, self.k_proj, self.v_proj, self.g_proj))
+        alpha = heads(torch.sigmoid(self.gk_proj(self.gk_down_proj(u))) ** (1 / 16))
+        state = torch.zeros(u.shape[0], self.h, k.shape[-1], v.shape[-1], dtype=u.dtype)
+        ys = []
+        for t in range(u.shape[1]):
+            state = alpha[:, t, :, :, None] * state + k[:, t, :, :, None] * v[:, t, :, None, :]
+            ys.append(torch.einsum("bhs,bhsp->bhp", q[:, t], state) / math.sqrt(k.shape[-1]))
+        return self.o_proj((self.g_norm(torch.stack(ys, 1)) * F.silu(g)).flatten(2))
+
+
+class DeltaNet(nn.Module):
+    gated = False
+
+    def __init__(self, width, num_heads):
+        super().__init__()
+        self.h = num_heads
+        self.s = width * 3 // 4 // num_heads if self.gated else width // num_heads
+        self.p = 2 * self.s if self.gated else self.s
+        keys, values = num_heads * self.s, num_heads * self.p
+        self.q_proj, self.k_proj, self.v_proj = linear(width, keys), linear(width, keys), linear(width, values)
+        self.b_proj = linear(width, num_heads)
+        self.conv1d = Conv(2 * keys + values, 4)
+        self.o_norm = Norm(self.p)
+        self.o_proj = linear(values, width)
+        if self.gated:
+            self.g_proj, self.a_proj = linear(width, values), linear(width, num_heads)
+            self.A_log, self.dt_bias = parameter(num_heads), parameter(num_heads)
+
+    def forward(self, u):
+        keys = self.h * self.s
+        mixed = self.conv1d(torch.cat([self.q_proj(u), self.k_proj(u), self.v_proj(u)], -1))
+        q, k, v = (x.unflatten(-1, (self.h, -1)) for x in mixed.split([keys, keys, self.h * self.p], -1))
+        q, k, beta = unit(q) / math.sqrt(self.s), unit(k), torch.sigmoid(self.b_proj(u))
+        decay = torch.ones_like(beta)
+        if self.gated:
+            decay = torch.exp(-torch.exp(self.A_log) * F.softplus(self.a_proj(u) + self.dt_bias))
+        state = torch.zeros(u.shape[0], self.h, self.s, self.p, dtype=u.dtype)
+        ys = []
+        for t in range(u.shape[1]):
+            state = decay[:, t, :, None, None] * state
+            known = torch.einsum("bhs,bhsp->bhp", k[:, t], state)
+            write = beta[:, t, :, None] * (v[:, t] - known)
+            state = state + k[:, t, :, :, None] * write[:, :, None, :]
+            ys.append(torch.einsum("bhs,bhsp->bhp", q[:, t], state))
+        y = self.o_norm(torch.stack(ys, 1))
+        if self.gated:
+            y = y * F.silu(self.g_proj(u).unflatten(-1, (self.h, self.p)))
+        return self.o_proj(y.flatten(2))
+
+
+class GatedDeltaNet(DeltaNet):
+    gated = True
+
+
+class Mlp(nn.Module):
+    def __init__(self, width, inner):
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = linear(width, inner), linear(width, inner), linear(inner, width)
+
+    def forward(self, x):
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    def __init__(self, width, inner, mixer):
+        super().__init__()
+        self.input_layernorm, self.mixer = Norm(width), mixer
+        if inner:
+            self.post_attention_layernorm, self.mlp = Norm(width), Mlp(width, inner)
+        self.inner = inner
+
+    def forward(self, x):
+        x = x + self.mixer(self.input_layernorm(x))
+        return x + self.mlp(self.post_attention_layernorm(x)) if self.inner else x
+
+
+class Model(nn.Module):
+    """Called as a model of transformers is."""
+
+    def __init__(self, spec, mixer):
+        super().__init__()
+        width, inner = spec["hidden_size"], spec["intermediate_size"] if spec["channel"] == "swiglu" else 0
+        self.embed_tokens = nn.Embedding(spec["vocab_size"], width)
+        self.layers = nn.ModuleList(Layer(width, inner, mixer()) for _ in range(spec["num_hidden_layers"]))
+        self.norm = Norm(width)
+
+    def forward(self, input_ids, use_cache):
+        x = self.embed_tokens(input_ids)
+        for layer in self.layers:
+            x = layer(x)
+        return types.SimpleNamespace(logits=self.norm(x) @ self.embed_tokens.weight.T)
+
+
+WIDTH = 24
+MODELS = {
+    "mamba3": ("mamba3", Mamba3, dict(state_size=8, head_dim=8), "swiglu"),
+    "mamba3-mimo": ("mamba3", Mamba3, dict(state_size=6, head_dim=8, n_groups=2, mimo_rank=3, rope_fraction=1.0), "none"),
+    "linear-attention": ("linear_attention", LinearAttention, dict(num_heads=3), "swiglu"),
+    "gla": ("gla", Gla, dict(num_heads=3, gate_low_rank_dim=4), "swiglu"),
+    "deltanet": ("deltanet", DeltaNet, dict(num_heads=3), "swiglu"),
+    "gdn": ("gated_deltanet", GatedDeltaNet, dict(num_heads=3), "swiglu"),
+}
+
+
+def make(name, seed):
+    kind, mixer, table, channel = MODELS[name]
+    spec = dict(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        num_hidden_layers=2,
+        intermediate_size=32,
+        pattern=[kind],
+        channel=channel,
+        position="none",
+        tie_word_embeddings=True,
+    )
+    spec[kind] = table
+    random = torch.Generator().manual_seed(seed)
+    model = Model(spec, lambda: mixer(WIDTH, **table))
+    for path, value in model.named_parameters():
+        noise = torch.randn(value.shape, generator=random)
+        is_norm = value.dim() == 1 and path.endswith("norm.weight")
+        value.data = 1 + 0.2 * noise if is_norm else 0.3 * noise
+    folder = os.path.join(FOLDER, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    config = dict(model_type="cupola", architectures=["CupolaForCausalLM"], spec=spec)
+    with open(os.path.join(folder, "config.json"), "w") as file:
+        file.write(json.dumps(config, indent=2) + "\n")
+    tensors = {path: value.detach().clone() for path, value in model.named_parameters()}
+    save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    model = model.double()
+    tokens = torch.randint(VOCABULARY, (2, 19), generator=random)
+    batches = torch.randint(VOCABULARY, (STEPS, 3, 13), generator=random)
+    with torch.no_grad():
+        logits = model(input_ids=tokens, use_cache=False).logits
+        text = greedy(model, tokens[0], 32)
+    expected = dict(tokens=tokens, logits=logits.float(), greedy=text, batches=batches, losses=train(model, batches))
+    save_file(expected, os.path.join(folder, "expected.safetensors"))
+
+
+def main():
+    for name in sys.argv[1:] or list(MODELS):
+        # The first seed of the name's own whose text has no near ties.
+        for attempt in range(100):
+            try:
+                make(name, zlib.crc32(name.encode()) + attempt)
+            except AssertionError as reason:
+                print(f"{name}: {reason}, next seed")
+                continue
+            break
+        size = sum(entry.stat().st_size for entry in os.scandir(os.path.join(FOLDER, name)))
+        assert size < 1 << 20, f"{name}: {size} bytes"
+        print(f"{name}: {size} bytes")
+
+
+if __name__ == "__main__":
+    main()
