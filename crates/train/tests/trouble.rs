@@ -157,9 +157,12 @@ fn what_does_not_fit_is_refused_with_both_numbers() {
         ("tokenizer.kind=char".to_string(), "expected bpe, chars, bytes or the path", 2),
         ("model.gradient_checkpointing=[7]".to_string(), "layer 7 of 2", 2),
     ] {
-        let mut config = micro(folder.path(), &[&set]);
-        if config.model.preset.is_some() {
-            config.model.spec = None;
+        let mut config = match set.strip_prefix("model.preset=") {
+            None => micro(folder.path(), &[&set]),
+            Some(_) => micro(folder.path(), &[]),
+        };
+        if let Some(preset) = set.strip_prefix("model.preset=") {
+            (config.model.preset, config.model.spec) = (Some(preset.to_string()), None);
         }
         let error = begin(&folder.path().join("run"), config, &mut ()).err().expect("it does not fit");
         assert!(error.to_string().contains(message), "{error}");
