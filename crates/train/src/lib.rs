@@ -14,11 +14,13 @@
 //! | [`checkpoint`] | what is kept, so that a run goes on with the bits that it would have had |
 //! | [`lock`] | one trainer for a run's folder |
 //! | [`memory`] | how much a run will take |
+//! | [`carried`] | the text that the program carries |
 //! | [`text_tokenizer`] | tokenizers made from the text itself |
 //! | [`tensorboard`] | event files |
 //! | [`error`] | why a run could not begin or go on |
 
 pub mod automatic;
+pub mod carried;
 pub mod checkpoint;
 pub mod config;
 pub mod error;

@@ -50,8 +50,6 @@ pub struct Setup {
     pub parameters: usize,
     /// Files that were left out because they are no text.
     pub skipped: Vec<PathBuf>,
-    /// Files that were read.
-    pub files: usize,
 }
 
 /// The folder inside a run that holds its tokens.
@@ -82,7 +80,7 @@ impl Setup {
         let mut config = config;
         config.check()?;
         std::fs::create_dir_all(data_folder(run)).map_err(Error::io(run, "create"))?;
-        let (found, skipped, files) = find(&config, run)?;
+        let (found, skipped) = find(&config, run)?;
         let bytes = found.iter().flat_map(|source| &source.train).map(Extent::len).sum();
         let tokenizer = tokenizer(&mut config, &found, bytes, run, progress)?;
         let (sources, held_out) = tokens(&config, &found, &tokenizer, run, progress)?;
@@ -101,18 +99,8 @@ impl Setup {
         let model = Decoder::new(&spec);
         let parameters = model.parameter_count();
         automatic::complete(&mut config, &facts, &spec, parameters);
-        Self {
-            config,
-            tokenizer,
-            spec,
-            sources,
-            held_out,
-            memory: memory::Estimate::default(),
-            parameters,
-            skipped,
-            files,
-        }
-        .checked(facts.memory)
+        Self { config, tokenizer, spec, sources, held_out, memory: memory::Estimate::default(), parameters, skipped }
+            .checked(facts.memory)
     }
 
     /// The setup of a run that has begun: nothing is chosen again.
@@ -127,23 +115,19 @@ impl Setup {
         let place = data_folder(path).join("tokenizer");
         let tokenizer = load_tokenizer(&place)?;
         let (mut sources, mut held_out) = (Vec::new(), Vec::new());
-        let (found, skipped, files) =
-            if data_folder(path).join("train-0").is_dir() { (Vec::new(), Vec::new(), 0) } else { find(&config, path)? };
-        let count = 1 + config.data.sources.len() - usize::from(config.data.paths.is_empty());
-        for index in 0..count {
+        for (index, (paths, weight)) in groups(&config).into_iter().enumerate() {
             let (train, held) = (part(path, "train", index), part(path, "held-out", index));
-            match found.get(index).and_then(|source| source.ready.clone()) {
-                Some(ready) => {
-                    let (train, held) = cut(&ready, config.data.held_out)?;
-                    sources.push(Source { dataset: train, weight: weight(&config, index) });
-                    held_out.extend(held);
+            if train.is_dir() {
+                sources.push(Source { dataset: Dataset::open(&train)?, weight });
+                if held.is_dir() {
+                    held_out.push(Dataset::open(&held)?);
                 }
-                None => {
-                    sources.push(Source { dataset: Dataset::open(&train)?, weight: weight(&config, index) });
-                    if held.is_dir() {
-                        held_out.push(Dataset::open(&held)?);
-                    }
-                }
+            } else {
+                let found = input::find(paths, config.data.format)?;
+                let shards = found.extents.iter().map(|extent| cupola_data::Shard::open(&extent.path));
+                let (train, held) = cut(&Dataset::new(shards.collect::<Result<_, _>>()?)?, config.data.held_out)?;
+                sources.push(Source { dataset: train, weight });
+                held_out.extend(held);
             }
         }
         let hash = data_hash(&sources);
@@ -162,8 +146,7 @@ impl Setup {
             held_out,
             memory: memory::Estimate::default(),
             parameters,
-            skipped,
-            files,
+            skipped: Vec::new(),
         };
         setup.checked(automatic::machine_memory())
     }
@@ -280,17 +263,22 @@ pub fn load_tokenizer(path: &Path) -> Result<Tokenizer> {
     loaded.map_err(|source| Error::Tokenizer { place, source })
 }
 
-fn weight(config: &Config, index: usize) -> f64 {
-    let first = usize::from(!config.data.paths.is_empty());
-    if index < first { config.data.weight } else { config.data.sources.get(index - first).map_or(1.0, |s| s.weight) }
+/// The sources of a configuration with their weights. Without any it is the text that the program carries, which has no path.
+fn groups(config: &Config) -> Vec<(&[String], f64)> {
+    let data = &config.data;
+    let own = !data.paths.is_empty() || data.sources.is_empty();
+    let first = own.then_some((data.paths.as_slice(), data.weight));
+    first.into_iter().chain(data.sources.iter().map(|source| (source.paths.as_slice(), source.weight))).collect()
 }
 
-fn find(config: &Config, run: &Path) -> Result<(Vec<Found>, Vec<PathBuf>, usize)> {
+fn find(config: &Config, run: &Path) -> Result<(Vec<Found>, Vec<PathBuf>)> {
     let mut all = Vec::new();
-    let (mut skipped, mut files) = (Vec::new(), 0);
-    let groups = std::iter::once(&config.data.paths).filter(|paths| !paths.is_empty());
-    for (index, paths) in groups.chain(config.data.sources.iter().map(|source| &source.paths)).enumerate() {
+    let mut skipped = Vec::new();
+    for (paths, weight) in groups(config) {
         let mut extents = Vec::new();
+        if paths.is_empty() {
+            extents.push(input::spool(crate::carried::text().as_bytes(), &data_folder(run).join("carried.txt"))?);
+        }
         for path in paths {
             if path == "-" {
                 let file = data_folder(run).join("standard-input.txt");
@@ -301,9 +289,7 @@ fn find(config: &Config, run: &Path) -> Result<(Vec<Found>, Vec<PathBuf>, usize)
                 extents.extend(found.extents);
             }
         }
-        files += extents.len();
         let shards = extents.iter().filter(|extent| extent.format == Format::Shard).count();
-        let weight = weight(config, index);
         if shards > 0 && shards == extents.len() {
             let shards = extents.iter().map(|extent| cupola_data::Shard::open(&extent.path));
             let ready = Dataset::new(shards.collect::<Result<_, _>>()?)?;
@@ -314,10 +300,7 @@ fn find(config: &Config, run: &Path) -> Result<(Vec<Found>, Vec<PathBuf>, usize)
             all.push(Found { weight, train, held, ready: None });
         }
     }
-    if all.is_empty() {
-        return Err(Error::Usage("there is no text to train on: give files, folders or patterns".to_string()));
-    }
-    Ok((all, skipped, files))
+    Ok((all, skipped))
 }
 
 fn cut(ready: &Dataset, held_out: f64) -> Result<(Dataset, Option<Dataset>)> {

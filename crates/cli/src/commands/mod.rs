@@ -1,9 +1,11 @@
 //! The commands. Each is one variant here and one file or folder beside this one.
 
+mod bench;
 mod chat;
 mod config;
 mod dash;
 mod data;
+mod demo;
 mod eval;
 mod generate;
 mod model;
@@ -18,6 +20,8 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Train a small model on the text that the program carries, for about two minutes
+    Demo(demo::Demo),
     /// Train a model on text
     Train(Box<train::Train>),
     /// Go on with a run that was stopped
@@ -30,6 +34,9 @@ pub enum Command {
     /// Look at models
     #[command(subcommand)]
     Model(model::Command),
+    /// Measure how fast this machine trains, writes and computes
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Show and check configurations
     #[command(subcommand)]
     Config(config::Command),
@@ -55,6 +62,8 @@ impl Command {
     /// Runs the command to its end.
     pub fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Demo(command) => command.run(),
+            Self::Bench(command) => command.run(),
             Self::Train(command) => command.run(),
             Self::Resume(command) => command.run(),
             Self::Eval(command) => command.run(),

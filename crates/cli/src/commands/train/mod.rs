@@ -21,7 +21,7 @@ use std::time::SystemTime;
 
 pub use watch::Display;
 
-#[derive(Args)]
+#[derive(Args, Default)]
 #[command(after_help = "\
 Ctrl-C saves and ends; `cupola train --resume` with the same --out, or `cupola resume RUN`, goes on as if nothing had been.
 Everything that is not said is chosen from the size of the text and of the machine's memory; `cupola config show` lists the keys
