@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cupola_io::run::RunDir;
 use serde_json::{Value, json};
 
 use crate::engine::Stats;
@@ -20,15 +21,21 @@ pub struct Source {
 }
 
 impl Source {
-    /// A directory under its own name.
+    /// A directory under its own name; of the folder of a training run, its best checkpoint, or else its last.
     ///
     /// # Errors
-    /// When the directory does not exist.
+    /// When the directory does not exist, or is a run that has saved nothing yet.
     pub fn new(dir: impl Into<PathBuf>) -> Result<Self, StartError> {
         let dir = dir.into();
         let whole = dir.canonicalize().map_err(|source| StartError::File { path: dir.clone(), source })?;
         let name = whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { dir, name })
+        if !RunDir::is_run(&dir) {
+            return Ok(Self { dir, name });
+        }
+        let problem = |error: cupola_io::Error| StartError::Model { path: dir.clone(), what: error.to_string() };
+        let run = RunDir::open(&dir).map_err(problem)?;
+        let checkpoint = run.checkpoint("best").or_else(|_| run.checkpoint("last")).map_err(problem)?;
+        Ok(Self { dir: checkpoint, name })
     }
 }
 

@@ -28,12 +28,13 @@ pub(crate) fn byte_tokenizer() -> Tokenizer {
 }
 
 /// What small models are made of.
-const SMALL: &str = "vocab_size = 260\nhidden_size = 32\nnum_hidden_layers = 2\nmax_position_embeddings = 512\n\
+const SMALL: &str = "vocab_size = 260\nhidden_size = 32\nmax_position_embeddings = 512\n\
                      initializer_range = 0.4\nattention = { num_attention_heads = 4, num_key_value_heads = 2 }\n";
 
 /// A small model whose layers are of these kinds.
 pub(crate) fn model(extra: &str) -> Decoder {
-    Decoder::new(&ModelSpec::from_toml(&format!("{SMALL}{extra}")).unwrap()).init(7)
+    let layers = if extra.is_empty() { "num_hidden_layers = 2\n" } else { "" };
+    Decoder::new(&ModelSpec::from_toml(&format!("{SMALL}{layers}{extra}")).unwrap()).init(7)
 }
 
 /// An engine for tests.
