@@ -1,5 +1,5 @@
 "use strict";
-// Conversations stay in this browser; answers come as server-sent events.
+// Conversations stay in this browser; answers come as events.
 const $ = id => document.getElementById(id);
 const button = (textContent, onclick, more) => make("button", { type: "button", textContent, onclick, ...more });
 const make = (tag, props, ...children) => {
