@@ -310,3 +310,23 @@ fn hybrids_have_the_same_bits_alone_in_company_with_known_prefixes_and_after_wai
     assert_eq!(run(&small, &jobs), expected);
     assert!(small.stats().preempted.get() > 0, "there was not enough memory for all");
 }
+
+#[test]
+fn every_preset_says_the_same_in_the_engine_and_in_the_library() {
+    let prompt: Vec<u32> = (0..70).map(|i| (i * 37 % 251) as u32).collect();
+    let tokens = Tensor::from_vec(prompt.iter().map(|&id| i64::from(id)).collect(), [prompt.len()]);
+    for family in cupola_models::spec::FAMILIES {
+        let spec = cupola_models::ModelSpec::preset(&format!("{family}-nano"), 260).unwrap();
+        let model = cupola_nn::Module::init(cupola_models::Decoder::new(&spec), 5);
+        let logits = no_grad(|| model.forward(&tokens, &Segments::one(prompt.len()), None)).to_vec::<f32>();
+        let engine = Engine::new(model, config(), Arc::default());
+        let scoring = with(job(&prompt, 0, 0), |g| g.score_prompt = true);
+        let found = events(engine.submit(scoring).unwrap());
+        let [Event::Prompt { scores, .. }, Event::End { .. }] = &found[..] else { panic!("{family}: {found:?}") };
+        for (row, score) in scores.iter().enumerate() {
+            let expected = choose::score(&logits[row * 260..(row + 1) * 260], prompt[row + 1], 0);
+            let (found, expected) = (score.logprob, expected.logprob);
+            assert!((found - expected).abs() < 1e-4, "{family}, row {row}: {found}, expected {expected}");
+        }
+    }
+}
