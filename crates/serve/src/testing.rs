@@ -39,7 +39,7 @@ pub(crate) fn model(extra: &str) -> Decoder {
 
 /// An engine for tests.
 pub(crate) fn engine(config: EngineConfig) -> Engine {
-    Engine::new(model(""), config, Arc::default())
+    Engine::new(model(""), config, Arc::default()).unwrap()
 }
 
 /// Settings for small models.
@@ -98,7 +98,7 @@ impl Running {
         let ends = tokenizer.eos().into_iter().collect();
         let mut served = Served::new(model(""), tokenizer, ends, "small", engine.clone(), Arc::clone(&stats)).unwrap();
         if fault.is_some() {
-            served.engine = Engine::start(model(""), engine, Arc::clone(&stats), fault);
+            served.engine = Engine::start(model(""), engine, Arc::clone(&stats), fault).unwrap();
         }
         Self::of(config, Registry::of(served, Arc::clone(&stats)), stats)
     }

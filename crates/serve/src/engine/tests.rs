@@ -51,7 +51,7 @@ const HYBRID: &str = "pattern = [\"mamba2\", \"attention\", \"gated_deltanet\"]\
                       mamba2 = { head_dim = 16, state_size = 8 }\ngated_deltanet = { num_heads = 2 }\n";
 
 fn hybrid(config: EngineConfig) -> Engine {
-    Engine::new(model(HYBRID), config, Arc::default())
+    Engine::new(model(HYBRID), config, Arc::default()).unwrap()
 }
 
 fn run(engine: &Engine, jobs: &[Job]) -> Vec<Vec<Event>> {
@@ -128,7 +128,7 @@ fn a_panic_in_a_shared_step_fails_the_one_request_that_caused_it() {
     let mut poisoned = all.clone();
     poisoned.insert(7, job(&[1, 250, 3], 5, 0));
     poisoned.insert(15, job(&[250], 5, 0));
-    let engine = Engine::start(model(""), config(), Arc::default(), Some(fault));
+    let engine = Engine::start(model(""), config(), Arc::default(), Some(fault)).unwrap();
     let mut found = run(&engine, &poisoned);
     for bad in [15, 7] {
         let events = found.remove(bad);
@@ -136,6 +136,15 @@ fn a_panic_in_a_shared_step_fails_the_one_request_that_caused_it() {
     }
     assert_eq!(found, expected);
     assert!(engine.stats().panics.get() > 2);
+    // A panic in what concerns one request alone fails that request.
+    let own = with(job(&[1], 5, 0), |g| {
+        g.choices = 2;
+        g.sampling.logit_bias = vec![(250, 100.0)];
+    });
+    let events = run(&engine, &[own]).remove(0);
+    assert!(
+        events.iter().any(|e| matches!(e, Event::Failed(_))) && !events.iter().any(|e| matches!(e, Event::End { .. }))
+    );
     // And it goes on working.
     assert_eq!(run(&engine, &all[..1]), expected[..1]);
 }
@@ -319,7 +328,7 @@ fn every_preset_says_the_same_in_the_engine_and_in_the_library() {
         let spec = cupola_models::ModelSpec::preset(&format!("{family}-nano"), 260).unwrap();
         let model = cupola_nn::Module::init(cupola_models::Decoder::new(&spec), 5);
         let logits = no_grad(|| model.forward(&tokens, &Segments::one(prompt.len()), None)).to_vec::<f32>();
-        let engine = Engine::new(model, config(), Arc::default());
+        let engine = Engine::new(model, config(), Arc::default()).unwrap();
         let scoring = with(job(&prompt, 0, 0), |g| g.score_prompt = true);
         let found = events(engine.submit(scoring).unwrap());
         let [Event::Prompt { scores, .. }, Event::End { .. }] = &found[..] else { panic!("{family}: {found:?}") };
@@ -329,4 +338,11 @@ fn every_preset_says_the_same_in_the_engine_and_in_the_library() {
             assert!((found - expected).abs() < 1e-4, "{family}, row {row}: {found}, expected {expected}");
         }
     }
+}
+
+#[test]
+fn a_model_that_cannot_run_is_refused_at_the_start() {
+    let spec = "vocab_size = 10\nhidden_size = 8\nattention = { num_attention_heads = 1 }";
+    let empty = Decoder::new(&cupola_models::ModelSpec::from_toml(spec).unwrap());
+    assert!(Engine::new(empty, config(), Arc::default()).is_err(), "its parameters were never drawn or loaded");
 }

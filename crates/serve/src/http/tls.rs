@@ -34,7 +34,8 @@ impl Tls {
             return Err(wrong(certificates, "there is no certificate in PEM".into()));
         }
         let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
+        let builder =
+            ServerConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
         let builder = builder.map_err(|error| StartError::Setting(error.to_string()))?;
         let config = builder.with_no_client_auth().with_single_cert(chain, private);
         let mut config = config.map_err(|error| wrong(certificates, error.to_string()))?;
