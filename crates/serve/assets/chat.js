@@ -1,5 +1,5 @@
 "use strict";
-// The chat page: conversations stay in this browser, answers come as server-sent events.
+// Conversations stay in this browser; answers come as events.
 const $ = id => document.getElementById(id);
 const button = (textContent, onclick, more) => make("button", { type: "button", textContent, onclick, ...more });
 const make = (tag, props, ...children) => {
@@ -8,7 +8,7 @@ const make = (tag, props, ...children) => {
   return node;
 };
 const read = (key, fallback) => { try { return JSON.parse(localStorage.getItem(key)) ?? fallback; } catch { return fallback; } };
-const write = (key, value) => { try { localStorage.setItem(key, JSON.stringify(value)); } catch { say("No room for more conversations; delete some.", true); } };
+const write = (key, value) => { try { localStorage.setItem(key, JSON.stringify(value)); } catch { say("No room left; delete a conversation.", true); } };
 
 // Name on the wire, label, least, most, step. Empty means the neutral value.
 const KNOBS = [
@@ -47,11 +47,18 @@ function list() {
   }));
 }
 
-// The tokens of an answer as text, where they are the whole of it. A character may be spread over several.
+// Each token's part of an answer; none of control tokens and of what a stop text cut off.
 function pieces(turn) {
   if (!settings.probs || !turn.tokens) return null;
-  const decoder = new TextDecoder(), texts = turn.tokens.map(t => decoder.decode(new Uint8Array(t.b), { stream: true }));
-  return texts.join("") === turn.content ? texts : null;
+  const decoder = new TextDecoder();
+  let at = 0;
+  const texts = turn.tokens.map(t => {
+    const text = decoder.decode(new Uint8Array(t.b), { stream: true });
+    if (!turn.content.startsWith(text, at)) return "";
+    at += text.length;
+    return text;
+  });
+  return at === turn.content.length ? texts : null;
 }
 const percent = p => (100 * Math.exp(p)).toFixed(1).padStart(5) + " %";
 const tipText = t => [[t.s, t.p], ...t.top.filter(x => x[0] !== t.s)].map(([s, p]) => percent(p) + "  " + JSON.stringify(s)).join("\n");
@@ -92,7 +99,7 @@ function turnNode(turn, index) {
   fill(body, turn);
   const acts = make("div", { className: "acts" });
   acts.append(button("Copy", async () => {
-    try { await navigator.clipboard.writeText(turn.content); say("Copied."); } catch { say("This browser does not allow that.", true); }
+    try { await navigator.clipboard.writeText(turn.content); say("Copied."); } catch { say("Not allowed here.", true); }
   }));
   acts.append(button("Edit", () => edit(body, turn, index)));
   if (turn.role === "assistant") acts.append(button("Regenerate", () => { halt(); now.turns.length = index; answer(); }));
@@ -125,7 +132,7 @@ function headers() {
   return { "content-type": "application/json", ...key && { authorization: "Bearer " + key } };
 }
 async function fail(response) {
-  const text = (await response.json().catch(() => null))?.error?.message;
+  const text = (await response.json().catch(() => 0))?.error?.message;
   if (response.status === 401) { panel(true); $("key").focus(); }
   throw new Error(text || "The server answered " + response.status + ".");
 }
@@ -177,11 +184,7 @@ async function generate(path, body, each) {
   busy(running);
   save(); list();
 }
-function options() {
-  const body = {};
-  for (const [name] of KNOBS) if (settings[name] != null) body[name] = settings[name];
-  return body;
-}
+const options = () => Object.fromEntries(KNOBS.map(([name]) => [name, settings[name]]));
 async function answer() {
   const chat = now, system = (settings.system || "").trim();
   const messages = [...system ? [{ role: "system", content: system }] : [], ...chat.turns.map(({ role, content }) => ({ role, content }))];

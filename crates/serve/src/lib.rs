@@ -28,6 +28,8 @@ mod text;
 pub use client::{Client, ClientError};
 pub use engine::{Engine, EngineConfig};
 pub use error::{ApiError, StartError};
+#[cfg(feature = "tls")]
+pub use http::Tls;
 pub use http::{Keys, Limits, Server, ServerConfig};
 pub use registry::{Registry, Source};
 pub use served::{LoadOptions, Served};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use cupola_io::run::RunDir;
 use serde_json::{Value, json};
 
 use crate::engine::Stats;
@@ -20,15 +21,21 @@ pub struct Source {
 }
 
 impl Source {
-    /// A directory under its own name.
+    /// A directory under its own name; of the folder of a training run, its best checkpoint, or else its last.
     ///
     /// # Errors
-    /// When the directory does not exist.
+    /// When the directory does not exist, or is a run that has saved nothing yet.
     pub fn new(dir: impl Into<PathBuf>) -> Result<Self, StartError> {
         let dir = dir.into();
         let whole = dir.canonicalize().map_err(|source| StartError::File { path: dir.clone(), source })?;
         let name = whole.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-        Ok(Self { dir, name })
+        if !RunDir::is_run(&dir) {
+            return Ok(Self { dir, name });
+        }
+        let problem = |error: cupola_io::Error| StartError::Model { path: dir.clone(), what: error.to_string() };
+        let run = RunDir::open(&dir).map_err(problem)?;
+        let checkpoint = run.checkpoint("best").or_else(|_| run.checkpoint("last")).map_err(problem)?;
+        Ok(Self { dir: checkpoint, name })
     }
 }
 
@@ -170,5 +177,85 @@ impl Entry {
         let served = Arc::new(Served::load(&source.dir, &self.name, options, Arc::clone(&self.stats))?);
         slot.served = Some(Arc::clone(&served));
         Ok(served)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{byte_tokenizer, model};
+    use cupola_tokenizer::train::BpeTrainer;
+
+    fn save(dir: &std::path::Path) {
+        cupola_models::save(dir, &model("")).unwrap();
+        BpeTrainer::byte_level(256).unwrap().train(["a"]).unwrap().save_dir(dir).unwrap();
+    }
+
+    #[test]
+    fn models_are_loaded_when_asked_for_and_unloaded_when_nobody_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let dirs = ["one", "two"].map(|name| folder.path().join(name));
+        dirs.iter().for_each(|dir| save(dir));
+        let sources = || dirs.iter().map(|dir| Source::new(dir).unwrap()).collect::<Vec<_>>();
+        let all = Registry::new(sources(), LoadOptions::default()).unwrap();
+        assert_eq!(all.names().collect::<Vec<_>>(), ["one", "two"]);
+        assert!(all.loaded(Some("two")).is_none());
+        assert_eq!(all.get(None).err().unwrap().param.as_deref(), Some("model"), "which one?");
+        assert_eq!(all.get(Some("three")).err().unwrap().status, 404);
+        all.load_first().unwrap();
+        let two = all.get(Some("two")).unwrap();
+        assert_eq!(all.card("two").unwrap()["max_model_len"], 512);
+        all.unload(Duration::ZERO);
+        assert!(all.loaded(Some("two")).is_some(), "somebody reads");
+        drop(two);
+        all.unload(Duration::ZERO);
+        assert!(all.loaded(Some("two")).is_none() && all.loaded(Some("one")).is_some(), "the first one stays");
+        assert!(Registry::new([sources(), sources()].concat(), LoadOptions::default()).is_err(), "equal names");
+        assert!(Registry::new(Vec::new(), LoadOptions::default()).is_err());
+    }
+
+    #[test]
+    fn contexts_beyond_a_table_of_positions_are_refused_and_others_work() {
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path());
+        let load = |context: usize| {
+            let options = LoadOptions { context: Some(context), ..LoadOptions::default() };
+            Registry::new(vec![Source::new(folder.path()).unwrap()], options).unwrap().get(None)
+        };
+        assert_eq!(load(100).unwrap().context, 100);
+        assert_eq!(load(700).unwrap().context, 700);
+        assert!(load(0).is_err());
+        cupola_models::save(folder.path(), &model("position = \"learned\"\nnum_hidden_layers = 1\n")).unwrap();
+        let error = load(700).err().unwrap().message;
+        assert!(error.contains("700") && error.contains("512 positions"), "{error}");
+        assert_eq!(load(512).unwrap().context, 512);
+    }
+
+    #[test]
+    fn a_run_is_served_from_its_best_checkpoint_and_else_from_its_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let run = RunDir::create(&path, &cupola_io::run::RunInfo::new("run")).unwrap();
+        assert!(Source::new(&path).is_err(), "nothing was saved yet");
+        for step in [100, 200] {
+            save(&run.checkpoint_path(step));
+        }
+        run.set_checkpoint("last", 200).unwrap();
+        assert!(Source::new(&path).unwrap().dir.ends_with("step-000200"));
+        run.set_checkpoint("best", 100).unwrap();
+        let source = Source::new(&path).unwrap();
+        assert!(source.dir.ends_with("step-000100"));
+        assert_eq!(source.name, "run");
+        assert!(Registry::new(vec![source], LoadOptions::default()).unwrap().load_first().is_ok());
+    }
+
+    #[test]
+    fn a_tokenizer_with_more_tokens_than_the_model_is_refused() {
+        let small = cupola_models::ModelSpec::from_toml(
+            "vocab_size = 256\nhidden_size = 8\nattention = { num_attention_heads = 1 }",
+        );
+        let model = cupola_models::Decoder::new(&small.unwrap());
+        let served = Served::new(model, byte_tokenizer(), Vec::new(), "x", Default::default(), Arc::default());
+        assert!(served.err().unwrap().contains("257"));
     }
 }

@@ -126,7 +126,7 @@ impl Served {
     /// Puts a model to work that is in memory already. `ends` are tokens that end an answer.
     ///
     /// # Errors
-    /// When the tokenizer has tokens that the model does not, or its chat template is malformed.
+    /// When the tokenizer has tokens that the model does not, its chat template is malformed, or the model does not run.
     pub fn new(
         model: Decoder,
         tokenizer: Tokenizer,
@@ -162,7 +162,7 @@ impl Served {
             anchor,
             constraints: OnceLock::new(),
             tokenizer,
-            engine: Engine::new(model, config, stats),
+            engine: Engine::new(model, config, stats)?,
         })
     }
 

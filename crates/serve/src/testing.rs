@@ -28,17 +28,18 @@ pub(crate) fn byte_tokenizer() -> Tokenizer {
 }
 
 /// What small models are made of.
-const SMALL: &str = "vocab_size = 260\nhidden_size = 32\nnum_hidden_layers = 2\nmax_position_embeddings = 512\n\
+const SMALL: &str = "vocab_size = 260\nhidden_size = 32\nmax_position_embeddings = 512\n\
                      initializer_range = 0.4\nattention = { num_attention_heads = 4, num_key_value_heads = 2 }\n";
 
 /// A small model whose layers are of these kinds.
 pub(crate) fn model(extra: &str) -> Decoder {
-    Decoder::new(&ModelSpec::from_toml(&format!("{SMALL}{extra}")).unwrap()).init(7)
+    let layers = if extra.is_empty() { "num_hidden_layers = 2\n" } else { "" };
+    Decoder::new(&ModelSpec::from_toml(&format!("{SMALL}{layers}{extra}")).unwrap()).init(7)
 }
 
 /// An engine for tests.
 pub(crate) fn engine(config: EngineConfig) -> Engine {
-    Engine::new(model(""), config, Arc::default())
+    Engine::new(model(""), config, Arc::default()).unwrap()
 }
 
 /// Settings for small models.
@@ -97,7 +98,7 @@ impl Running {
         let ends = tokenizer.eos().into_iter().collect();
         let mut served = Served::new(model(""), tokenizer, ends, "small", engine.clone(), Arc::clone(&stats)).unwrap();
         if fault.is_some() {
-            served.engine = Engine::start(model(""), engine, Arc::clone(&stats), fault);
+            served.engine = Engine::start(model(""), engine, Arc::clone(&stats), fault).unwrap();
         }
         Self::of(config, Registry::of(served, Arc::clone(&stats)), stats)
     }

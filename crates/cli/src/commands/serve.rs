@@ -48,6 +48,14 @@ pub struct Serve {
     /// Threads of the kernels; all cores otherwise
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Certificates in PEM, the server's own first: speak HTTPS
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Unload models other than the first when nobody has asked for them for so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     idle: u64,
@@ -117,13 +125,29 @@ impl Serve {
             ..Limits::default()
         };
         let models = Registry::new(sources, LoadOptions { context: self.ctx, engine }).map_err(failure)?;
-        let config = ServerConfig { host: self.host, port: self.port, keys, limits };
+        #[cfg(feature = "tls")]
+        let tls = match (&self.tls_cert, &self.tls_key) {
+            (Some(chain), Some(key)) => Some(cupola_serve::Tls::from_files(chain, key).map_err(failure)?),
+            _ => None,
+        };
+        #[cfg(feature = "tls")]
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        #[cfg(not(feature = "tls"))]
+        let scheme = "http";
+        let config = ServerConfig {
+            host: self.host,
+            port: self.port,
+            keys,
+            limits,
+            #[cfg(feature = "tls")]
+            tls,
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async move {
             // First the port, so that a second server on it fails at once, then the model.
             let server = Server::bind(config, models).await.map_err(failure)?;
             server.load().map_err(failure)?;
-            println!("listening on http://{}", server.address());
+            println!("listening on {scheme}://{}", server.address());
             std::io::stdout().flush()?;
             server.run(signal()).await;
             Ok(())

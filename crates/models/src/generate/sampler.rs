@@ -1,5 +1,6 @@
 //! Which token comes next.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use cupola_core::Rng;
@@ -143,7 +144,8 @@ impl Sampler {
             }
         }
         // Rounding may leave a last grain.
-        candidates[candidates.len() - 1].token
+        let possible = candidates.iter().rfind(|c| c.probability > 0.0);
+        possible.map_or(candidates[0].token, |c| c.token)
     }
 
     /// Bias and penalties.
@@ -171,7 +173,7 @@ impl Sampler {
         }
     }
 
-    /// The tokens that may be chosen, the most probable first, with their probabilities.
+    /// The tokens that may be chosen, with their probabilities; the most probable first where some are left out.
     fn candidates(&self, logits: &[f32]) -> Vec<Candidate> {
         let config = &self.config;
         let candidate = |(token, &logit): (usize, &f32)| Candidate {
@@ -183,28 +185,21 @@ impl Sampler {
         if all.is_empty() {
             return vec![Candidate { token: 0, logit: 0.0, probability: 1.0 }];
         }
-        let order = |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token));
         if config.top_k > 0 && config.top_k < all.len() {
             all.select_nth_unstable_by(config.top_k - 1, order);
             all.truncate(config.top_k);
+            all.sort_unstable_by(order);
         }
-        all.sort_unstable_by(order);
         normalise(&mut all);
         if config.typical_p < 1.0 {
             self.keep_typical(&mut all);
-            all.sort_unstable_by(order);
             normalise(&mut all);
         }
         if config.top_p < 1.0 {
-            let mut sum = 0.0;
-            let enough = all.iter().position(|c| {
-                sum += c.probability;
-                sum >= config.top_p
-            });
-            all.truncate(enough.map_or(all.len(), |last| last + 1));
+            keep_top(&mut all, config.top_p);
         }
         if config.min_p > 0.0 {
-            let least = config.min_p * all[0].probability;
+            let least = config.min_p * all.iter().map(|c| c.probability).fold(0.0, f64::max);
             all.retain(|c| c.probability >= least);
         }
         all
@@ -235,9 +230,37 @@ fn most_probable(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Softmax; the first candidate has the largest logit.
+/// The most probable first; of equal ones the lower number.
+fn order(a: &Candidate, b: &Candidate) -> Ordering {
+    b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
+}
+
+/// Keeps the most probable candidates that together have probability `mass`, sorted. They are usually few, so that a large
+/// vocabulary is seldom sorted as a whole.
+fn keep_top(all: &mut Vec<Candidate>, mass: f64) {
+    let mut sorted = 256;
+    loop {
+        if sorted < all.len() {
+            all.select_nth_unstable_by(sorted - 1, order);
+        }
+        let first = sorted.min(all.len());
+        all[..first].sort_unstable_by(order);
+        let mut sum = 0.0;
+        let enough = all[..first].iter().position(|c| {
+            sum += c.probability;
+            sum >= mass
+        });
+        if enough.is_some() || first == all.len() {
+            all.truncate(enough.map_or(first, |last| last + 1));
+            return;
+        }
+        sorted *= 8;
+    }
+}
+
+/// Softmax.
 fn normalise(all: &mut [Candidate]) {
-    let largest = all[0].logit;
+    let largest = all.iter().map(|c| c.logit).fold(f64::NEG_INFINITY, f64::max);
     // Equal infinities differ by NaN; such tokens share everything.
     let weight = |logit: f64| if logit == largest { 1.0 } else { (logit - largest).exp() };
     let total: f64 = all.iter().map(|c| weight(c.logit)).sum();
@@ -292,6 +315,26 @@ mod tests {
         assert_eq!(support(short, &[1, 1]), [1]);
         let cold = drawn(SamplerConfig { temperature: 0.2, ..neutral() }, &[]);
         assert!(cold.iter().filter(|&&t| t == 1).count() > 1800);
+    }
+
+    #[test]
+    fn the_most_probable_of_a_large_vocabulary_are_those_of_a_whole_sort() {
+        let logits: Vec<f32> = (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 20) as f32 / 1000.0).collect();
+        for (top_p, temperature) in [(0.01, 0.3), (0.5, 0.3), (0.9, 1.0), (0.999, 1.0)] {
+            let config = SamplerConfig { top_p, temperature, ..SamplerConfig::default() };
+            let found = Sampler::new(config.clone()).candidates(&logits);
+            let mut all = Sampler::new(SamplerConfig { top_p: 1.0, ..config }).candidates(&logits);
+            all.sort_by(order);
+            let (mut sum, mut expected) = (0.0, Vec::new());
+            for candidate in all {
+                expected.push(candidate.token);
+                sum += candidate.probability;
+                if sum >= top_p {
+                    break;
+                }
+            }
+            assert_eq!(found.iter().map(|c| c.token).collect::<Vec<_>>(), expected, "{top_p}");
+        }
     }
 
     #[test]

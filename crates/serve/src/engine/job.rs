@@ -143,6 +143,11 @@ impl Reply {
         let _ = self.events.send(event);
     }
 
+    /// Ends all answers of the job.
+    pub(super) fn give_up(&self) {
+        self.stopped.iter().for_each(|flag| flag.store(true, Ordering::Relaxed));
+    }
+
     /// True when the reader went away.
     pub(super) fn closed(&self) -> bool {
         self.events.is_closed()

@@ -104,18 +104,35 @@ impl Shared {
 }
 
 impl Engine {
-    /// Starts the thread.
-    pub fn new(model: Decoder, config: EngineConfig, stats: Arc<Stats>) -> Self {
+    /// Starts the thread, and waits until the model has read its first tokens.
+    ///
+    /// # Errors
+    /// When it cannot: its parameters are missing, or do not fit together.
+    pub fn new(model: Decoder, config: EngineConfig, stats: Arc<Stats>) -> Result<Self, String> {
         Self::start(model, config, stats, None)
     }
 
-    pub(crate) fn start(model: Decoder, config: EngineConfig, stats: Arc<Stats>, fault: Option<step::Fault>) -> Self {
+    pub(crate) fn start(
+        model: Decoder,
+        config: EngineConfig,
+        stats: Arc<Stats>,
+        fault: Option<step::Fault>,
+    ) -> Result<Self, String> {
         let shared = Arc::new(Shared { stats, fault, ..Shared::default() });
         let (inner, settings) = (Arc::clone(&shared), config.clone());
+        let (ready, begun) = std::sync::mpsc::channel();
         let work = move || {
             let threads = settings.threads;
             let run = move || {
-                let ended = std::panic::catch_unwind(AssertUnwindSafe(|| Worker::new(model, settings, &inner).run()));
+                let work = || {
+                    let worker = Worker::new(model, settings, &inner);
+                    // Whoever starts the engine waits for this.
+                    let _ = ready.send(worker.as_ref().map(|_| ()).map_err(String::clone));
+                    if let Ok(worker) = worker {
+                        worker.run();
+                    }
+                };
+                let ended = std::panic::catch_unwind(AssertUnwindSafe(work));
                 // Requests that come from now on are refused instead of waiting for ever.
                 let mut queue = inner.queue();
                 queue.closed = true;
@@ -131,8 +148,12 @@ impl Engine {
             }
         };
         let thread = std::thread::Builder::new().name("cupola-engine".into()).spawn(work);
-        let thread = thread.expect("the system lets a program start one more thread");
-        Self { shared, thread: Some(thread), config }
+        let thread = thread.map_err(|error| format!("no thread for the engine: {error}"))?;
+        let engine = Self { shared, thread: Some(thread), config };
+        match begun.recv() {
+            Ok(begun) => begun.map(|()| engine),
+            Err(_) => Err("the model panicked before it read its first tokens".to_owned()),
+        }
     }
 
     /// What it may use.

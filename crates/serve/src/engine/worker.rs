@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -60,7 +61,9 @@ struct Plan {
 }
 
 impl<'a> Worker<'a> {
-    pub(super) fn new(model: Decoder, config: EngineConfig, shared: &'a Shared) -> Self {
+    /// # Errors
+    /// When the model cannot read even a few tokens.
+    pub(super) fn new(model: Decoder, config: EngineConfig, shared: &'a Shared) -> Result<Self, String> {
         let recurrent = model.state().layers().iter().any(|layer| !matches!(layer, MixerState::KeyValue(_)));
         let mut worker = Self {
             lanes: Vec::new(),
@@ -75,23 +78,24 @@ impl<'a> Worker<'a> {
             config,
             shared,
         };
-        worker.measure();
-        worker
+        worker.measure()?;
+        Ok(worker)
     }
 
     /// What a state takes, from a sequence of a few tokens. Also packs the weights, before anybody waits for it.
-    fn measure(&mut self) {
-        const TOKENS: usize = 16;
+    fn measure(&mut self) -> Result<(), String> {
+        let tokens = [0; 16];
         let mut state = self.model.state();
-        let mut part =
-            [Part { tokens: &[0; TOKENS][..TOKENS.min(self.config.context)], state: &mut state, rows: Rows::Last }];
-        step::run(&self.model, &mut part, None, &mut 0);
+        let tokens = &tokens[..self.config.context.min(tokens.len())];
+        let mut part = [Part { tokens, state: &mut state, rows: Rows::Last }];
+        step::run(&self.model, &mut part, None, &mut 0).into_iter().collect::<Result<Vec<_>, _>>()?;
         for layer in state.layers() {
             match layer {
                 MixerState::KeyValue(all) => self.cost.token += all.bytes().div_ceil(all.len().max(1)),
                 layer => self.cost.fixed += layer.bytes(),
             }
         }
+        Ok(())
     }
 
     fn cost(&self, tokens: usize) -> usize {
@@ -290,10 +294,19 @@ impl<'a> Worker<'a> {
         for (lane, take) in lanes.into_iter().zip(taken) {
             match take.map(|take| (take, outcomes.next())) {
                 None => self.lanes.push(lane),
-                Some((take, Some(Ok(rows)))) => self.go_on(lane, take, rows),
+                Some((take, Some(Ok(rows)))) => {
+                    let reply = lane.reply.clone();
+                    // What follows concerns this request alone.
+                    if catch_unwind(AssertUnwindSafe(|| self.go_on(lane, take, rows))).is_err() {
+                        self.stats.panics.add(1);
+                        reply.send(Event::Failed("this request met a mistake in the engine".into()));
+                        reply.give_up();
+                    }
+                }
                 Some((_, failure)) => {
                     let reason = failure.and_then(Result::err).unwrap_or_default();
                     lane.reply.send(Event::Failed(format!("the model's step failed for this request: {reason}")));
+                    lane.reply.give_up();
                 }
             }
         }
@@ -424,6 +437,9 @@ impl<'a> Worker<'a> {
         }
         let chooser = lane.chooser.as_mut().expect("a lane that writes has its chooser from the fork on");
         let id = chooser.next(&mut logits, &lane.tokens[lane.prompt..]);
+        if let Some(fault) = self.fault {
+            fault(&[id]);
+        }
         if generate.ends.contains(&id) {
             return self.finish(lane, End::Stop);
         }

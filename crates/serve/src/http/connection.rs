@@ -13,6 +13,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Sleep;
@@ -60,12 +61,28 @@ async fn converse(
     router: Router,
     app: Arc<App>,
     crowded: bool,
-    mut end: watch::Receiver<bool>,
+    end: watch::Receiver<bool>,
     place: OwnedSemaphorePermit,
 ) {
     // Tokens are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let head = if crowded { app.limits.head_crowded } else { app.limits.head };
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &app.tls {
+        // Who does not finish the handshake in the time of a head is let go.
+        if let Ok(Ok(stream)) = tokio::time::timeout(head, tls.acceptor().accept(stream)).await {
+            talk(stream, router, &app, head, end).await;
+        }
+        return;
+    }
+    talk(stream, router, &app, head, end).await;
+    drop(place);
+}
+
+async fn talk<S>(stream: S, router: Router, app: &App, head: Duration, mut end: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let socket = Impatient { inner: TokioIo::new(stream), limit: app.limits.write, waiting: None };
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(app.limits.head_bytes.max(8192));
@@ -82,17 +99,16 @@ async fn converse(
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }
-    drop(place);
 }
 
 /// A socket that fails when its reader takes nothing for too long.
-struct Impatient {
-    inner: TokioIo<TcpStream>,
+struct Impatient<S> {
+    inner: TokioIo<S>,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl Impatient {
+impl<S> Impatient<S> {
     fn watch<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.waiting = None;
@@ -107,13 +123,13 @@ impl Impatient {
     }
 }
 
-impl Read for Impatient {
+impl<S: AsyncRead + Unpin> Read for Impatient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
-impl Write for Impatient {
+impl<S: AsyncWrite + Unpin> Write for Impatient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.watch(cx, result)

@@ -6,6 +6,7 @@
 //! - `guard`: what every request passes: hosts, origins, keys, panics
 //! - `body`: reading a body within its limits
 //! - `sse`: answers in parts
+//! - `tls`: HTTPS, behind a feature
 //! - `metrics`: what was asked how often
 //! - `page`: the chat page
 //! - `chat`, `completions`, `responses`, `embeddings`, `tokens`, `models`: the routes
@@ -25,6 +26,8 @@ mod responses;
 mod sse;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "tls")]
+mod tls;
 mod tokens;
 
 use std::collections::hash_map::RandomState;
@@ -42,6 +45,8 @@ use tokio::net::TcpListener;
 
 pub use keys::Keys;
 pub use limits::Limits;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 
 use crate::error::{ApiError, ApiResult, StartError};
 use crate::registry::Registry;
@@ -58,11 +63,21 @@ pub struct ServerConfig {
     pub keys: Keys,
     /// How much, how many and how long.
     pub limits: Limits,
+    /// Speak HTTPS with this certificate.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Tls>,
 }
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { host: "127.0.0.1".into(), port: 8080, keys: Keys::default(), limits: Limits::default() }
+        Self {
+            host: "127.0.0.1".into(),
+            port: 8080,
+            keys: Keys::default(),
+            limits: Limits::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 }
 
@@ -77,6 +92,8 @@ pub(crate) struct App {
     requests: metrics::Requests,
     ids: AtomicU64,
     random: RandomState,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 /// A server that listens.
@@ -112,6 +129,8 @@ impl Server {
             requests: metrics::Requests::default(),
             ids: AtomicU64::new(0),
             random: RandomState::new(),
+            #[cfg(feature = "tls")]
+            tls: config.tls,
         };
         Ok(Self { listener, address, app: Arc::new(app), extra: None })
     }

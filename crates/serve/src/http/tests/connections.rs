@@ -111,7 +111,8 @@ fn a_flood_is_answered_or_refused_and_nobody_is_cut_off() {
 fn a_reader_that_takes_nothing_holds_up_nobody_and_is_cut() {
     let server = with(short(), config());
     let mut slow = server.connect();
-    let many = json!({"prompt": vec!["x"; 400], "max_tokens": 400, "n": 2, "ignore_eos": true, "logprobs": 20, "stream": true});
+    let many =
+        json!({"prompt": vec!["x"; 30], "max_tokens": 500, "n": 2, "ignore_eos": true, "logprobs": 20, "stream": true});
     slow.write_all(request("/v1/completions", "", &many.to_string()).as_bytes()).unwrap();
     eventually(|| server.stats.generated_tokens.get() > 0);
     assert_eq!(server.post("/v1/completions", &json!({"prompt": "y", "max_tokens": 2})).status, 200);

@@ -10,14 +10,13 @@ fn server() -> Running {
 }
 
 fn chat(extra: Value) -> Value {
-    let mut body =
-        json!({"model": "small", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 6, "seed": 5});
+    let mut body = json!({"model": "small", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 6, "seed": 5, "ignore_eos": true});
     extra.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
     body
 }
 
 fn complete(extra: Value) -> Value {
-    let mut body = json!({"model": "small", "prompt": "Once", "max_tokens": 6, "seed": 5});
+    let mut body = json!({"model": "small", "prompt": "Once", "max_tokens": 6, "seed": 5, "ignore_eos": true});
     extra.as_object().unwrap().iter().for_each(|(key, value)| body[key] = value.clone());
     body
 }

@@ -1,0 +1,102 @@
+// Uses the chat page as a person would. Run by `tools/browser/chat`.
+import assert from "node:assert/strict";
+import { chromium } from "playwright-core";
+
+const page_url = process.env.PAGE;
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
+const problems = [];
+
+async function open(options) {
+  const context = await browser.newContext(options);
+  const page = await context.newPage();
+  page.on("console", message => { if (message.type() === "error" || message.type() === "warning") problems.push(message.text()); });
+  page.on("pageerror", error => problems.push(String(error)));
+  page.on("request", request => {
+    if (!request.url().startsWith(page_url) && !request.url().startsWith("data:")) problems.push("asked for " + request.url());
+  });
+  await page.goto(page_url);
+  await page.waitForFunction(() => document.querySelector("#model").options.length > 0);
+  return page;
+}
+const shot = async (page, name) => { if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${name}.png` }); };
+const done = page => page.waitForFunction(() => document.querySelector("#stop").hidden);
+const last = page => page.locator(".turn.assistant .body").last();
+const knob = async (page, name, value) => { await page.fill("#k-" + name, value); await page.locator("#k-" + name).blur(); };
+
+// A chat: settings, probabilities, regenerating, editing, stopping.
+let page = await open({ viewport: { width: 1200, height: 760 } });
+await page.click("#tune");
+await knob(page, "max_tokens", "40");
+await knob(page, "seed", "3");
+await page.check("#probs");
+await page.fill("#system", "You are <b>brief</b>.");
+await page.locator("#system").blur();
+await page.fill("#input", "Hello <script>alert(1)</script>");
+await page.press("#input", "Enter");
+await done(page);
+assert.equal(await page.locator(".turn").count(), 2);
+assert.equal(await page.locator(".turn.user .body").textContent(), "Hello <script>alert(1)</script>", "text stays text");
+const first = await last(page).textContent();
+assert.ok(first.length > 0, "an answer came");
+assert.ok(await page.locator(".turn.assistant .tok").count() > 5, "tokens are shown one by one");
+// A token that is only a part of a character has no text to point at.
+await page.locator(".turn.assistant .tok").filter({ hasText: /[a-z]/ }).first().hover();
+assert.match(await page.locator("#tip").textContent(), /%/, "how likely a token was");
+await shot(page, "chat");
+await page.mouse.move(2, 2);
+await last(page).focus();
+await page.keyboard.press("ArrowRight");
+assert.ok(await page.locator("#tip").isVisible(), "and with the keyboard");
+await knob(page, "seed", "4");
+await page.getByRole("button", { name: "Regenerate" }).click();
+await done(page);
+assert.notEqual(await last(page).textContent(), first, "another seed, another answer");
+await page.getByRole("button", { name: "Edit" }).first().click();
+await page.locator(".turn.user textarea").fill("Something else");
+await page.getByRole("button", { name: "Send again" }).click();
+await done(page);
+assert.equal(await page.locator(".turn.user .body").textContent(), "Something else");
+await knob(page, "max_tokens", "");
+await page.fill("#input", "And on and on");
+await page.press("#input", "Enter");
+await page.waitForFunction(() => document.querySelectorAll(".turn.assistant .tok").length > 45);
+await page.click("#stop");
+await done(page);
+assert.equal(await page.locator(".turn").count(), 4, "what had come stays");
+
+// A text to be continued.
+await page.click("#newtext");
+await knob(page, "max_tokens", "20");
+await page.fill("#page", "Once upon");
+await page.click("#send");
+await done(page);
+const text = await page.inputValue("#page");
+assert.ok(text.startsWith("Once upon") && text.length > 12, text);
+
+// Everything is there again after a reload, and can be deleted.
+await page.reload();
+await page.waitForFunction(() => document.querySelector("#model").options.length > 0);
+assert.equal(await page.locator("#list li").count(), 2);
+assert.equal(await page.inputValue("#page"), text);
+await page.locator("#list li").nth(1).getByRole("button").first().click();
+assert.equal(await page.locator(".turn").count(), 4);
+await page.locator("#list li").first().getByRole("button", { name: "Delete" }).click();
+assert.equal(await page.locator("#list li").count(), 1);
+
+// A narrow, dark screen.
+page = await open({ viewport: { width: 360, height: 640 }, colorScheme: "dark" });
+await page.fill("#input", "Hello");
+await page.click("#send");
+await page.waitForFunction(() => (document.querySelector(".turn.assistant .body")?.textContent.length ?? 0) > 40);
+await page.click("#stop");
+await done(page);
+const wide = await page.evaluate(() => document.documentElement.scrollWidth);
+assert.ok(wide <= 360, `the page is ${wide} wide`);
+await page.click("#menu");
+assert.ok(await page.locator("#list li").first().isVisible());
+await page.click("#menu");
+await shot(page, "chat-narrow");
+
+assert.deepEqual(problems, []);
+await browser.close();
+console.log("chat page: passed");
