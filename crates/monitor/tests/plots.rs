@@ -8,6 +8,8 @@ use cupola_monitor::plot::{Axis, Bars, Chart, Form, Line, Mark, Scale, Unit, spa
 fn golden(name: &str, svg: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("golden").join(name);
     if std::env::var_os("CUPOLA_BLESS").is_some() {
+        let folder = path.parent().expect("golden files lie in a folder");
+        std::fs::create_dir_all(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         std::fs::write(&path, format!("{svg}\n")).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
