@@ -23,15 +23,24 @@
 //! | [`io`] | safetensors, NPY, atomic files | `cupola-io` |
 //! | [`tokenizer`] | training, encoding and decoding of tokens | `cupola-tokenizer` |
 //! | [`regex`] | the regular-expression engine beneath it | `cupola-regex` |
+//! | [`data`] | token shards, packing, loaders that resume exactly | `cupola-data` |
+//! | [`train`] | the trainer: configuration, loop, checkpoints | `cupola-train` |
+//! | `monitor`, `serve` | dashboard and server, behind the feature `serve` | `cupola-monitor`, `cupola-serve` |
 //! | [`core`] | threads, memory, random numbers, dtypes | `cupola-core` |
 
 pub use cupola_core as core;
+pub use cupola_data as data;
 pub use cupola_io as io;
 pub use cupola_models as models;
+#[cfg(feature = "serve")]
+pub use cupola_monitor as monitor;
 pub use cupola_nn as nn;
 pub use cupola_regex as regex;
+#[cfg(feature = "serve")]
+pub use cupola_serve as serve;
 pub use cupola_tensor as tensor;
 pub use cupola_tokenizer as tokenizer;
+pub use cupola_train as train;
 
 /// What a model and its training loop need, under one `use`.
 pub mod prelude {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::guard::{Hosts, guard};
 use crate::hub::Hub;
 use crate::listen::{self, Limits};
-use crate::router::router;
+use crate::router::{router, under_runs};
 
 /// Why a dashboard could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,19 @@ impl Background {
     /// # Errors
     /// When the address is taken or not a loopback one, or there is no thread to be had.
     pub fn start(hub: Hub, address: &str) -> Result<Self, ServeError> {
+        Self::serve(router(hub), address)
+    }
+
+    /// The same under `/runs/`, where a server that takes over the address later has the dashboard too; `/` leads there.
+    ///
+    /// # Errors
+    /// As [`Background::start`].
+    pub fn start_under_runs(hub: Hub, address: &str) -> Result<Self, ServeError> {
+        let to_runs = axum::routing::get(|| async { axum::response::Redirect::temporary("/runs/") });
+        Self::serve(under_runs(hub).route("/", to_runs), address)
+    }
+
+    fn serve(pages: axum::Router, address: &str) -> Result<Self, ServeError> {
         let refused = |source| ServeError::Address { address: address.to_owned(), source };
         let no_address = || refused(io::Error::new(io::ErrorKind::InvalidInput, "it names no address"));
         let wanted = address.to_socket_addrs().map_err(refused)?.next().ok_or_else(no_address)?;
@@ -55,7 +68,7 @@ impl Background {
         let listener = TcpListener::bind(wanted).map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
         listener.set_nonblocking(true).map_err(refused)?;
-        let pages = router(hub).layer(axum::middleware::from_fn_with_state(Arc::new(Hosts::of(bound)), guard));
+        let pages = pages.layer(axum::middleware::from_fn_with_state(Arc::new(Hosts::of(bound)), guard));
         let (end, ended) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let serve = move || {

@@ -41,6 +41,6 @@ pub mod state;
 pub use background::{Background, ServeError};
 pub use hub::Hub;
 pub use monitor::{MonitorBuilder, MonitorError, TrainingMonitor};
-pub use router::router;
+pub use router::{router, under_runs};
 pub use source::{Source, SourceError};
 pub use state::Snapshot;

@@ -23,7 +23,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use futures_util::stream;
 use serde::Serialize;
@@ -72,6 +72,11 @@ pub fn router(hub: Hub) -> Router {
         .route("/api/metrics.csv", get(metrics))
         .route("/api/live", get(live))
         .with_state(hub)
+}
+
+/// The dashboard under `/runs/`, for a server that has pages of its own; `/runs` leads there.
+pub fn under_runs(hub: Hub) -> Router {
+    Router::new().route("/runs", get(|| async { Redirect::permanent("/runs/") })).nest("/runs/", router(hub))
 }
 
 fn fixed(kind: &'static str, text: &'static str) -> Response {

@@ -44,15 +44,24 @@ impl Dash {
 /// # Errors
 /// When the port is taken.
 pub fn beside(run: &Path, port: u16) -> anyhow::Result<Background> {
-    let folder = run.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let page = start(folder, &format!("127.0.0.1:{port}"))?;
+    let hub = Hub::folder(folder_of(run));
+    let page = Background::start_under_runs(hub, &format!("127.0.0.1:{port}")).map_err(failure)?;
     eprintln!("dashboard: {}", page.url());
     Ok(page)
 }
 
+/// The folder that a run is in.
+pub fn folder_of(run: &Path) -> &Path {
+    run.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 fn start(runs: &Path, address: &str) -> anyhow::Result<Background> {
-    Background::start(Hub::folder(runs), address).map_err(|error| match error {
+    Background::start(Hub::folder(runs), address).map_err(failure)
+}
+
+fn failure(error: ServeError) -> anyhow::Error {
+    match error {
         ServeError::NotLoopback(_) => Failure::Usage(error.to_string()).into(),
         _ => error.into(),
-    })
+    }
 }

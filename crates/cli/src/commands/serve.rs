@@ -1,7 +1,8 @@
 //! `cupola serve`.
 
+use std::ffi::OsStr;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -91,8 +92,34 @@ pub(super) fn failure(error: StartError) -> anyhow::Error {
 }
 
 impl Serve {
+    /// Serves one model on this machine's own address, with every option at its default.
+    pub fn of(model: &Path, port: u16) -> anyhow::Result<Self> {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            serve: Serve,
+        }
+        let words = [
+            OsStr::new("serve"),
+            OsStr::new("--port"),
+            OsStr::new(&port.to_string()),
+            OsStr::new("--"),
+            model.as_os_str(),
+        ];
+        Ok(<Alone as clap::Parser>::try_parse_from(words.map(OsStr::to_owned))?.serve)
+    }
+
+    /// Serves until a signal comes, with the dashboard of these runs under `/runs/`.
+    pub fn run_beside(self, runs: &Path) -> anyhow::Result<()> {
+        self.serve(Some(cupola_monitor::Hub::folder(runs)))
+    }
+
     /// Serves until a signal comes.
     pub fn run(self) -> anyhow::Result<()> {
+        self.serve(None)
+    }
+
+    fn serve(self, runs: Option<cupola_monitor::Hub>) -> anyhow::Result<()> {
         if self.name.len() > self.models.len() {
             let (names, models) = (self.name.len(), self.models.len());
             return Err(Failure::Usage(format!("--name is given {names} times for {models} directories")).into());
@@ -147,6 +174,10 @@ impl Serve {
             // First the port, so that a second server on it fails at once, then the model.
             let server = Server::bind(config, models).await.map_err(failure)?;
             server.load().map_err(failure)?;
+            let server = match runs {
+                Some(runs) => server.with(cupola_monitor::under_runs(runs)),
+                None => server,
+            };
             println!("listening on {scheme}://{}", server.address());
             std::io::stdout().flush()?;
             server.run(signal()).await;
