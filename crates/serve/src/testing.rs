@@ -59,7 +59,7 @@ pub(crate) fn job(prompt: &[u32], limit: usize, seed: u64) -> Job {
         score_prompt: false,
         constraint: None,
     };
-    Job { prompt: prompt.to_vec(), work: Work::Generate(generate) }
+    Job { prompt: prompt.to_vec(), work: Work::Generate(Box::new(generate)) }
 }
 
 /// Changes how a job generates.

@@ -1,7 +1,7 @@
 //! The HTTP server.
 //!
-//! - [`limits`]: how much, how many and how long
-//! - [`keys`]: who may ask
+//! - `limits`: how much, how many and how long
+//! - `keys`: who may ask
 //! - `connection`: sockets, time-outs, draining
 //! - `guard`: what every request passes: hosts, origins, keys, panics
 //! - `body`: reading a body within its limits
