@@ -10,6 +10,8 @@ inputs are [B, T, D] (batch_first), dropout is 0.
     transformer_encoder         in.x; as the layer, and num_layers; a final norm
     transformer                 in.src, in.tgt; as the layers, num_encoder_layers, num_decoder_layers; causal over
                                 tgt; lengths of src
+    instance_norm_running       in.x, in.weight, in.bias, in.running_mean, in.running_var; training, momentum, eps;
+                                out.running_mean, out.running_var after the call
     sinusoidal_positions        out.y [T, D], the table of "Attention is all you need", section 3.5
 
 lengths (null: all full) are the sequences' valid prefixes; out.y is zero beyond them, and so is what flows back from
@@ -147,6 +149,36 @@ def layers():
             )
 
 
+def instance_norm():
+    with Golden(NN, "instance_norm_running") as golden:
+        for case, shape, training, momentum in (
+            ("train_images", (4, 3, 5, 2), True, 0.1),
+            ("train_sequences", (2, 3, 9), True, 0.3),
+            ("eval_images", (4, 3, 5, 2), False, 0.1),
+        ):
+
+            def call(x, weight, bias, running_mean, running_var):
+                mean, var = running_mean.clone(), running_var.clone()
+                y = nn.functional.instance_norm(x, mean, var, weight, bias, training, momentum, 1e-5)
+                return {"y": y, "running_mean": mean.detach(), "running_var": var.detach()}
+
+            golden.case(
+                case,
+                call,
+                {
+                    "x": golden.normal(*shape, scale=2.0, shift=1.0),
+                    "weight": golden.normal(3, shift=1.0),
+                    "bias": golden.normal(3),
+                    "running_mean": golden.normal(3),
+                    "running_var": golden.uniform(3, low=0.5, high=2.0),
+                },
+                without_gradient=("running_mean", "running_var"),
+                training=training,
+                momentum=momentum,
+                eps=1e-5,
+            )
+
+
 def positions():
     with Golden(NN, "sinusoidal_positions") as golden:
         angles = torch.arange(50)[:, None] / 10000 ** (torch.arange(0, D, 2) / D)
@@ -158,4 +190,5 @@ def positions():
 if __name__ == "__main__":
     attention()
     layers()
+    instance_norm()
     positions()

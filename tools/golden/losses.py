@@ -1,10 +1,11 @@
 """Losses, each with every reduction.
 
-Writes crates/tensor/tests/golden/cross_entropy.safetensors and crates/nn/tests/golden/LOSS.safetensors; see common.py
+Writes crates/tensor/tests/golden/{cross_entropy,linear_cross_entropy}.safetensors and crates/nn/tests/golden/LOSS.safetensors; see common.py
 for the names. Every case has the attribute reduction = "none" | "mean" | "sum". Arguments and attributes by file:
 
     cross_entropy    in.x [N, V] logits, in.target [N], optionally in.weight [V]; label_smoothing, ignore_index,
                      z_loss (adds z_loss * logsumexp(x)^2 per row that is not ignored; mean divides it like the rest)
+    linear_cross_entropy   in.x [N, D], in.head [V, D], in.target [N]; the rest as cross_entropy
     nll              in.x [N, V] log-probabilities, in.target, optionally in.weight; ignore_index
     mse l1           in.x, in.target
     smooth_l1        and beta;    huber  and delta
@@ -74,6 +75,43 @@ def classes():
         case("weighted", weight=weight)
         case("all", smoothing=0.2, ignore=3, weight=weight)
         case("z_loss", z_loss=1e-2, ignore=3)
+    with Golden(TENSOR, "linear_cross_entropy") as golden:
+        for name, smoothing, ignore, weighted, z_loss in (
+            ("plain", 0.0, -100, False, 0.0),
+            ("all", 0.2, 3, True, 0.0),
+            ("z_loss", 0.0, 3, False, 1e-2),
+        ):
+            rows, vocabulary, width = 9, 11, 6
+            target = golden.integers(rows, below=vocabulary)
+            target[[1, 4]] = ignore if ignore >= 0 else 2
+            inputs = {
+                "x": golden.normal(rows, width),
+                "head": golden.normal(vocabulary, width),
+                "target": target,
+            }
+            if weighted:
+                inputs["weight"] = golden.uniform(vocabulary, low=0.2, high=2.0)
+            for reduction in REDUCTIONS:
+
+                def loss(x, head, target, weight=None):
+                    logits = x @ head.T
+                    y = F.cross_entropy(
+                        logits, target, weight, ignore_index=ignore, reduction=reduction, label_smoothing=smoothing
+                    )
+                    kept = target != ignore
+                    squares = torch.where(kept, torch.logsumexp(logits, -1) ** 2, 0.0) * z_loss
+                    return y + {"none": squares, "mean": squares.sum() / kept.sum(), "sum": squares.sum()}[reduction]
+
+                golden.case(
+                    f"{name}_{reduction}",
+                    loss,
+                    inputs,
+                    without_gradient=("weight",),
+                    reduction=reduction,
+                    label_smoothing=smoothing,
+                    ignore_index=ignore,
+                    z_loss=z_loss,
+                )
     with Golden(NN, "nll") as golden:
         for name, weight, ignore in (
             ("plain", None, -100),

@@ -9,6 +9,12 @@ name ending in -sharded several files with an index), and expected.safetensors:
     batches [20, B, L]   token batches of a training; inputs are all but the last token of each row, targets all but the first
     losses [20]          the mean cross-entropy of each step (f64)
 
+Encoders are written to crates/models/tests/encoders/NAME/ alike; their expected.safetensors has
+
+    tokens, token_types [2, T]
+    hidden [2, T, D]     of the last layer (f64)
+    logits               [2, T, V] of hidden tokens or [2, C] of classes; of a bare model the pooled vectors [2, D]
+
 Each step clips the gradients' global norm to 1 and takes AdamW (lr 1e-2, betas 0.9 0.99, eps 1e-8) with weight decay 0.1
 on all parameters of more than one dimension. Families without a trainer's twin leave out batches and losses.
 
@@ -24,10 +30,22 @@ import zlib
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import GPT2Config, LlamaConfig, Mamba2Config, MambaConfig, MistralConfig, PhiConfig, Qwen2Config
+from transformers import (
+    BertConfig,
+    DeepseekV2Config,
+    GPT2Config,
+    LlamaConfig,
+    Mamba2Config,
+    MambaConfig,
+    MistralConfig,
+    MixtralConfig,
+    PhiConfig,
+    Qwen2Config,
+)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDER = os.path.join(ROOT, "crates", "models", "tests", "public")
+ENCODERS_FOLDER = os.path.join(ROOT, "crates", "models", "tests", "encoders")
 VOCABULARY, STEPS = 61, 20
 
 torch.set_num_threads(1)
@@ -43,6 +61,16 @@ LLAMA3 = dict(
     high_freq_factor=4.0,
     original_max_position_embeddings=16,
 )
+LATENT = dict(
+    kv_lora_rank=12,
+    qk_nope_head_dim=6,
+    qk_rope_head_dim=4,
+    v_head_dim=5,
+    first_k_dense_replace=1,
+    moe_intermediate_size=8,
+    n_shared_experts=2,
+    n_routed_experts=6,
+)
 YARN = dict(rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=16)
 
 MODELS = {
@@ -54,6 +82,21 @@ MODELS = {
     "llama-llama3": LlamaConfig(num_key_value_heads=1, rope_parameters=LLAMA3, **SIZES, **COMMON),
     "llama-yarn": LlamaConfig(num_key_value_heads=4, rope_parameters=YARN, **SIZES, **COMMON),
     "mistral": MistralConfig(num_key_value_heads=2, head_dim=8, sliding_window=6, **SIZES, **COMMON),
+    "mixtral": MixtralConfig(num_key_value_heads=2, num_local_experts=4, **(SIZES | dict(intermediate_size=24)), **COMMON),
+    "deepseek_v2": DeepseekV2Config(q_lora_rank=None, num_experts_per_tok=2, **LATENT, **SIZES, **COMMON),
+    "deepseek_v2-groups": DeepseekV2Config(
+        q_lora_rank=10,
+        num_experts_per_tok=3,
+        topk_method="group_limited_greedy",
+        n_group=3,
+        topk_group=2,
+        routed_scaling_factor=1.5,
+        attention_bias=True,
+        rope_parameters=YARN | dict(mscale=0.8, mscale_all_dim=0.6),
+        **LATENT,
+        **SIZES,
+        **COMMON,
+    ),
     "qwen2": Qwen2Config(num_key_value_heads=2, tie_word_embeddings=True, **SIZES, **COMMON),
     "mamba": MambaConfig(hidden_size=24, num_hidden_layers=2, state_size=5, tie_word_embeddings=True, **COMMON),
     "mamba-biases": MambaConfig(
@@ -70,6 +113,23 @@ MODELS = {
     "phi": PhiConfig(
         num_key_value_heads=4, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5), **SIZES, **COMMON
     ),
+}
+
+
+BERT = dict(
+    hidden_size=32,
+    num_hidden_layers=2,
+    intermediate_size=48,
+    num_attention_heads=4,
+    max_position_embeddings=32,
+    hidden_dropout_prob=0,
+    attention_probs_dropout_prob=0,
+    **COMMON,
+)
+ENCODERS = {
+    "bert": (transformers.BertModel, BertConfig(**BERT)),
+    "bert-masked": (transformers.BertForMaskedLM, BertConfig(hidden_act="gelu_new", type_vocab_size=3, **BERT)),
+    "bert-classes": (transformers.BertForSequenceClassification, BertConfig(num_labels=5, **BERT)),
 }
 
 
@@ -106,12 +166,14 @@ def train(model, batches):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.detach())
-    return torch.stack(losses)
+    # Some models compute logits in f32 whatever their weights are.
+    return torch.stack(losses).double()
 
 
 def make(name, config, seed):
     random = torch.Generator().manual_seed(seed)
     config._attn_implementation = "eager"
+    config._experts_implementation = "eager"
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     randomise(model, random)
     model.tie_weights()
@@ -131,9 +193,32 @@ def make(name, config, seed):
     save_file(expected, os.path.join(folder, "expected.safetensors"))
 
 
+def make_encoder(name, kind, config):
+    random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    config._attn_implementation = "eager"
+    model = kind(config).eval()
+    randomise(model, random)
+    model.tie_weights()
+    folder = os.path.join(ENCODERS_FOLDER, name)
+    shutil.rmtree(folder, ignore_errors=True)
+    model.save_pretrained(folder)
+    model = model.double()
+    tokens = torch.randint(VOCABULARY, (2, 19), generator=random)
+    types = torch.randint(config.type_vocab_size, (2, 19), generator=random)
+    with torch.no_grad():
+        out = model(input_ids=tokens, token_type_ids=types, output_hidden_states=True)
+    logits = out.pooler_output if kind is transformers.BertModel else out.logits
+    expected = dict(tokens=tokens, token_types=types, hidden=out.hidden_states[-1].float(), logits=logits.float())
+    save_file({key: value.contiguous() for key, value in expected.items()}, os.path.join(folder, "expected.safetensors"))
+    print(f"{name}: written")
+
+
 def main():
-    wanted = sys.argv[1:] or list(MODELS)
+    wanted = sys.argv[1:] or list(MODELS) + list(ENCODERS)
     for name in wanted:
+        if name in ENCODERS:
+            make_encoder(name, *ENCODERS[name])
+            continue
         # The first seed of the name's own whose text has no near ties.
         for attempt in range(100):
             try:

@@ -4,6 +4,9 @@ use crate::terminal;
 use std::io;
 use std::process::ExitCode;
 
+/// The exit code of a program that was interrupted, as shells have it.
+pub const INTERRUPTED: u8 = 130;
+
 /// An ending with an exit code of its own. Any other error ends with 1.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -13,6 +16,9 @@ pub enum Failure {
     /// An input does not follow its format.
     #[error("{0}")]
     Refused(String),
+    /// The user asked to stop, and what there was has been saved.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 /// Prints what went wrong and chooses the exit code.
@@ -23,6 +29,9 @@ pub fn report(result: anyhow::Result<()>) -> ExitCode {
     // `cupola ... | head` is no error.
     if is_broken_pipe(&error) {
         return ExitCode::SUCCESS;
+    }
+    if matches!(error.downcast_ref(), Some(Failure::Interrupted)) {
+        return ExitCode::from(INTERRUPTED);
     }
     let red = terminal::Style::RED.on_stderr();
     eprintln!("{red}error:{red:#} {error:#}");
@@ -43,7 +52,17 @@ fn code_of(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(match failure {
             Failure::Usage(_) => 2,
             Failure::Refused(_) => 3,
+            Failure::Interrupted => INTERRUPTED,
         });
+    }
+    if let Some(error) = cause.downcast_ref::<cupola_train::Error>() {
+        return Some(error.exit_code());
+    }
+    if cause.is::<cupola_train::config::ConfigError>() || cause.is::<cupola_models::SpecError>() {
+        return Some(2);
+    }
+    if cause.is::<cupola_models::ModelError>() {
+        return Some(3);
     }
     if cause.is::<cupola_regex::Error>() || cause.is::<cupola_regex::SearchError>() {
         return Some(3);

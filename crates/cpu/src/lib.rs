@@ -21,6 +21,7 @@
 //! | [`strided`] | walking strided operands |
 //! | [`binary`] | functions of two arguments with broadcasting, comparisons |
 //! | [`select`], [`cast`], [`mod@copy`] | choosing, converting, laying out anew |
+//! | [`integer`] | matrix products of integers |
 //! | [`reduce`] | sums, extrema, variances, cumulative sums |
 //! | [`softmax`] | softmax and its logarithm |
 //! | [`norm`] | layer and RMS normalisation |
@@ -46,6 +47,7 @@ pub mod gemm;
 pub mod gla;
 pub mod glu;
 pub mod image_norm;
+pub mod integer;
 pub mod isa;
 mod lanes;
 pub mod multiply;

@@ -6,8 +6,9 @@
 //! the gradients to norm 1 (not in gpt2), and lets AdamW change every parameter (weight decay 0.1 on matrices). Pre-norm blocks,
 //! learned positions, a head tied to the embedding, no dropout. Prints one JSON object a line.
 
-use std::time::Instant;
+mod common;
 
+use common::Times;
 use cupola::core::{alloc, pool};
 use cupola::nn::init::Init;
 use cupola::prelude::*;
@@ -79,9 +80,9 @@ impl Block {
         let qkv = self.qkv.forward(&self.norm1.forward(x)).reshape([x.dim(0), 3 * heads, width / heads]).chunk(1, 3);
         let config = AttentionConfig { causal: true, ..AttentionConfig::of(segments) };
         let y = attention(&qkv[0], &qkv[1], &qkv[2], &config).reshape([x.dim(0), width]);
-        let x = x + self.proj.forward(&y);
+        let (normed, x) = self.norm2.forward_residual(&self.proj.forward(&y), x);
         let activation = if bias { Activation::GeluTanh } else { Activation::Gelu };
-        &x + self.down.forward(&self.up.forward_activated(&self.norm2.forward(&x), activation))
+        x + self.down.forward(&self.up.forward_activated(&normed, activation))
     }
 }
 
@@ -156,28 +157,17 @@ fn run(sizes: &Sizes, threads: usize, dtype: &str, seconds: f64) {
         last = loss.item();
         step += 1;
     };
-    (0..3).for_each(|_| one(&mut model));
-    let begin = Instant::now();
-    let mut times = Vec::new();
-    while begin.elapsed().as_secs_f64() < seconds || times.len() < 3 {
-        let start = Instant::now();
-        one(&mut model);
-        times.push(start.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    let median = times[times.len() / 2];
+    let times = Times::of(seconds, || one(&mut model));
+    let median = times.wall[times.wall.len() / 2];
     let parameters = model.parameter_count();
     let work = 6 * (parameters - sizes.positions * sizes.width) + 12 * sizes.layers * sizes.width * sizes.length;
     println!(
         "{{\"bench\": \"gpt\", \"config\": \"{}\", \"dtype\": \"{dtype}\", \"threads\": {threads}, \"parameters\": {parameters}, \
-         \"tokens_per_s\": {:.0}, \"ms_per_step\": {:.2}, \"fastest_ms\": {:.2}, \"gflops\": {:.0}, \"arena_mb\": {:.0}, \
-         \"loss\": {last:.3}, \"steps\": {}}}",
+         \"tokens_per_s\": {:.0}, {}, \"gflops\": {:.0}, \"arena_mb\": {:.0}, \"loss\": {last:.3}}}",
         sizes.name,
         tokens as f64 / median,
-        median * 1e3,
-        times[0] * 1e3,
+        times.fields(),
         (work * tokens) as f64 / median / 1e9,
-        alloc::stats().reserved as f64 / 1e6,
-        times.len()
+        alloc::stats().reserved as f64 / 1e6
     );
 }

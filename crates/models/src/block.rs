@@ -36,7 +36,7 @@ impl Block {
         let separate = channel.is_some() && spec.residual != ResidualKind::Parallel;
         Self {
             input_layernorm: norm(),
-            mixer: Mixer::new(mixer, spec),
+            mixer: Mixer::new(mixer, spec, index),
             post_attention_layernorm: separate.then(norm),
             channel,
             residual: spec.residual,

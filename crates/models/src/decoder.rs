@@ -10,7 +10,7 @@ use cupola_tensor::ops::linear::{Activation, linear};
 use cupola_tensor::{Segments, Tensor, mode};
 
 use crate::block::Block;
-use crate::channels::projection;
+use crate::channels::head;
 use crate::mixers::Context;
 use crate::norm::{Norm, Stream};
 use crate::positions::{RotaryTables, sinusoids};
@@ -49,6 +49,7 @@ pub struct Decoder {
 #[derive(Clone)]
 struct Tables {
     rotary: Option<RotaryTables>,
+    latent_rotary: Option<RotaryTables>,
     sinusoids: Option<Tensor>,
 }
 
@@ -58,7 +59,7 @@ impl Decoder {
         let table =
             |rows: usize| Embedding::new(rows, spec.hidden_size).with_init(Init::normal(spec.initializer_range));
         let longest = spec.max_position_embeddings;
-        let head = || projection(Linear::new(spec.hidden_size, spec.vocab_size), spec.lm_head_bias, spec);
+        let head = || head(Linear::new(spec.hidden_size, spec.vocab_size), spec.lm_head_bias, spec);
         let norm = || Norm::new(spec.norm, spec.hidden_size, spec.norm_eps);
         Self {
             embed_tokens: table(spec.vocab_size),
@@ -68,6 +69,7 @@ impl Decoder {
             lm_head: (!spec.tie_word_embeddings).then(head),
             tables: Tables {
                 rotary: RotaryTables::of(spec),
+                latent_rotary: RotaryTables::of_latent(spec),
                 sinusoids: (spec.position == PositionKind::Sinusoidal).then(|| sinusoids(longest, spec.hidden_size)),
             },
             checkpointed: vec![false; spec.num_hidden_layers],
@@ -118,6 +120,8 @@ impl Decoder {
             segments: segments.clone(),
             positions: positions(segments, states.as_deref()),
             rotary: self.tables.rotary.clone(),
+            latent_rotary: self.tables.latent_rotary.clone(),
+            causal: true,
         };
         let mut stream = Stream::new(self.embed(tokens, &context.positions));
         for (index, layer) in self.layers.iter().enumerate() {
@@ -223,12 +227,15 @@ impl Decoder {
 
     /// Whether positions come out of a table that ends.
     fn has_table(&self) -> bool {
-        self.embed_positions.is_some() || self.tables.rotary.is_some() || self.tables.sinusoids.is_some()
+        self.embed_positions.is_some()
+            || self.tables.rotary.is_some()
+            || self.tables.latent_rotary.is_some()
+            || self.tables.sinusoids.is_some()
     }
 }
 
 /// The position of every token in its sequence, `[N]` of i64.
-fn positions(segments: &Segments, states: Option<&[&mut State]>) -> Tensor {
+pub(crate) fn positions(segments: &Segments, states: Option<&[&mut State]>) -> Tensor {
     let all: Vec<i64> = segments
         .iter()
         .enumerate()

@@ -33,6 +33,7 @@
 //! |---|---|
 //! | [`spec`] | what a model is; presets; what is wrong with an impossible one |
 //! | [`decoder`] | the model |
+//! | [`encoder`] | a model that reads a text as a whole |
 //! | [`block`] | one layer: norm, mixer, norm, channel mixer |
 //! | [`mixers`] | what moves information between tokens |
 //! | [`channels`] | what works on each token alone |
@@ -44,6 +45,7 @@
 pub mod block;
 pub mod channels;
 pub mod decoder;
+pub mod encoder;
 pub mod error;
 pub mod files;
 pub mod generate;
@@ -54,8 +56,9 @@ pub mod spec;
 pub mod state;
 
 pub use decoder::{Decoder, IGNORE};
+pub use encoder::Encoder;
 pub use error::ModelError;
-pub use files::{load, load_spec, save};
+pub use files::{load, load_encoder, load_spec, save, save_encoder};
 pub use generate::{Generator, Sampler, SamplerConfig};
-pub use spec::{ModelFields, ModelSpec, SpecError};
+pub use spec::{EncoderFields, EncoderSpec, ModelFields, ModelSpec, SpecError};
 pub use state::{Mark, State};

@@ -26,6 +26,13 @@ impl RotaryTables {
         Self { cos: table(f64::cos), sin: table(f64::sin) }
     }
 
+    /// The tables of a specification's latent attention; `None` when nothing is turned.
+    pub fn of_latent(spec: &ModelSpec) -> Option<Self> {
+        let mla = spec.mla.as_ref().filter(|_| spec.position == PositionKind::Rotary)?;
+        let (positions, scaling) = (spec.max_position_embeddings, spec.rope_scaling.as_ref());
+        Some(Self::new(positions, mla.qk_rope_head_dim, spec.rope_theta, scaling))
+    }
+
     /// The tables of a specification's attention; `None` when nothing is turned.
     pub fn of(spec: &ModelSpec) -> Option<Self> {
         let attention = spec.attention.as_ref().filter(|_| spec.position == PositionKind::Rotary)?;

@@ -151,6 +151,27 @@ fn what_is_not_modelled_is_refused_by_name() {
 }
 
 #[test]
+fn settings_of_mamba_are_read_as_both_generations_write_them() {
+    let dir = folder().join("mamba2");
+    let refused = |key: &str, value: serde_json::Value| {
+        let dir = with_config(&dir, |config| config[key] = value.clone());
+        load(dir.path()).err().unwrap_or_else(|| panic!("{key} = {value} was accepted")).to_string()
+    };
+    assert!(refused("hidden_act", "gelu".into()).contains("hidden_act = \"gelu\" is not modelled"));
+    assert!(refused("num_heads", 5.into()).contains("num_heads = 5, expected 6"));
+    assert!(refused("norm_before_gate", true.into()).contains("norm_before_gate = true"));
+    assert!(refused("time_step_limit", 3.into()).contains("time_step_limit = 3, expected two numbers"));
+    assert!(refused("head_dim", 7.into()).contains("head_dim = 7 does not divide expand * hidden_size = 48"));
+    // Python's word for a number that JSON does not have.
+    let spec = load_spec(&dir).expect("a public model");
+    let copy = with_config(&dir, |config| config["time_step_limit"] = "here".into());
+    let path = copy.path().join("config.json");
+    let text = std::fs::read_to_string(&path).expect("a configuration").replace("\"here\"", "[0.0, Infinity]");
+    std::fs::write(&path, text).expect("a writable folder");
+    assert_eq!(load_spec(copy.path()).ok(), Some(spec));
+}
+
+#[test]
 fn tensors_that_do_not_fit_are_all_named() {
     let llama = folder().join("llama");
     let dir = with_config(&llama, |config| config["num_hidden_layers"] = 3.into());

@@ -74,8 +74,9 @@ fn survives_a_file(spec: &ModelSpec) -> bool {
     saved && load(folder.path()).is_ok_and(|read| logits(&read, &x).same_bits(&logits(&model, &x)))
 }
 
-/// The public golden models of a family; that their logits and texts are equal is what `hugging_face.rs` tests.
-fn golden(family: Option<&str>) -> String {
+/// The golden models of a public family, or, of an architecture that is none, those made from its paper's formulas; that their
+/// logits and texts are equal is what `hugging_face.rs` tests.
+fn golden(architecture: &str, family: Option<&str>) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/public");
     let entries = std::fs::read_dir(folder).expect("the folder of public models");
     let kind = |dir: &Path| -> Option<String> {
@@ -84,8 +85,9 @@ fn golden(family: Option<&str>) -> String {
     };
     let mut names: Vec<String> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|dir| family.is_some() && kind(dir).as_deref() == family)
+        .filter(|dir| kind(dir).as_deref() == Some(family.unwrap_or("cupola")))
         .filter_map(|dir| Some(dir.file_name()?.to_str()?.to_string()))
+        .filter(|name| family.is_some() || name.split('-').next() == Some(architecture))
         .collect();
     names.sort();
     if names.is_empty() { "-".to_string() } else { names.join(", ") }
@@ -131,7 +133,7 @@ fn table() -> String {
             mark(pieces_agree(&model)),
             mark(survives_a_file(&spec)),
             public.unwrap_or("-"),
-            golden(public),
+            golden(family, public),
             counts.join(" | "),
         )
         .expect("a string grows");

@@ -37,6 +37,8 @@ mod api;
 mod core;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod hir;
 mod literals;
 mod pool;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cupola_regex::{Error, Regex, RegexBuilder, SearchError, bytes};
+use cupola_regex::{Error, Regex, RegexBuilder, SearchError, fuzz};
 
 /// Runs `work` and insists that it ends in time; the bound is generous, against hanging rather than slowness.
 fn soon<T>(what: &str, work: impl FnOnce() -> T) -> T {
@@ -140,26 +140,6 @@ fn mutated_patterns_and_texts_do_no_harm() {
         }
         let pattern: String = pattern.into_iter().collect();
         let text: Vec<u8> = (0..next(30)).map(|_| b"aab 1\n'\xC3\xA9\xE4\xB8\xAD\xFF"[next(12)]).collect();
-        probe(&pattern, &text);
-    }
-}
-
-/// Compiles a pattern for text and bytes, and searches.
-fn probe(pattern: &str, text: &[u8]) {
-    let mut builder = RegexBuilder::new(pattern);
-    if let Ok(regex) = builder.size_limit(20_000).backtrack_limit(20_000).build() {
-        let text = String::from_utf8_lossy(text);
-        let count = regex.try_find_iter(&text).take_while(Result::is_ok).count();
-        assert!(count <= text.len() + 1, "{pattern:?} on {text:?}");
-        for captures in regex.captures_iter(&text) {
-            for group in captures.iter().flatten() {
-                assert!(text.get(group.range()).is_some(), "{pattern:?} on {text:?}");
-            }
-        }
-        assert!(!regex.plan().is_empty());
-    }
-    if let Ok(regex) = bytes::RegexBuilder::new(pattern).size_limit(20_000).backtrack_limit(20_000).build() {
-        let count = regex.try_find_iter(text).take_while(Result::is_ok).count();
-        assert!(count <= text.len() + 1, "{pattern:?} on {text:?}");
+        fuzz::search(&pattern, &text);
     }
 }

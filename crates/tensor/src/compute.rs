@@ -1,9 +1,8 @@
 //! For operations whose kernels compute in f32 or f64: bf16 and f16 are widened on the way in and rounded on the way out.
 
-use cupola_core::alloc::Placement;
-use cupola_core::{Buffer, DType, Element};
+use cupola_core::{DType, Element};
 
-use crate::autograd::graph::Meta;
+use crate::autograd::running::RunningSum;
 use crate::op::{Backward, InputGrads};
 use crate::tensor::Tensor;
 
@@ -36,52 +35,16 @@ pub(crate) fn prepare(x: &Tensor, dtype: DType) -> Tensor {
     x.to_dtype(dtype).contiguous()
 }
 
-/// The gradient of an input while it is computed: in place of what a leaf has collected so far, where that can be.
-pub(crate) struct Collected {
-    pub buffer: Buffer,
-    /// Whether to add to what the buffer holds.
-    pub add: bool,
-    earlier: Option<Tensor>,
-    meta: Meta,
-}
-
-impl Collected {
-    /// For input `index`, to be computed in `dtype`.
-    pub fn take(cx: &mut Backward<'_>, index: usize, dtype: DType) -> Self {
-        let meta = cx.input(index);
-        let (buffer, earlier) = match cx.take_accumulator(index).map(Tensor::into_buffer) {
-            Some(Ok(buffer)) if meta.dtype == dtype => (Some(buffer), None),
-            Some(Ok(buffer)) => (None, Some(Tensor::from_buffer(buffer, meta.shape))),
-            Some(Err(shared)) => (None, Some(shared)),
-            None => (None, None),
-        };
-        Self {
-            add: buffer.is_some(),
-            buffer: buffer.unwrap_or_else(|| Buffer::uninit(dtype, meta.shape.numel(), Placement::Passing)),
-            earlier,
-            meta,
-        }
-    }
-
-    /// The gradient, all of it.
-    pub fn finish(self) -> Tensor {
-        let grad = Tensor::from_buffer(self.buffer, self.meta.shape).to_dtype(self.meta.dtype);
-        match self.earlier {
-            Some(earlier) => earlier.accumulate(&grad),
-            None => grad,
-        }
-    }
-}
-
 /// The gradient of input `index`, computed by `fill`, which is told whether to add to what it is given.
 pub(crate) fn accumulated<T: Element>(
     cx: &mut Backward<'_>,
     index: usize,
     fill: impl FnOnce(&mut [T], bool),
 ) -> Tensor {
-    let mut collected = Collected::take(cx, index, T::DTYPE);
-    fill(collected.buffer.as_mut_slice::<T>(), collected.add);
-    collected.finish()
+    let mut sum = RunningSum::unwritten(cx, index, T::DTYPE);
+    let add = sum.continues();
+    fill(sum.slice::<T>(), add);
+    sum.finish()
 }
 
 /// Each gradient in its input's dtype.

@@ -44,7 +44,7 @@ impl Tensor {
     #[track_caller]
     pub fn full_of(shape: impl Into<Shape>, value: f64, dtype: DType) -> Self {
         let shape = shape.into();
-        with_element!(dtype, T => Self::build::<T>(shape, |out| out.fill(T::from_f64(value))))
+        with_element!(dtype, T => Self::build::<T>(shape, |out| out.fill(<T as Element>::from_f64(value))))
     }
 
     /// A scalar of rank 0, in f32.
@@ -143,5 +143,25 @@ impl Tensor {
                 out[row * classes + index as usize] = 1.0;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_becomes_bf16_or_f16_in_one_rounding() {
+        // Just beyond the middle of two neighbours, by less than an f32 or half's own conversion would see.
+        for beyond in [1e-9, 1e-15] {
+            let x = Tensor::full_of([1], 1.0 + 1.0 / 256.0 + beyond, DType::BF16);
+            assert_eq!(x.item(), 1.0 + 1.0 / 128.0);
+            let x = Tensor::full_of([1], 1.0 + 1.0 / 2048.0 + beyond, DType::F16);
+            assert_eq!(x.item(), 1.0 + 1.0 / 1024.0);
+        }
+        // The product of the first two and the last, rounded once; on the way it would end at 152 / 128.
+        let x = [129.0f32, 130.0, 128.0, 149.0].map(|x| x / 128.0);
+        let x = Tensor::from_slice(&x, [4]).to_dtype(DType::BF16).requires_grad();
+        assert_eq!(x.prod([]).backward()[&x].to_f64_vec()[2], 153.0 / 128.0);
     }
 }

@@ -34,6 +34,8 @@
 //! # Ok::<(), cupola_tensor::GradcheckError>(())
 //! ```
 
+use std::sync::Arc;
+
 use cupola_core::Shape;
 
 use crate::autograd::gradients::Gradients;
@@ -86,6 +88,19 @@ pub trait Op: Send + Sync + Sized + 'static {
     fn backward(&self, context: &mut Backward<'_>) -> InputGrads {
         let _ = context;
         unreachable!("{}: nothing is recorded for an operation without a backward rule", Self::NAME)
+    }
+
+    /// Whether [`Op::recompute`] can give the result again.
+    fn recomputes(&self) -> bool {
+        false
+    }
+
+    /// The first output again, from what forward saved: what was given to [`Saved::keep`], by position, `None` where that is itself
+    /// to be computed again. For operations whose result is cheap to get again and large to keep; an operation that reads
+    /// the result saves it with [`Saved::keep_or_recompute`].
+    fn recompute(&self, saved: &[Option<Tensor>]) -> Tensor {
+        let _ = saved;
+        unreachable!("{}: its result is not computed again", Self::NAME)
     }
 
     /// Runs the operation, recording it when an input needs a gradient; the one output of an operation that has one.
@@ -159,10 +174,23 @@ impl<O: Op> Rule for Erased<O> {
     fn backward(&self, context: &mut Backward<'_>) -> InputGrads {
         self.0.backward(context)
     }
+    fn recomputes(&self) -> bool {
+        self.0.recomputes()
+    }
+    fn recompute(&self, saved: &[Option<Tensor>]) -> Tensor {
+        self.0.recompute(saved)
+    }
 }
 
 /// The results of an operation.
 pub struct Outputs(pub(crate) Vec<Tensor>);
+
+impl Outputs {
+    /// The first output alone.
+    pub(crate) fn into_first(mut self) -> Tensor {
+        self.0.swap_remove(0)
+    }
+}
 
 impl From<Tensor> for Outputs {
     fn from(output: Tensor) -> Self {
@@ -204,11 +232,38 @@ impl From<Vec<Option<Tensor>>> for InputGrads {
     }
 }
 
+/// Results of fewer bytes than this are kept rather than computed again: they are cheap to keep.
+const RECOMPUTED_FROM: usize = 4 << 20;
+
+/// A tensor that backward will read.
+pub(crate) enum Kept {
+    /// As it is.
+    Tensor(Tensor),
+    /// As the node that made it will compute it again.
+    Again(Arc<Node>),
+}
+
+impl Kept {
+    pub fn share(&self) -> Self {
+        match self {
+            Kept::Tensor(tensor) => Kept::Tensor(tensor.clone()),
+            Kept::Again(node) => Kept::Again(node.clone()),
+        }
+    }
+
+    pub fn into_tensor(self) -> Tensor {
+        match self {
+            Kept::Tensor(tensor) => tensor,
+            Kept::Again(node) => node.recomputed(),
+        }
+    }
+}
+
 /// The tensors an operation keeps for its backward pass.
 #[derive(Default)]
 pub struct Saved {
     enabled: bool,
-    tensors: Vec<Tensor>,
+    kept: Vec<Kept>,
 }
 
 impl Saved {
@@ -216,8 +271,25 @@ impl Saved {
     pub fn keep<const N: usize>(&mut self, tensors: [&Tensor; N]) {
         if self.enabled {
             // Detached: a saved output that pointed back at its own node would keep the graph alive for ever.
-            self.tensors.extend(tensors.map(Tensor::detach));
+            self.kept.extend(tensors.map(|x| Kept::Tensor(x.detach())));
         }
+    }
+
+    /// Keeps this input, or, where the operation that made it offers that and it is large, only the right to have it computed
+    /// again when backward asks: what is between two layers then takes no memory of its own.
+    pub fn keep_or_recompute(&mut self, x: &Tensor) {
+        if !self.enabled {
+            return;
+        }
+        let again = x.edge().filter(|_| Self::recomputes(x));
+        self.kept.push(again.map_or_else(|| Kept::Tensor(x.detach()), |edge| Kept::Again(edge.node.clone())));
+    }
+
+    /// Whether [`Saved::keep_or_recompute`] would not keep this tensor itself.
+    pub fn recomputes(x: &Tensor) -> bool {
+        let first = x.edge().filter(|edge| edge.output == 0);
+        let offered = first.and_then(|edge| edge.node.rule()).is_some_and(|rule| rule.recomputes());
+        offered && x.numel() * x.dtype().size() >= RECOMPUTED_FROM && x.is_contiguous()
     }
 
     /// Whether a backward pass can follow. Forward may then compute what only backward needs.
@@ -226,16 +298,40 @@ impl Saved {
     }
 
     pub(crate) fn enabled() -> Self {
-        Self { enabled: true, tensors: Vec::new() }
+        Self { enabled: true, kept: Vec::new() }
     }
 
-    pub(crate) fn into_tensors(self) -> Vec<Tensor> {
-        self.tensors
+    /// All that was kept, what is to be computed again left out.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.kept.iter().filter_map(|kept| match kept {
+            Kept::Tensor(tensor) => Some(tensor),
+            Kept::Again(_) => None,
+        })
     }
 
-    /// What was kept.
-    pub fn tensors(&self) -> &[Tensor] {
-        &self.tensors
+    /// By position, `None` for what is to be computed again.
+    pub(crate) fn by_position(&self) -> Vec<Option<Tensor>> {
+        let tensor = |kept: &Kept| match kept {
+            Kept::Tensor(tensor) => Some(tensor.clone()),
+            Kept::Again(_) => None,
+        };
+        self.kept.iter().map(tensor).collect()
+    }
+
+    pub(crate) fn kept(&self) -> &[Kept] {
+        &self.kept
+    }
+
+    pub(crate) fn into_kept(self) -> Vec<Kept> {
+        self.kept
+    }
+
+    /// The nodes that hold what is to be computed again; taken out where a graph is dropped, so that nothing recurses.
+    pub(crate) fn take_nodes(&mut self) -> impl Iterator<Item = Arc<Node>> {
+        std::mem::take(&mut self.kept).into_iter().filter_map(|kept| match kept {
+            Kept::Tensor(_) => None,
+            Kept::Again(node) => Some(node),
+        })
     }
 }
 
@@ -246,8 +342,8 @@ pub struct Backward<'a> {
     pub(crate) inputs: &'a [Meta],
     pub(crate) outputs: &'a [Meta],
     pub(crate) needs: &'a [bool],
-    /// For each input the identity of the leaf it is, if it is one.
-    pub(crate) leaves: &'a [Option<u64>],
+    /// For each input the identity of the leaf it is, if it is one, and which of the leaf's uses in this pass this is.
+    pub(crate) leaves: &'a [Option<(u64, usize)>],
     pub(crate) sink: &'a mut Gradients,
 }
 
@@ -308,9 +404,10 @@ impl<'a> Backward<'a> {
         self.inputs[index]
     }
 
-    /// The gradient that input `index`, a leaf, has collected so far, for a rule that can add to it in place. Whoever takes it
+    /// The gradient that input `index`, a leaf, has collected so far by this use of it, for a rule that can add to it in place. Whoever takes it
     /// returns the sum as that input's gradient. `None` when there is nothing to add to.
     pub fn take_accumulator(&mut self, index: usize) -> Option<Tensor> {
-        self.sink.lend(self.leaves[index]?)
+        let (leaf, part) = self.leaves[index]?;
+        self.sink.lend(leaf, part)
     }
 }

@@ -53,6 +53,8 @@ impl<'a> Matrix<'a> {
 pub(crate) struct Finish<'a> {
     /// Adds to what the result holds.
     pub accumulate: bool,
+    /// Where in the result's buffer it begins.
+    pub start: usize,
     /// `[N]`, added to each row.
     pub bias: Option<&'a Tensor>,
     /// Applied to each element.
@@ -89,7 +91,45 @@ pub(crate) fn multiply(
     pre: Option<&mut Buffer>,
     finish: &Finish<'_>,
 ) {
-    dispatch(compute, a, b, &[(a.offset, b.offset)], out, pre, finish);
+    dispatch(compute, a, b, Cut::Whole, out, pre, finish);
+}
+
+/// For each group of consecutive rows of A the product with a B of its own: `groups` says how many rows, and the next group's B
+/// begins `step` elements behind this one's. One list of tasks over all groups.
+pub(crate) fn multiply_rows(
+    compute: DType,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    (groups, step): (&[usize], usize),
+    out: &mut Buffer,
+    keep_packed: bool,
+) {
+    dispatch(compute, a, b, Cut::Rows { groups, step }, out, None, &Finish { keep_packed, ..Finish::default() });
+}
+
+/// For each group of columns of A and as many rows of B their product, one after the other in `out`: `groups` says how many.
+pub(crate) fn multiply_depths(
+    compute: DType,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    groups: &[usize],
+    out: &mut Buffer,
+    accumulate: bool,
+) {
+    dispatch(compute, a, b, Cut::Depths(groups), out, None, &Finish { accumulate, ..Finish::default() });
+}
+
+/// What a call multiplies.
+#[derive(Clone, Copy)]
+enum Cut<'a> {
+    /// A by B.
+    Whole,
+    /// Matrices like A and B that start at these offsets.
+    Batch(&'a [(usize, usize)]),
+    /// See [`multiply_rows`].
+    Rows { groups: &'a [usize], step: usize },
+    /// See [`multiply_depths`].
+    Depths(&'a [usize]),
 }
 
 /// `out[i] = A[i] B[i]` for matrices like `a` and `b` that start at the given offsets.
@@ -100,14 +140,14 @@ pub(crate) fn multiply_batch(
     offsets: &[(usize, usize)],
     out: &mut Buffer,
 ) {
-    dispatch(compute, a, b, offsets, out, None, &Finish::default());
+    dispatch(compute, a, b, Cut::Batch(offsets), out, None, &Finish::default());
 }
 
 fn dispatch(
     compute: DType,
     a: Matrix<'_>,
     b: Matrix<'_>,
-    offsets: &[(usize, usize)],
+    cut: Cut<'_>,
     out: &mut Buffer,
     pre: Option<&mut Buffer>,
     finish: &Finish<'_>,
@@ -115,7 +155,7 @@ fn dispatch(
     macro_rules! run {
         ($($compute:ident $product:ident: $A:ident $a:ident, $B:ident $b:ident => $C:ident $c:ident;)*) => {
             match (compute, a.tensor.dtype(), b.tensor.dtype(), out.dtype()) {
-                $((DType::$compute, DType::$A, DType::$B, DType::$C) => run::<$product, $a, $b, $c>(a, b, offsets, out, pre, finish),)*
+                $((DType::$compute, DType::$A, DType::$B, DType::$C) => run::<$product, $a, $b, $c>(a, b, cut, out, pre, finish),)*
                 (compute, a, b, c) => unreachable!("no product in {compute} takes {a} and {b} and gives {c}"),
             }
         };
@@ -138,7 +178,7 @@ fn dispatch(
 fn run<P, A, B, C>(
     a: Matrix<'_>,
     b: Matrix<'_>,
-    offsets: &[(usize, usize)],
+    cut: Cut<'_>,
     out: &mut Buffer,
     pre: Option<&mut Buffer>,
     finish: &Finish<'_>,
@@ -148,33 +188,101 @@ fn run<P, A, B, C>(
     B: Element + Rhs<P>,
     C: Element + Output<P::Acc>,
 {
-    let (rows, depth, cols) = (a.rows, a.cols, b.cols);
-    let bias = finish.bias.map(|bias| bias.to_dtype(<P::Acc as Element>::DTYPE).contiguous());
-    let out = out.as_mut_slice::<C>();
-    if let [_] = offsets {
-        let epilogue = Epilogue {
-            accumulate: finish.accumulate,
-            bias: bias.as_ref().map(|bias| bias.slice_of()),
-            activation: finish.activation,
-            pre_activation: pre.map(|pre| MatMut::new(pre.as_mut_slice::<C>(), rows, cols)),
-            ..Epilogue::default()
-        };
-        let result = MatMut::new(out, rows, cols);
-        if finish.keep_packed {
-            let key = [b.offset, b.rows, b.cols, b.row_stride as usize, b.col_stride as usize];
-            let packed = b.tensor.buffer().packed(key, || Packed::<P>::new(b.view::<B>()));
-            return P::matmul_packed(a.view::<A>(), &packed, result, epilogue);
+    let cut = match cut {
+        Cut::Batch(&[(from_a, from_b)]) => {
+            return run::<P, A, B, C>(
+                Matrix { offset: from_a, ..a },
+                Matrix { offset: from_b, ..b },
+                Cut::Whole,
+                out,
+                pre,
+                finish,
+            );
         }
-        return P::matmul(a.view::<A>(), b.view::<B>(), result, epilogue);
+        other => other,
+    };
+    let (rows, depth, cols) = (a.rows, a.cols, b.cols);
+    let out = out.as_mut_slice::<C>();
+    let packed = |b: Matrix<'_>| {
+        let key = [b.offset, b.rows, b.cols, b.row_stride as usize, b.col_stride as usize];
+        b.tensor.buffer().packed(key, || Packed::<P>::new(b.view::<B>()))
+    };
+    match cut {
+        Cut::Whole => {
+            let bias = finish.bias.map(|bias| bias.to_dtype(<P::Acc as Element>::DTYPE).contiguous());
+            let epilogue = Epilogue {
+                accumulate: finish.accumulate,
+                bias: bias.as_ref().map(|bias| bias.slice_of()),
+                activation: finish.activation,
+                pre_activation: pre.map(|pre| MatMut::new(pre.as_mut_slice::<C>(), rows, cols)),
+                ..Epilogue::default()
+            };
+            let result = MatMut::new(&mut out[finish.start..], rows, cols);
+            match finish.keep_packed {
+                true => P::matmul_packed(a.view::<A>(), &packed(b), result, epilogue),
+                false => P::matmul(a.view::<A>(), b.view::<B>(), result, epilogue),
+            }
+        }
+        Cut::Batch(offsets) => {
+            let jobs: Vec<_> = offsets
+                .iter()
+                .map(|&(from_a, from_b)| (Matrix { offset: from_a, ..a }, Matrix { offset: from_b, ..b }))
+                .collect();
+            each::<P, A, B, C>(&jobs, (rows, cols), out, false, rows * depth * cols);
+        }
+        Cut::Rows { groups, step } => {
+            let result = MatMut::new(out, rows, cols);
+            let all = groups.iter().enumerate().filter(|(_, rows)| **rows > 0);
+            let all = all.map(|(index, &rows)| (rows, Matrix { offset: b.offset + index * step, ..b }));
+            if finish.keep_packed {
+                let forms: Vec<_> = all.map(|(rows, b)| (rows, packed(b))).collect();
+                let forms: Vec<_> = forms.iter().map(|(rows, form)| (*rows, &**form)).collect();
+                P::matmul_grouped(a.view::<A>(), &forms, result, Epilogue::default());
+            } else {
+                let views: Vec<_> = all.map(|(rows, b)| (rows, b.view::<B>())).collect();
+                P::matmul_grouped_strided(a.view::<A>(), &views, result, Epilogue::default());
+            }
+        }
+        Cut::Depths(groups) => {
+            let mut begin = 0;
+            let job = |&depth: &usize| {
+                let from = begin as isize;
+                begin += depth;
+                let a = Matrix { cols: depth, offset: (a.offset as isize + from * a.col_stride) as usize, ..a };
+                let b = Matrix { rows: depth, offset: (b.offset as isize + from * b.row_stride) as usize, ..b };
+                (a, b)
+            };
+            let jobs: Vec<_> = groups.iter().map(job).collect();
+            let most = groups.iter().copied().max().unwrap_or(0);
+            each::<P, A, B, C>(&jobs, (rows, cols), out, finish.accumulate, rows * most * cols);
+        }
+    }
+}
+
+/// The product of each pair, one after the other in `out`; `largest` is the number of multiplications of the largest.
+fn each<P, A, B, C>(
+    jobs: &[(Matrix<'_>, Matrix<'_>)],
+    (rows, cols): (usize, usize),
+    out: &mut [C],
+    accumulate: bool,
+    largest: usize,
+) where
+    P: Product<Acc: Accumulator<Activation = Activation> + Element>,
+    A: Element + Lhs<P>,
+    B: Element + Rhs<P>,
+    C: Element + Output<P::Acc>,
+{
+    if rows * cols == 0 {
+        return;
     }
     let parts = Parts::new(out, rows * cols);
     let one = |index: usize| {
         let (_, out) = parts.take(index);
-        let a = Matrix { offset: offsets[index].0, ..a };
-        let b = Matrix { offset: offsets[index].1, ..b };
-        P::matmul(a.view::<A>(), b.view::<B>(), MatMut::new(out, rows, cols), Epilogue::default());
+        let (a, b) = jobs[index];
+        let epilogue = Epilogue { accumulate, ..Epilogue::default() };
+        P::matmul(a.view::<A>(), b.view::<B>(), MatMut::new(out, rows, cols), epilogue);
     };
-    if rows * depth * cols >= LARGE {
+    if largest >= LARGE {
         (0..parts.len()).for_each(one);
     } else {
         parallel_for(parts.len(), one);

@@ -7,7 +7,8 @@ use cupola_cpu::multiply::Multiply;
 use cupola_cpu::rnn::cell::Cell;
 use cupola_cpu::rnn::{self, Gradients, Results, Sequences, States, Upstream, Weights};
 
-use crate::compute::{Collected, compute_dtype, prepare, with_real};
+use crate::autograd::running::RunningSum;
+use crate::compute::{compute_dtype, prepare, with_real};
 use crate::op::{Backward, InputGrads, Outputs, Saved};
 use crate::tensor::Tensor;
 
@@ -153,8 +154,8 @@ impl Recurrent {
         let memory = if C::MEMORY { h } else { 0 };
         let arrived: Vec<Option<Tensor>> =
             (0..if C::MEMORY { 3 } else { 2 }).map(|i| cx.output_grad(i).map(|g| prepare(&g, dtype))).collect();
-        let mut w_ih = cx.needs(1).then(|| Collected::take(cx, 1, dtype));
-        let mut w_hh = cx.needs(2).then(|| Collected::take(cx, 2, dtype));
+        let mut w_ih = cx.needs(1).then(|| RunningSum::unwritten(cx, 1, dtype));
+        let mut w_hh = cx.needs(2).then(|| RunningSum::unwritten(cx, 2, dtype));
         let small = |shape: &[usize], dtype: DType| with_real!(dtype, T => Tensor::build::<T>(shape, |_| ()));
         let mut dx = cx.needs(0).then(|| small(saved[0].shape(), dtype));
         let [mut b_ih, mut b_hh] = [0, 1].map(|_| small(&[rows], dtype));
@@ -175,9 +176,9 @@ impl Recurrent {
                 h: wide.get(5).map(Tensor::slice_of::<T>),
                 c: wide.get(6).map(Tensor::slice_of::<T>),
             };
-            fn target<T: Multiply>(c: &mut Collected) -> (&mut [T], bool) {
-                let add = c.add;
-                (c.buffer.as_mut_slice::<T>(), add)
+            fn target<T: Multiply>(sum: &mut RunningSum) -> (&mut [T], bool) {
+                let add = sum.continues();
+                (sum.slice::<T>(), add)
             }
             let gradients = Gradients {
                 dx: dx.as_mut().map(writable),
@@ -191,7 +192,7 @@ impl Recurrent {
             let kept = (wide[3].slice_of::<T>(), wide[4].slice_of::<T>());
             rnn::backward(cell, &sequences, &weights, wide[0].slice_of(), first, kept, upstream, gradients);
         });
-        let mut grads = vec![dx, w_ih.map(Collected::finish), w_hh.map(Collected::finish)];
+        let mut grads = vec![dx, w_ih.map(RunningSum::finish), w_hh.map(RunningSum::finish)];
         if self.bias {
             grads.extend([Some(b_ih), Some(b_hh)]);
         }

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use cupola_tensor::autograd::inspect;
-use cupola_tensor::{Backward, Differentiable, Gradients, InputGrads, Op, Outputs, Saved, Tensor, checkpoint, no_grad};
+use cupola_tensor::ops::cross_entropy::CrossEntropyConfig;
+use cupola_tensor::ops::linear::{Activation, linear};
+use cupola_tensor::{
+    Backward, Differentiable, Gradients, InputGrads, Op, Outputs, Rng, Saved, Tensor, checkpoint, no_grad,
+};
 
 fn leaf(values: &[f32]) -> Tensor {
     Tensor::from_slice(values, [values.len()]).requires_grad()
@@ -156,4 +160,34 @@ fn the_graph_can_be_drawn() {
     let x = leaf(&[1.0]);
     let text = inspect::dot(&(&x * &x).exp());
     assert!(text.contains("mul [1]") && text.contains("exp [1]") && text.contains("leaf [1]") && text.contains("->"));
+}
+
+#[test]
+fn a_tied_weight_adds_up_over_micro_batches_to_the_bits_of_one_batch() {
+    let (vocabulary, width, tokens) = (37, 8, 1024);
+    let weight = (Tensor::randn([vocabulary, width], Rng::seed(0)) * 0.3).requires_grad();
+    let ids = Tensor::randint(0, vocabulary as i64, [tokens], Rng::seed(1));
+    let targets = Tensor::randint(0, vocabulary as i64, [tokens], Rng::seed(2));
+    let config = CrossEntropyConfig { divisor: Some(tokens as f64), ..CrossEntropyConfig::default() };
+    let loss = |start: usize, count: usize| {
+        let hidden = weight.embedding(&ids.narrow(0, start, count)).gelu();
+        let logits = linear(&hidden, &weight, None, Activation::None);
+        logits.cross_entropy(&targets.narrow(0, start, count), &config)
+    };
+    let whole = loss(0, tokens).backward();
+    let mut grads = Gradients::new();
+    let mut heard = Vec::new();
+    for (start, count) in [(0, 256), (256, 512), (768, 256)] {
+        loss(start, count).backward_with(&mut grads, |leaf, grad| heard.push((leaf, grad.clone())));
+    }
+    assert!(grads[&weight].same_bits(&whole[&weight]));
+    // Each pass reports the leaf once, with all that it has collected by then.
+    assert!(heard.len() == 3 && heard[2].1.same_bits(&whole[&weight]));
+    assert!(!heard[0].1.same_bits(&whole[&weight]));
+    // Put together by a change, they go on from there.
+    grads.scale(2.0);
+    assert!(grads[&weight].same_bits(&(&whole[&weight] * 2.0)));
+    loss(0, tokens).backward_into(&mut grads);
+    assert!(grads[&weight].relative_error(&(&whole[&weight] * 3.0)) < 1e-6);
+    assert!(grads.remove(&weight).is_some() && grads.is_empty());
 }

@@ -74,11 +74,29 @@ fn corpora() -> Vec<(String, String)> {
     sources(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(".."), &mut code);
     corpora.push(("code".into(), code));
     let mut state = 1u64;
-    let mut letter = || {
+    let mut random = |below: usize| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        char::from(b'a' + (state >> 33) as u8 % 26)
+        (state >> 33) as usize % below
     };
-    corpora.push(("random letters".into(), (0..1_000_000).map(|_| letter()).collect()));
+    let mut mixed = String::new();
+    while mixed.len() < 1_000_000 {
+        let (low, count, end) =
+            [(0x4E00, 0x800, "。"), (0x3041, 80, "、"), (0x430, 32, " "), (0xAC00, 0x800, " ")][random(4)];
+        for _ in 0..1 + random(9) {
+            mixed.extend(char::from_u32(low + random(count) as u32));
+        }
+        mixed.push_str(end);
+    }
+    corpora.push(("mixed scripts".into(), mixed));
+    let mut emoji = String::new();
+    while emoji.len() < 500_000 {
+        for _ in 0..1 + random(8) {
+            emoji.extend(char::from_u32(0x1F600 + random(80) as u32));
+        }
+        emoji.push_str(["\u{200d}", " ", " ok ", "\u{fe0f}", "\n"][random(5)]);
+    }
+    corpora.push(("emoji".into(), emoji));
+    corpora.push(("random letters".into(), (0..1_000_000).map(|_| char::from(b'a' + random(26) as u8)).collect()));
     corpora.push(("one letter".into(), "a".repeat(1_000_000)));
     corpora.push(("spaces".into(), " ".repeat(1_000_000)));
     corpora.push(("digits".into(), "7".repeat(1_000_000)));
@@ -86,8 +104,25 @@ fn corpora() -> Vec<(String, String)> {
     corpora
 }
 
+/// `PROFILE=corpus` encodes that text again and again for a few seconds, for a profiler to look at.
+fn profile(corpora: &[(String, String)], wanted: &str) {
+    let tokenizer = Tokenizer::named("cl100k_base").expect("the feature is on");
+    let text = corpora.iter().find(|(name, _)| name == wanted).map(|(_, text)| text).expect("a corpus of that name");
+    let ns = best(|| drop(black_box(tokenizer.encode(text))));
+    println!("{wanted}: {:.0} MB/s warm", rate(text.len(), ns));
+    for _ in 0..20 {
+        let fresh = Tokenizer::named("cl100k_base").expect("it was loaded before");
+        let (_, ns) = time(|| fresh.encode(text).map(|ids| ids.len()));
+        print!("{:.0} ", rate(text.len(), ns));
+    }
+    println!("MB/s cold");
+}
+
 fn main() {
     let corpora = corpora();
+    if let Ok(wanted) = std::env::var("PROFILE") {
+        return profile(&corpora, &wanted);
+    }
     for name in ["cl100k_base", "o200k_base"] {
         let Ok(tokenizer) = Tokenizer::named(name) else {
             println!("{name}: build with --features vocabularies");

@@ -54,6 +54,15 @@ pub fn sentencepiece(data: &[u8]) {
     }
 }
 
+/// A `.spm` file.
+pub fn spm(data: &[u8]) {
+    for add_dummy_prefix in [false, true] {
+        if let Ok(tokenizer) = Tokenizer::from_spm(data, add_dummy_prefix) {
+            exercise(&tokenizer);
+        }
+    }
+}
+
 /// A GGUF file.
 pub fn gguf(data: &[u8]) {
     if let Ok(tokenizer) = Tokenizer::from_gguf(data) {

@@ -28,7 +28,7 @@ pub(crate) fn load8(bytes: &[u8], at: usize) -> u64 {
 }
 
 #[inline(always)]
-fn load4(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn load4(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
     u64::from(u32::from_le_bytes(word))

@@ -9,9 +9,31 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// Bytes after the last token, so that short tokens can be copied with one load of this size.
 const PADDING: usize = 16;
 
+/// Strings of at most this many bytes are kept in the table itself.
+const SHORT: usize = 7;
+
+/// A string of at most seven bytes and its length in one word.
+#[inline(always)]
+fn short_key(s: &[u8]) -> u64 {
+    let n = s.len();
+    let bytes = match n {
+        0 => 0,
+        1..=3 => u64::from(s[0]) | u64::from(s[n / 2]) << (8 * (n / 2)) | u64::from(s[n - 1]) << (8 * (n - 1)),
+        // Two loads that overlap in equal bytes.
+        _ => hash::load4(s, 0) | hash::load4(s, n - 4) << (8 * (n - 4)),
+    };
+    bytes | (n as u64) << 56
+}
+
+/// Twice as many slots as entries, a power of two.
+fn table_size(entries: usize) -> usize {
+    (entries * 2).next_power_of_two().max(16)
+}
+
 /// Byte strings by id and ids by byte string.
 ///
-/// All strings lie in one block; a lookup touches one 8-byte slot (32 bits of hash, 32 bits of id) and, when these
+/// All strings lie in one block. Short ones, which are asked for most, have a table that holds them whole, so that a lookup
+/// touches one 16-byte slot; for the others it touches one 8-byte slot (32 bits of hash, 32 bits of id) and, when these
 /// bits agree, the string itself.
 #[derive(Clone, Debug, Default)]
 pub struct Vocab {
@@ -19,6 +41,11 @@ pub struct Vocab {
     /// Start and end in `blob`; `(NONE, 0)` marks an id without a token.
     spans: Vec<(u32, u32)>,
     slots: Vec<u64>,
+    /// Strings of at most [`SHORT`] bytes as [`short_key`] gives them, and their id and one; zero is empty.
+    short: Vec<(u64, u64)>,
+    /// A bit for the hash of each string: most questions about strings that are not there end here, in a table that stays
+    /// in the cache of the processor.
+    filter: Vec<u64>,
     len: usize,
     longest: usize,
 }
@@ -43,10 +70,13 @@ impl Vocab {
         if total >= NONE as usize {
             return Err(Error::malformed(format, format!("the tokens have {total} bytes; 4 GiB is the limit")));
         }
+        let short = entries.iter().filter(|e| e.1.as_ref().len() <= SHORT).count();
         let mut vocab = Self {
             blob: Vec::with_capacity(total + PADDING),
             spans: vec![(NONE, 0); max_id],
-            slots: vec![0; (entries.len() * 2).next_power_of_two().max(16)],
+            slots: vec![0; table_size(entries.len() - short)],
+            short: vec![(0, 0); table_size(short)],
+            filter: vec![0; (entries.len() / 8).next_power_of_two().clamp(8, 1 << 15)],
             len: entries.len(),
             longest: 0,
         };
@@ -73,7 +103,25 @@ impl Vocab {
     fn insert(&mut self, id: u32) {
         let (start, end) = self.spans[id as usize];
         let token = &self.blob[start as usize..end as usize];
+        if token.len() <= SHORT {
+            let key = short_key(token);
+            let h = hash::words(key, 0);
+            let (word, bit) = self.filter_bit(h);
+            self.filter[word] |= bit;
+            let mask = self.short.len() - 1;
+            let mut at = h as usize & mask;
+            while self.short[at].1 != 0 {
+                if self.short[at].0 == key {
+                    return;
+                }
+                at = (at + 1) & mask;
+            }
+            self.short[at] = (key, u64::from(id) + 1);
+            return;
+        }
         let h = hash::bytes(token);
+        let (word, bit) = self.filter_bit(h);
+        self.filter[word] |= bit;
         let mask = self.slots.len() - 1;
         let mut at = h as usize & mask;
         loop {
@@ -89,13 +137,40 @@ impl Vocab {
         }
     }
 
+    /// The word of the filter and the bit in it. The tables use other bits of the hash.
+    #[inline(always)]
+    fn filter_bit(&self, h: u64) -> (usize, u64) {
+        ((h >> 40) as usize & (self.filter.len() - 1), 1 << (h >> 34 & 63))
+    }
+
     /// The id of a byte string.
     #[inline]
     pub fn id(&self, token: &[u8]) -> Option<u32> {
         if token.len() > self.longest || self.slots.is_empty() {
             return None;
         }
+        if token.len() <= SHORT {
+            let key = short_key(token);
+            let h = hash::words(key, 0);
+            let (word, bit) = self.filter_bit(h);
+            if self.filter[word] & bit == 0 {
+                return None;
+            }
+            let mask = self.short.len() - 1;
+            let mut at = h as usize & mask;
+            loop {
+                match self.short[at] {
+                    (_, 0) => return None,
+                    (found, id) if found == key => return Some((id - 1) as u32),
+                    _ => at = (at + 1) & mask,
+                }
+            }
+        }
         let h = hash::bytes(token);
+        let (word, bit) = self.filter_bit(h);
+        if self.filter[word] & bit == 0 {
+            return None;
+        }
         let mask = self.slots.len() - 1;
         let mut at = h as usize & mask;
         loop {

@@ -200,6 +200,12 @@ fn damaged_sentencepiece() {
 }
 
 #[test]
+fn damaged_spm() {
+    let file = "PHVuaz4= 0.0 2\nPHM+ 0.0 3\n4paB -5 1\nYQ== -6 1\nYg== -7 5\n4paBYQ== -1.5 1\nYWI= -2 4\n";
+    drive(".spm", &[file.as_bytes().to_vec()], 3000, fuzz::spm);
+}
+
+#[test]
 fn damaged_gguf() {
     for file in gguf_files() {
         Tokenizer::from_gguf(&file).unwrap().encode("a ab").unwrap();

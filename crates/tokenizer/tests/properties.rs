@@ -3,7 +3,7 @@
 mod common;
 
 use common::path;
-use cupola_tokenizer::{EncodeOptions, Input, Tokenizer};
+use cupola_tokenizer::{DecodeOptions, EncodeOptions, Input, Tokenizer};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -115,4 +115,10 @@ fn large_batches_on_threads_equal_single_calls() {
         assert_eq!(byte_level().encode(text).unwrap(), *ids);
     }
     assert_eq!(byte_level().decode_batch(&batch).unwrap(), texts);
+    for threads in [1, 3] {
+        let options = EncodeOptions { threads: Some(threads), ..EncodeOptions::default() };
+        assert_eq!(byte_level().encode_batch(&texts, &options).unwrap(), batch);
+        let bytes = byte_level().decode_bytes_batch(&batch, DecodeOptions::default(), Some(threads)).unwrap();
+        assert!(bytes.iter().zip(&texts).all(|(bytes, text)| bytes == text.as_bytes()));
+    }
 }

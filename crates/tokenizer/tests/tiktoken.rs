@@ -4,7 +4,7 @@
 mod common;
 
 use common::{ids, json, texts};
-use cupola_tokenizer::{AllowedSpecial, EncodeOptions, Tokenizer, vocabularies::NAMES};
+use cupola_tokenizer::{AllowedSpecial, EncodeOptions, Tokenizer, vocabularies, vocabularies::NAMES};
 
 fn check(name: &str) {
     let golden = json("tiktoken_ids.json");
@@ -46,7 +46,7 @@ fn p50k_base() {
 #[test]
 fn every_named_vocabulary_gives_texts_back() {
     let all = texts(&json("texts.json"));
-    for name in NAMES {
+    for name in NAMES.into_iter().filter(|name| vocabularies::feature(name) == Some(("vocabularies", true))) {
         let tokenizer = Tokenizer::named(name).unwrap();
         for text in &all {
             let decoded = tokenizer.decode(&tokenizer.encode(text).unwrap()).unwrap();

@@ -6,6 +6,7 @@
 //! | `dependencies` | nothing in the build runs a C compiler |
 //! | `files` | file lengths, no paths of one machine, where `unsafe` may stand |
 //! | `golden` | the golden files are whole and small |
+//! | `packages` | every crate can be published |
 
 use std::fs;
 use std::path::{Path, PathBuf};

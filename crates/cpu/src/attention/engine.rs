@@ -55,7 +55,7 @@ pub fn packer<E: Engine, T: Lhs<E::Product>>(isa: Isa) -> Packer {
 
 /// 2^r for |r| <= 1/2, by a polynomial of relative error 2e-9 before rounding, fitted for the relative error and rounded
 /// coefficient by coefficient; lowest power first. The first is exactly 1, so that 2^0 is.
-const EXP2: [f32; 7] =
+pub(crate) const EXP2: [f32; 7] =
     [1.0, std::f32::consts::LN_2, 0.240_226_46, 0.055_503_286, 0.009_618_489, 0.001_339_993, 0.000_153_458_12];
 
 /// What [`Engine::exp2`] computes, for one lane.

@@ -28,7 +28,7 @@
 
 mod backward;
 mod blocks;
-mod engine;
+pub(crate) mod engine;
 mod forward;
 mod operand;
 mod plan;

@@ -136,6 +136,29 @@ impl<'a, T> HeadsMut<'a, T> {
         Self::new(data, 0, shape, [shape[1] * shape[2], shape[2]])
     }
 
+    /// Three operands whose heads lie behind each other in each row: the gradients of queries, keys and values that are views of one
+    /// projection.
+    ///
+    /// # Panics
+    /// When `data` is not as long as all of them together.
+    #[track_caller]
+    pub fn side_by_side(data: &'a mut [T], rows: usize, heads: [usize; 3], width: usize) -> [Self; 3] {
+        let stride = heads.iter().sum::<usize>() * width;
+        assert_eq!(
+            data.len(),
+            rows * stride,
+            "attention: {rows} rows of {heads:?} heads of width {width} side by side"
+        );
+        let mut start = 0;
+        let start_of = data.as_mut_ptr();
+        heads.map(|heads| {
+            // Each element of a row belongs to the heads of one operand alone, so the three borrow disjoint parts of `data`.
+            let ptr = start_of.wrapping_add(start);
+            start += heads * width;
+            Self { ptr, shape: [rows, heads, width], strides: [stride, width], data: PhantomData }
+        })
+    }
+
     /// Address of the first element of a head of a row.
     pub(super) fn at(&self, row: usize, head: usize) -> *mut T {
         self.ptr.wrapping_add(row * self.strides[0] + head * self.strides[1])
@@ -156,6 +179,21 @@ mod tests {
     #[should_panic(expected = "overlap with strides [8, 4]")]
     fn results_that_overlap_panic() {
         HeadsMut::new(&mut [0f32; 40], 0, [2, 3, 4], [8, 4]);
+    }
+
+    #[test]
+    fn operands_side_by_side_share_no_element() {
+        let mut data = [0f32; 2 * 7 * 3];
+        let operands = HeadsMut::side_by_side(&mut data, 2, [4, 2, 1], 3);
+        let mut starts = Vec::new();
+        for operand in &operands {
+            for row in 0..2 {
+                starts.extend((0..operand.shape[1]).map(|head| operand.at(row, head) as usize));
+            }
+        }
+        starts.sort_unstable();
+        assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 3 * size_of::<f32>()));
+        assert_eq!(starts.len(), 14);
     }
 
     #[test]

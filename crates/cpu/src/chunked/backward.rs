@@ -283,6 +283,7 @@ impl<T: Multiply> Job<'_, T> {
 
     /// One head of a chunk. Afterwards its columns of dy are multiplied by what is left of the state, those of x by what is left at the
     /// end, dx holds the gradient of v, and u that of the products of keys and state.
+    #[allow(clippy::needless_range_loop)]
     fn head(
         &self,
         now: &Chunk<'_>,

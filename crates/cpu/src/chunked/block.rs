@@ -13,21 +13,16 @@ use crate::real::Real;
 use crate::scattered::Scattered;
 
 /// Memory of a piece of work, handed out part by part.
-pub(crate) struct Scratch(Buffer, usize);
+pub(crate) struct Scratch(Buffer);
 
 impl Scratch {
     pub fn new<T: Element>(sizes: &[usize]) -> Self {
-        Self(Buffer::uninit(T::DTYPE, sizes.iter().sum(), Placement::Passing), 0)
+        Self(Buffer::uninit(T::DTYPE, sizes.iter().sum(), Placement::Passing))
     }
 
     /// Parts of the sizes given, of arbitrary contents.
     pub fn parts<T: Element, const N: usize>(&mut self, sizes: [usize; N]) -> [&mut [T]; N] {
-        let mut rest = &mut self.0.as_mut_slice::<T>()[self.1..];
-        sizes.map(|size| {
-            let (part, after) = std::mem::take(&mut rest).split_at_mut(size);
-            rest = after;
-            part
-        })
+        super::forward::parts(self.0.as_mut_slice::<T>(), sizes)
     }
 }
 

@@ -20,10 +20,13 @@ use super::pack::{OVERRUN, Packer, View};
 use super::packed::{Panels, moved, pack_panels};
 use super::product::Arithmetic;
 
-/// Row panels of a task: rows and depth of a block fill at most half of a second cache of 512 KiB.
-const ROW_PANELS: usize = 10;
-/// Words of depth in a block.
-const DEPTH: usize = 384;
+/// Row panels of a task, and words of depth in a block: rows and depth of a block fill at most half of a second cache of 512 KiB, and
+/// a column panel the better part of a first cache. Processors with AVX-512 have 32 to 48 KiB of that and tall kernels, which read
+/// columns less often; others have 32 KiB.
+const fn block_shape(kernel_rows: usize) -> (usize, usize) {
+    if kernel_rows > 6 { (10, 384) } else { (40, 192) }
+}
+
 /// Up to this many rows, a right operand whose rows are contiguous is read without packing.
 const DIRECT_ROWS: usize = 6;
 /// Rows of such an operand that are read at a time.
@@ -90,7 +93,7 @@ unsafe impl Sync for Group<'_> {}
 
 /// How many rows a task takes at most.
 pub fn block_rows<P: Arithmetic>(kernels: &Kernels<P::Acc>) -> usize {
-    ROW_PANELS * kernels.rows()
+    block_shape(kernels.rows()).0 * kernels.rows()
 }
 
 /// Runs a call over its groups, whose rows do not overlap.
@@ -202,15 +205,16 @@ impl<P: Arithmetic> Task<'_, P> {
         let words = call.depth.div_ceil(P::GROUP);
         let rows = self.rows.len();
         let full = call.kernels.rows();
+        let (_, most) = block_shape(full);
         let slab_words = even(words, SLAB);
         let (block_words, group) = match () {
             // A few whole rows of the right operand after the other, as they lie in memory.
             () if self.direct() => (slab_words.min(DIRECT_DEPTH), self.panels.len()),
             // A single row panel uses each column panel once, so there is nothing to keep in the first cache.
             () if rows <= full => (slab_words, GROUP_PANELS),
-            () if words <= SLAB => (even(slab_words, DEPTH), GROUP_PANELS),
+            () if words <= SLAB => (even(slab_words, most), GROUP_PANELS),
             // Rows are packed again for each group of columns when they do not fit one slab.
-            () => (even(slab_words, DEPTH), 2 * GROUP_PANELS),
+            () => (even(slab_words, most), 2 * GROUP_PANELS),
         };
         let several = self.several().0;
 

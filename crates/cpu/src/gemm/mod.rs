@@ -30,12 +30,10 @@
 //! | `kernel` | the innermost loops, in registers, for each instruction set |
 //! | `pack` | bringing operands into the order that kernels read |
 //! | `packed` | [`Packed`]: right operands packed once, for weights |
-//! | `math` | the activations |
 
 mod driver;
 mod epilogue;
 pub(crate) mod kernel;
-mod math;
 mod matrix;
 pub(crate) mod pack;
 mod packed;
@@ -136,6 +134,28 @@ pub trait Product: Arithmetic {
         let call = Prepared::<Self, A, C>::new(a, &mut c, epilogue);
         call.groups(&groups);
     }
+
+    /// As [`Product::matmul_grouped`] with right operands as they lie in memory; the same bits. Those of large groups are packed
+    /// for this product.
+    #[track_caller]
+    fn matmul_grouped_strided<A: Lhs<Self>, B: Rhs<Self>, C: Output<Self::Acc>>(
+        a: MatRef<'_, A>,
+        groups: &[(usize, MatRef<'_, B>)],
+        mut c: MatMut<'_, C>,
+        epilogue: Epilogue<'_, Self::Acc, C>,
+    ) {
+        let name = "matmul_grouped_strided";
+        groups.iter().for_each(|&(rows, b)| check(name, (rows, a.cols()), (b.rows(), b.cols()), (rows, c.cols())));
+        let rows: usize = groups.iter().map(|(rows, _)| rows).sum();
+        assert!(
+            rows == a.rows() && rows == c.rows(),
+            "{name}: groups of {rows} rows in all for an A of {} and a C of {} rows",
+            a.rows(),
+            c.rows()
+        );
+        let call = Prepared::<Self, A, C>::new(a, &mut c, epilogue);
+        call.strided_groups(groups);
+    }
 }
 
 impl Product for F32 {}
@@ -195,6 +215,36 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
     fn groups(&self, groups: &[Group<'_>]) {
         // SAFETY: sizes were checked against each other, and views against their slices; C is borrowed uniquely.
         unsafe { driver::run(&self.call(), groups) }
+    }
+
+    /// Large groups wait until as much of their right operands is packed as may be at a time, and then run as one list of tasks
+    /// together with the small ones, which pack what they need for themselves.
+    fn strided_groups<B: Rhs<P>>(&self, groups: &[(usize, MatRef<'_, B>)]) {
+        let few = if P::SHIFTS { 0 } else { driver::block_rows::<P>(self.call().kernels) };
+        let mut rest = groups;
+        let mut next = 0;
+        while !rest.is_empty() {
+            let mut packed: Vec<Option<Packed<P>>> = Vec::new();
+            let mut bytes = 0;
+            while packed.len() < rest.len() && bytes < CHUNK_BYTES {
+                let (rows, b) = rest[packed.len()];
+                let large = (rows > few).then(|| Packed::<P>::placed(b, Placement::Passing));
+                bytes += large.as_ref().map_or(0, Packed::bytes);
+                packed.push(large);
+            }
+            let (now, later) = rest.split_at(packed.len());
+            let mut tasks: Vec<Group<'_>> = Vec::with_capacity(now.len());
+            for (&(rows, b), packed) in now.iter().zip(&packed) {
+                let right = match packed {
+                    Some(packed) => Right::Packed(packed.panels()),
+                    None => Right::Strided(packed::columns(b).get(), B::packer(P::tier(isa()))),
+                };
+                tasks.push(Group { rows: next..next + rows, right });
+                next += rows;
+            }
+            self.groups(&tasks);
+            rest = later;
+        }
     }
 
     fn strided<B: Rhs<P>>(&self, b: MatRef<'_, B>) {

@@ -5,8 +5,10 @@ use cupola_core::dtype::{bf16, f16};
 use super::kernel::{Kernels, PANEL_BYTES, portable};
 #[cfg(target_arch = "x86_64")]
 use super::kernel::{avx2, avx512};
-use super::math;
 use crate::isa::{Isa, extensions};
+use crate::real::Real;
+use crate::tier::{Avx2, Portable, Tier};
+use crate::unary::{Gelu, GeluTanh, Relu, Silu, Unary};
 
 /// f32 products: operands f32, bf16 or f16 (widened exactly), accumulation in f32, results f32, bf16 or f16.
 ///
@@ -142,7 +144,7 @@ pub enum Activation {
 pub struct NoActivation;
 
 macro_rules! float {
-    ($float:ty, $fused:ident, $relu:expr, $gelu_erf:expr, $gelu_tanh:expr, $silu:expr) => {
+    ($float:ty, $fused:ident => $tier:ty) => {
         impl Accumulator for $float {
             type Activation = Activation;
             const ONE: Self = 1.0;
@@ -160,26 +162,30 @@ macro_rules! float {
             }
             #[inline(always)]
             fn activate<const $fused: bool>(activation: Activation, row: &mut [Self]) {
-                match activation {
-                    Activation::None => {}
-                    Activation::Relu => row.iter_mut().for_each(|x| *x = $relu(*x)),
-                    Activation::GeluErf => row.iter_mut().for_each(|x| *x = $gelu_erf(*x)),
-                    Activation::GeluTanh => row.iter_mut().for_each(|x| *x = $gelu_tanh(*x)),
-                    Activation::Silu => row.iter_mut().for_each(|x| *x = $silu(*x)),
+                match (activation, $fused) {
+                    (Activation::None, _) => {}
+                    (Activation::Relu, _) => apply::<Portable, _, _>(Relu, row),
+                    (Activation::GeluErf, true) => apply::<$tier, _, _>(Gelu, row),
+                    (Activation::GeluErf, false) => apply::<Portable, _, _>(Gelu, row),
+                    (Activation::GeluTanh, true) => apply::<$tier, _, _>(GeluTanh, row),
+                    (Activation::GeluTanh, false) => apply::<Portable, _, _>(GeluTanh, row),
+                    (Activation::Silu, true) => apply::<$tier, _, _>(Silu, row),
+                    (Activation::Silu, false) => apply::<Portable, _, _>(Silu, row),
                 }
             }
         }
     };
 }
-float!(
-    f32,
-    FUSED,
-    |x: f32| if x < 0.0 { 0.0 } else { x },
-    math::gelu_erf::<FUSED>,
-    math::gelu_tanh::<FUSED>,
-    math::silu::<FUSED>
-);
-float!(f64, FUSED, |x: f64| if x < 0.0 { 0.0 } else { x }, math::gelu_erf_f64, math::gelu_tanh_f64, math::silu_f64);
+
+/// The functions are those of [`crate::unary`], so that an activation has the same bits behind a product and by itself.
+#[inline(always)]
+fn apply<I: Tier, R: Real, F: Unary>(function: F, row: &mut [R]) {
+    row.iter_mut().for_each(|x| *x = function.value::<I, R>(*x));
+}
+
+// Both tiers with fused multiply-adds give the same; f64 is computed without, as everywhere.
+float!(f32, FUSED => Avx2);
+float!(f64, FUSED => Portable);
 
 impl Accumulator for i32 {
     type Activation = NoActivation;

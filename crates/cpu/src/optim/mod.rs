@@ -12,7 +12,7 @@ mod tests;
 mod vector;
 
 pub use adaptive::{Adam, Lamb, RmsProp};
-pub use momentum::{Lion, Sgd};
+pub use momentum::{Lion, Muon, Sgd};
 
 use cupola_core::pool::Parts;
 
@@ -77,6 +77,17 @@ instantiate! {
         /// # Panics
         /// When lengths differ.
         fn lion(list: Vec<(Lion, Slices<'_, T, 1>)>) = momentum::lion_of;
+        /// The first half of a Muon step for one parameter (Jordan et al., 2024): b += (1 - momentum) (g - b), and the direction
+        /// u = momentum b + (1 - momentum) g with Nesterov's form, u = b without. The state is b.
+        ///
+        /// # Panics
+        /// When lengths differ.
+        fn muon_direction(settings: Muon, grad: &[T], buffer: &mut [T], direction: &mut [T]) = momentum::muon_direction_of;
+        /// The second half, with the direction made orthogonal: p = keep p - rate d.
+        ///
+        /// # Panics
+        /// When lengths differ.
+        fn muon_apply(param: &mut [T], keep: f64, rate: f64, direction: &[T]) = momentum::muon_apply_of;
         /// Adam (Kingma and Ba, 2015), AdamW (Loshchilov and Hutter, 2019) and AMSGrad (Reddi et al., 2018). The state is the mean m,
         /// the mean of squares v, and with AMSGrad the largest v.
         ///

@@ -2,6 +2,7 @@
 
 use super::{Slices, each_piece};
 use crate::real::Real;
+use crate::work::{PIECE, pieces, pieces2};
 use crate::{isa, kernel};
 
 /// Settings of [`sgd`](super::sgd).
@@ -19,6 +20,17 @@ pub struct Sgd {
     pub weight_decay: f64,
     /// Whether the direction is made from the gradient alone: true in the first step of a parameter.
     pub first: bool,
+    /// The factor of the gradient.
+    pub grad_scale: f64,
+}
+
+/// Settings of [`muon_direction`](super::muon_direction).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Muon {
+    /// The decay of the average.
+    pub momentum: f64,
+    /// Looks ahead along the average.
+    pub nesterov: bool,
     /// The factor of the gradient.
     pub grad_scale: f64,
 }
@@ -59,6 +71,19 @@ kernel! {
             *p = (-lr).fma::<I>(ahead.fma::<I>(direction, own * g), *p);
         }
     }
+    fn muon_piece[I; R: Real](s: Muon, g: &[R], buffer: &mut [R], direction: &mut [R]) {
+        let (keep, take, scale) = (R::of(s.momentum), R::of(1.0 - s.momentum), R::of(s.grad_scale));
+        for ((&g, b), u) in g.iter().zip(buffer).zip(direction) {
+            let g = g * scale;
+            *b = take.fma::<I>(g - *b, *b);
+            *u = if s.nesterov { keep.fma::<I>(*b - g, g) } else { *b };
+        }
+    }
+    fn muon_apply_piece[I; R: Real](p: &mut [R], keep: R, rate: R, direction: &[R]) {
+        for (p, &d) in p.iter_mut().zip(direction) {
+            *p = (-rate).fma::<I>(d, *p * keep);
+        }
+    }
     fn lion_piece[I; R: Real](s: Lion, p: &mut [R], g: &[R], m: &mut [R]) {
         let (lr, keep, scale) = (R::of(s.lr), R::of(1.0 - s.lr * s.weight_decay), R::of(s.grad_scale));
         let (b1, c1, b2, c2) = (R::of(s.beta1), R::of(1.0 - s.beta1), R::of(s.beta2), R::of(1.0 - s.beta2));
@@ -73,6 +98,26 @@ kernel! {
             *m = b2.fma::<I>(*m, c2 * g);
         }
     }
+}
+
+#[track_caller]
+pub(super) fn muon_direction_of<R: Real>(settings: Muon, grad: &[R], buffer: &mut [R], direction: &mut [R]) {
+    let len = grad.len();
+    assert_eq!((buffer.len(), direction.len()), (len, len), "muon: lengths of state and direction of {len} elements");
+    let isa = isa();
+    pieces2((buffer, PIECE), (direction, PIECE), |first, buffer, direction| {
+        muon_piece(isa, settings, &grad[first..first + direction.len()], buffer, direction);
+    });
+}
+
+#[track_caller]
+pub(super) fn muon_apply_of<R: Real>(param: &mut [R], keep: f64, rate: f64, direction: &[R]) {
+    assert_eq!(param.len(), direction.len(), "muon: lengths of parameter and direction");
+    let isa = isa();
+    pieces(param, PIECE, |first, param| {
+        let direction = &direction[first..first + param.len()];
+        muon_apply_piece(isa, param, R::of(keep), R::of(rate), direction);
+    });
 }
 
 #[track_caller]

@@ -215,3 +215,28 @@ fn a_gradient_that_is_no_number_reaches_the_parameter() {
     lion(vec![(settings, Slices { param: &mut p, grad: &[f32::NAN, 1.0], state: [&mut m] })]);
     assert!(p[0].is_nan() && p[1] == 0.9);
 }
+
+fn check_muon<R: Steps<R> + Real>() {
+    for nesterov in [true, false] {
+        let settings = Muon { momentum: 0.9, nesterov, grad_scale: 0.5 };
+        let run = |_step, list: Vec<Slices<'_, R, 3>>| {
+            for Slices { param, grad, state: [buffer, ..] } in list {
+                let mut direction = vec![R::ZERO; param.len()];
+                muon_direction(settings, grad, buffer, &mut direction);
+                muon_apply(param, 0.99, 0.1, &direction);
+            }
+        };
+        check::<R>("muon", 1, run, |p, g, [b, ..], _| {
+            let g = 0.5 * g;
+            *b = 0.9 * *b + 0.1 * g;
+            let u = if nesterov { 0.9 * *b + 0.1 * g } else { *b };
+            *p = 0.99 * *p - 0.1 * u;
+        });
+    }
+}
+
+#[test]
+fn the_parts_of_muon_agree_with_the_formula() {
+    check_muon::<f32>();
+    check_muon::<f64>();
+}

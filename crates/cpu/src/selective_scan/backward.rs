@@ -4,7 +4,7 @@ use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, parallel_for};
 
 use super::forward::{read_state, recompute, write_state};
-use super::{CHUNK, GROUP, Gradients, Inputs, LANES, Scan, TILES, load};
+use super::{CHUNK, Decay, GROUP, Gradients, Inputs, LANES, Scan, TILES, load};
 use crate::lanes::fold;
 use crate::real::Real;
 use crate::scattered::Scattered;
@@ -23,7 +23,7 @@ fn groups(scan: &Scan<'_>) -> Vec<std::ops::Range<usize>> {
 }
 
 #[track_caller]
-pub(super) fn run<T: Real>(
+pub(super) fn run<T: Decay>(
     scan: &Scan<'_>,
     inputs: &Inputs<'_, T>,
     borders: &[T],
@@ -149,6 +149,7 @@ kernel! {
         let lanes = (width - channel).min(LANES);
         let skip = inputs.skip.map_or([T::ZERO; LANES], |skip| load(skip, channel));
         let (a, _) = job.a.as_chunks::<LANES>();
+        let ln2 = T::of(std::f64::consts::LN_2);
         let (dh, _) = dh.as_chunks_mut::<LANES>();
         let (da, dskip) = sums.split_at_mut(size);
         let (da, _) = da.as_chunks_mut::<LANES>();
@@ -188,7 +189,8 @@ kernel! {
             let mut dx = [T::ZERO; LANES];
             for lane in 0..LANES {
                 dx[lane] = du[lane].fma::<I>(dt[lane], dy[lane] * skip[lane]);
-                ddt[lane] = du[lane].fma::<I>(x[lane], ddt[lane]);
+                // a has been multiplied by log2(e).
+                ddt[lane] = du[lane].fma::<I>(x[lane], ddt[lane] * ln2);
             }
             // SAFETY: the tile and the sequence are this piece's alone.
             unsafe {

@@ -2,14 +2,14 @@
 
 use cupola_core::parallel_for;
 
-use super::{CHUNK, Inputs, LANES, Scan, TILES, load};
+use super::{CHUNK, Decay, Inputs, LANES, Scan, TILES, load};
 use crate::real::Real;
 use crate::scattered::Scattered;
 use crate::tier::Tier;
 use crate::{isa, kernel};
 
 #[track_caller]
-pub(super) fn run<T: Real>(scan: &Scan<'_>, inputs: &Inputs<'_, T>, y: &mut [T], last: &mut [T], borders: &mut [T]) {
+pub(super) fn run<T: Decay>(scan: &Scan<'_>, inputs: &Inputs<'_, T>, y: &mut [T], last: &mut [T], borders: &mut [T]) {
     scan.check(inputs);
     assert_eq!(y.len(), scan.tokens() * scan.channels, "size of y of {scan:?}");
     assert!(last.is_empty() || last.len() == scan.state_len(), "size of the final state of {scan:?}");
@@ -75,7 +75,7 @@ pub(super) unsafe fn write_state<T: Real>(
 struct Job<'a, T> {
     scan: &'a Scan<'a>,
     inputs: &'a Inputs<'a, T>,
-    /// The tile's part of a.
+    /// The tile's part of a, times log2(e).
     a: &'a [T],
     y: &'a Scattered<'a, T>,
     borders: &'a Scattered<'a, T>,
@@ -87,7 +87,7 @@ struct Job<'a, T> {
 
 /// One token: the states after it, in place, and its result.
 #[inline(always)]
-fn step<I: Tier, T: Real>(
+fn step<I: Tier, T: Decay>(
     [x, dt, skip]: &[[T; LANES]; 3],
     a: &[T],
     [b, c]: [&[T]; 2],
@@ -104,7 +104,7 @@ fn step<I: Tier, T: Real>(
     for (s, (((a, h), &b), &c)) in a.iter().zip(h).zip(b).zip(c).enumerate() {
         let mut decay = [T::ZERO; LANES];
         for lane in 0..LANES {
-            decay[lane] = (dt[lane] * a[lane]).exp::<I>();
+            decay[lane] = (dt[lane] * a[lane]).exp2::<I>();
         }
         for lane in 0..LANES {
             h[lane] = decay[lane].fma::<I>(h[lane], u[lane] * b);
@@ -116,7 +116,7 @@ fn step<I: Tier, T: Real>(
 }
 
 kernel! {
-    fn walk[I; T: Real](job: Job<'_, T>, h: &mut [T]) {
+    fn walk[I; T: Decay](job: Job<'_, T>, h: &mut [T]) {
         let Job { scan, inputs, tile, sequence, .. } = job;
         let (width, states) = (scan.channels, scan.states);
         let channel = tile * LANES;
@@ -140,7 +140,7 @@ kernel! {
     }
 
     /// Computes a chunk's states anew: `all` has those before each token and after the last, `decays` the factors between.
-    pub(super) fn recompute[I; T: Real](
+    pub(super) fn recompute[I; T: Decay](
         scan: &Scan<'_>,
         inputs: &Inputs<'_, T>,
         a: &[T],

@@ -9,6 +9,9 @@
 //! most of the work, fill vectors. Nothing is kept for each token: forward saves the states at every 32nd token of a sequence, and
 //! backward computes those between anew, chunk by chunk.
 //!
+//! A decay is `2^(dt a log2(e))`, with the logarithm multiplied into a beforehand, and kept within the normal numbers: from 2^-126, which
+//! is nothing, to 2^127.
+//!
 //! # Same bits
 //! A channel's states are one chain over the tokens, wherever a sequence is cut. Sums over channels run in blocks of 256, those over
 //! tokens in groups of whole sequences of at least 256 tokens; both are added in order.
@@ -16,8 +19,10 @@
 mod backward;
 mod forward;
 
+use crate::attention::engine::EXP2;
 use crate::instantiate;
 use crate::real::Real;
+use crate::tier::Tier;
 
 pub(crate) use crate::lanes::LANES;
 
@@ -128,18 +133,19 @@ impl Scan<'_> {
         assert!(inputs.state.is_none_or(|s| s.len() == self.state_len()), "size of the state of {self:?}");
     }
 
-    /// `[D, S]` as `[tiles, S, LANES]`, zero in the lanes that are left over.
+    /// `[D, S]` times log2(e) as `[tiles, S, LANES]`, zero in the lanes that are left over.
     fn tiled<T: Real>(&self, a: &[T]) -> Vec<T> {
+        let factor = T::of(std::f64::consts::LOG2_E);
         let mut tiled = vec![T::ZERO; self.tiles() * self.tile()];
         for (channel, row) in a.chunks_exact(self.states.max(1)).enumerate() {
             for (state, &value) in row.iter().enumerate() {
-                tiled[self.lane(channel, state)] = value;
+                tiled[self.lane(channel, state)] = value * factor;
             }
         }
         tiled
     }
 
-    /// The inverse of [`Scan::tiled`].
+    /// `[tiles, S, LANES]` as `[D, S]`.
     fn untiled<T: Real>(&self, tiled: &[T], a: &mut [T]) {
         for (channel, row) in a.chunks_exact_mut(self.states.max(1)).enumerate() {
             for (state, value) in row.iter_mut().enumerate() {
@@ -166,9 +172,42 @@ fn load<T: Real>(row: &[T], channel: usize) -> [T; LANES] {
     }
 }
 
+/// The exponential of scans.
+#[doc(hidden)]
+pub trait Decay: Real {
+    /// 2^x, of x within the exponents of normal numbers.
+    fn exp2<I: Tier>(self) -> Self;
+}
+
+impl Decay for f32 {
+    #[inline(always)]
+    fn exp2<I: Tier>(self) -> f32 {
+        /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the fraction.
+        const ROUNDER: f32 = 12_582_912.0;
+        // Written so that NaN passes.
+        let x = if self < -126.0 { -126.0 } else { self };
+        let x = if x > 127.0 { 127.0 } else { x };
+        let shifted = x + ROUNDER;
+        let r = x - (shifted - ROUNDER);
+        let mut p = EXP2[6];
+        for k in (0..6).rev() {
+            p = p.fma::<I>(r, EXP2[k]);
+        }
+        // The whole number stands in the lowest bits; shifted into place it is the power.
+        p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(1f32.to_bits()))
+    }
+}
+
+impl Decay for f64 {
+    #[inline(always)]
+    fn exp2<I: Tier>(self) -> f64 {
+        self.clamp(-1022.0, 1023.0).exp2()
+    }
+}
+
 instantiate! {
     /// Types that scans compute in.
-    Scanned: Real, for [f64, f32] {
+    Scanned: Decay, for [f64, f32] {
         /// y `[N, D]`; the states after each sequence, `[sequences, D, S]`, unless that slice is empty; and what backward needs,
         /// [`Scan::borders_len`] elements, unless that slice is empty.
         ///

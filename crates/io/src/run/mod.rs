@@ -15,8 +15,9 @@
 //! | [`writer`] | appends lines, whole ones also after a crash |
 //! | [`tail`] | reads lines, also while they are being written |
 //!
-//! Whoever reads the metrics keeps one rule: **a step that does not follow its predecessor replaces what came after it.** A run
-//! that is resumed from an earlier checkpoint, or goes back after a spike, just goes on writing; nothing is deleted.
+//! Whoever reads the metrics keeps one rule: **a step that does not follow its predecessor replaces what came after
+//! it.** A run that is resumed from an earlier checkpoint, or goes back after a spike, just goes on writing; nothing is
+//! deleted.
 //!
 //! ```
 //! use cupola_io::run::{Record, RunDir, RunInfo, Step};
@@ -96,7 +97,8 @@ impl RunDir {
         fs::metadata(path.as_ref().join(INFO)).is_ok_and(|file| file.is_file())
     }
 
-    /// The runs directly below the folder `root`, sorted by the folder's name. A damaged `run.json` shows when it is read.
+    /// The runs directly below the folder `root`, sorted by the folder's name. A damaged `run.json` shows when it is
+    /// read.
     ///
     /// # Errors
     /// When the folder cannot be listed.

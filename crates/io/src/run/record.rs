@@ -283,8 +283,8 @@ impl Serialize for Flat<'_> {
     }
 }
 
-/// A step or a validation as it is read. Derived code would keep every unknown key aside before it looks at it, which is
-/// most of the work of reading a long file.
+/// A step or a validation as it is read. Derived code would keep every unknown key aside before it looks at it, which
+/// is most of the work of reading a long file.
 struct Measured {
     step: u64,
     time: f64,

@@ -11,8 +11,8 @@ use crate::error::{Error, Result, shortened};
 const MOST_LINE: usize = 4 << 20;
 const BLOCK: usize = 1 << 18;
 
-/// Reads `metrics.jsonl` line by line and waits, when asked again, for what was appended since. A last line without its end is
-/// left for later. When the file was replaced by a shorter one it is read from the start, which shows as another
+/// Reads `metrics.jsonl` line by line and waits, when asked again, for what was appended since. A last line without its
+/// end is left for later. When the file was replaced by a shorter one it is read from the start, which shows as another
 /// [`Record::Header`].
 #[derive(Debug)]
 pub struct Tail {
@@ -127,7 +127,8 @@ impl Tail {
         self.replaced(start)
     }
 
-    /// At the end of the file: whether it was replaced by a shorter one, or one of another identity, to be read from its start.
+    /// At the end of the file: whether it was replaced by a shorter one, or one of another identity, to be read from
+    /// its start.
     fn replaced(&mut self, position: u64) -> Result<bool> {
         self.offset = position;
         let now = match std::fs::metadata(&self.path) {

@@ -8,7 +8,8 @@ use super::SCHEMA;
 use super::record::Record;
 use crate::error::{Error, Result};
 
-/// Appends lines to `metrics.jsonl`. Each is one call to the system, so that a reader sees whole lines; none is held back.
+/// Appends lines to `metrics.jsonl`. Each is one call to the system, so that a reader sees whole lines; none is held
+/// back.
 #[derive(Debug)]
 pub struct MetricsWriter {
     path: PathBuf,
@@ -20,8 +21,8 @@ pub struct MetricsWriter {
 }
 
 impl MetricsWriter {
-    /// Opens the file at `path` to append to, and creates it when it is missing. The half of a line that a crash left at the
-    /// end is cut off.
+    /// Opens the file at `path` to append to, and creates it when it is missing. The half of a line that a crash left
+    /// at the end is cut off.
     ///
     /// # Errors
     /// When the system refuses, or the file does not begin with the header of this format.

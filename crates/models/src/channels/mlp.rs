@@ -24,18 +24,22 @@ impl Mlp {
     /// The channel mixer of this specification's layers of kind `kind`.
     pub fn new(kind: ChannelKind, spec: &ModelSpec) -> Self {
         let (width, inner) = (spec.hidden_size, spec.intermediate_size.unwrap_or(4 * spec.hidden_size));
-        let activation = match kind {
-            ChannelKind::MlpTanh => Activation::GeluTanh,
-            ChannelKind::MlpRelu | ChannelKind::MlpRelu2 => Activation::Relu,
-            ChannelKind::MlpSilu => Activation::Silu,
-            _ => Activation::Gelu,
-        };
         Self {
             up_proj: projection(Linear::new(width, inner), spec.mlp_bias, spec),
             down_proj: residual_projection(Linear::new(inner, width), spec.mlp_bias, spec),
-            activation,
+            activation: activation(kind),
             squared: kind == ChannelKind::MlpRelu2,
         }
+    }
+}
+
+/// What a mixer of this kind applies, but for squares.
+pub(crate) fn activation(kind: ChannelKind) -> Activation {
+    match kind {
+        ChannelKind::MlpTanh => Activation::GeluTanh,
+        ChannelKind::MlpRelu | ChannelKind::MlpRelu2 => Activation::Relu,
+        ChannelKind::MlpSilu => Activation::Silu,
+        _ => Activation::Gelu,
     }
 }
 

@@ -2,18 +2,23 @@
 
 pub mod gated;
 pub mod mlp;
+pub mod moe;
+pub mod router;
 
 use cupola_nn::init::Init;
-use cupola_nn::layers::Linear;
+use cupola_nn::layers::{Linear, Ternary};
 use cupola_nn::{Layer, Module};
 use cupola_tensor::Tensor;
 
 pub use gated::GatedMlp;
 pub use mlp::Mlp;
+pub use moe::Moe;
 
-use crate::spec::{ChannelKind, ModelSpec};
+use crate::spec::{ChannelKind, ModelSpec, TernaryKind};
 
 /// The channel mixer of a layer, called `mlp` in names.
+// A model has a few dozen: room is not worth a box.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Clone)]
 pub enum Channel {
     /// Two projections.
@@ -26,6 +31,11 @@ pub enum Channel {
         /// The layer.
         mlp: GatedMlp,
     },
+    /// A few of many experts.
+    Moe {
+        /// The layer.
+        mlp: Moe,
+    },
 }
 
 impl Channel {
@@ -33,6 +43,7 @@ impl Channel {
     pub fn new(kind: ChannelKind, spec: &ModelSpec) -> Option<Self> {
         match kind {
             ChannelKind::None => None,
+            ChannelKind::Moe => Some(Channel::Moe { mlp: Moe::new(spec) }),
             kind if kind.is_gated() => Some(Channel::Gated { mlp: GatedMlp::new(kind, spec) }),
             kind => Some(Channel::Mlp { mlp: Mlp::new(kind, spec) }),
         }
@@ -44,28 +55,46 @@ impl Channel {
         match self {
             Channel::Mlp { mlp } => mlp.forward(x),
             Channel::Gated { mlp } => mlp.forward(x),
+            Channel::Moe { mlp } => mlp.forward(x),
         }
     }
 }
 
-/// `linear` with weights that begin normal with the specification's deviation and biases, where wanted, that begin at zero.
+/// `linear` with weights that begin normal with the specification's deviation and biases, where wanted, that begin at zero; with
+/// weights of three values where the specification asks for them.
 pub(crate) fn projection(linear: Linear, bias: bool, spec: &ModelSpec) -> Linear {
-    initialised(linear, bias, spec.initializer_range)
+    Linear { ternary: ternary(spec), ..initialised(linear, bias, spec.initializer_range) }
 }
 
 /// As [`projection`], for one whose result is added to the stream: 2 L of them add up, so that each may begin smaller by the
 /// square root of that (Radford et al. 2019).
 pub(crate) fn residual_projection(linear: Linear, bias: bool, spec: &ModelSpec) -> Linear {
-    let parts = 2.0 * spec.num_hidden_layers as f64;
-    let smaller = if spec.scale_residual_init { parts.sqrt() } else { 1.0 };
-    initialised(linear, bias, spec.initializer_range / smaller)
+    Linear { ternary: ternary(spec), ..initialised(linear, bias, residual_std(spec)) }
 }
 
-fn initialised(linear: Linear, bias: bool, std: f64) -> Linear {
-    let Linear { mut weight, bias: mut biases } = linear;
-    weight.set_initializer(Init::normal(std));
-    if let Some(bias) = &mut biases {
+/// As [`projection`], for one outside of layers, whose weight stays what it is.
+pub(crate) fn head(linear: Linear, bias: bool, spec: &ModelSpec) -> Linear {
+    initialised(linear, bias, spec.initializer_range)
+}
+
+/// The deviation of the first weights of [`residual_projection`].
+pub(crate) fn residual_std(spec: &ModelSpec) -> f64 {
+    let parts = 2.0 * spec.num_hidden_layers as f64;
+    spec.initializer_range / if spec.scale_residual_init { parts.sqrt() } else { 1.0 }
+}
+
+/// How projections compute.
+pub(crate) fn ternary(spec: &ModelSpec) -> Option<Ternary> {
+    spec.ternary.map(|kind| match kind {
+        TernaryKind::A16 => Ternary::A16,
+        TernaryKind::A8 => Ternary::A8,
+    })
+}
+
+fn initialised(mut linear: Linear, bias: bool, std: f64) -> Linear {
+    linear.weight.set_initializer(Init::normal(std));
+    if let Some(bias) = &mut linear.bias {
         bias.set_initializer(Init::Zeros);
     }
-    Linear { weight, bias: biases.filter(|_| bias) }
+    if bias { linear } else { linear.without_bias() }
 }

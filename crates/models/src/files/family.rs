@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::names::Names;
 use super::settings::Settings;
-use super::{gpt2, llama, mamba, phi};
+use super::{deepseek, gpt2, llama, mamba, mixtral, phi};
 use crate::spec::{ModelFields, ModelSpec};
 
 /// A family of public models: how its configuration and its tensors say what ours say.
@@ -21,7 +21,17 @@ pub struct Family {
 }
 
 /// All families, in the order in which one is looked for when a model is saved.
-const ALL: &[Family] = &[llama::LLAMA, llama::MISTRAL, llama::QWEN2, gpt2::GPT2, phi::PHI, mamba::MAMBA, mamba::MAMBA2];
+const ALL: &[Family] = &[
+    llama::LLAMA,
+    llama::MISTRAL,
+    llama::QWEN2,
+    gpt2::GPT2,
+    phi::PHI,
+    mixtral::MIXTRAL,
+    deepseek::DEEPSEEK_V2,
+    mamba::MAMBA,
+    mamba::MAMBA2,
+];
 
 impl Family {
     /// The family of this `model_type`.

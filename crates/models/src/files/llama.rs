@@ -49,7 +49,8 @@ const NAMES: Names = Names {
     ignored: &["layers.*.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"],
 };
 
-fn common(settings: &Settings<'_>) -> Result<(ModelFields, AttentionSpec), String> {
+/// What all of these families say alike.
+pub(super) fn common(settings: &Settings<'_>) -> Result<(ModelFields, AttentionSpec), String> {
     settings.only("hidden_act", &[json!("silu")])?;
     let (rope_theta, rope_scaling) = settings.rotary()?;
     let heads = settings.required("num_attention_heads")?;
@@ -106,7 +107,8 @@ fn read_qwen2(settings: &Settings<'_>) -> Result<ModelFields, String> {
     Ok(ModelFields { attention: Some(AttentionSpec { attention_bias: true, ..attention }), ..fields })
 }
 
-fn write_common(spec: &ModelSpec, name: &str, class: &str) -> Value {
+/// The other way.
+pub(super) fn write_common(spec: &ModelSpec, name: &str, class: &str) -> Value {
     let attention = spec.attention.clone().unwrap_or_default();
     json!({
         "architectures": [class],

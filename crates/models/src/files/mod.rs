@@ -4,16 +4,19 @@
 //! Families that transformers knows are written under their public names; the rest as `model_type: "cupola"` with the whole
 //! specification inside.
 
+mod bert;
+mod deepseek;
 mod family;
 mod gpt2;
 mod llama;
 mod mamba;
+mod mixtral;
 mod names;
 mod phi;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cupola_io::safetensors::{Metadata, Shards};
 use cupola_nn::StateDict;
@@ -24,6 +27,8 @@ use serde_json::{Value, json};
 use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::spec::ModelSpec;
+
+pub use bert::{load_encoder, save_encoder};
 
 use family::Family;
 
@@ -69,7 +74,6 @@ pub fn load(dir: impl AsRef<Path>) -> Result<Decoder, ModelError> {
 /// When the system refuses.
 pub fn save(dir: impl AsRef<Path>, model: &Decoder) -> Result<(), ModelError> {
     let dir = dir.as_ref();
-    std::fs::create_dir_all(dir).map_err(|source| ModelError::Read { path: dir.to_owned(), source })?;
     let spec = model.spec();
     let family = Family::of(spec);
     let config = match &family {
@@ -80,9 +84,14 @@ pub fn save(dir: impl AsRef<Path>, model: &Decoder) -> Result<(), ModelError> {
     if let Some(family) = &family {
         tensors = names::to_theirs(&family.names, tensors);
     }
+    write_directory(dir, &config, &tensors)
+}
+
+fn write_directory(dir: &Path, config: &Value, tensors: &BTreeMap<String, Tensor>) -> Result<(), ModelError> {
+    std::fs::create_dir_all(dir).map_err(|source| ModelError::Read { path: dir.to_owned(), source })?;
     let metadata = Metadata::from([("format".to_string(), "pt".to_string())]);
-    save_tensors(dir.join("model.safetensors"), &tensors, &metadata)?;
-    let mut text = serde_json::to_string_pretty(&config).expect("a JSON value can be written");
+    save_tensors(dir.join("model.safetensors"), tensors, &metadata)?;
+    let mut text = serde_json::to_string_pretty(config).expect("a JSON value can be written");
     text.push('\n');
     cupola_io::atomic::write_bytes(dir.join("config.json"), text.as_bytes())?;
     Ok(())
@@ -93,11 +102,33 @@ pub fn family_of(spec: &ModelSpec) -> Option<&'static str> {
     Family::of(spec).map(|family| family.name)
 }
 
-fn read_config(dir: &Path) -> Result<(Option<Family>, ModelSpec), ModelError> {
+/// JSON, in which Python also writes the word `Infinity` for a number: that becomes null.
+fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(bytes).or_else(|error| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return Err(error) };
+        if !text.contains("Infinity") {
+            return Err(error);
+        }
+        // Every second piece between quotation marks is a string; none of these configurations escapes one.
+        let pieces = text.split('"').enumerate();
+        let plain = |(index, piece): (usize, &str)| match index % 2 {
+            0 => piece.replace("-Infinity", "null").replace("Infinity", "null"),
+            _ => piece.to_string(),
+        };
+        serde_json::from_str(&pieces.map(plain).collect::<Vec<_>>().join("\"")).map_err(|_| error)
+    })
+}
+
+/// The configuration of a directory, and where it stands.
+fn config(dir: &Path) -> Result<(PathBuf, Value), ModelError> {
     let path = dir.join("config.json");
     let bytes = std::fs::read(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
-    let config: Value = serde_json::from_slice(&bytes)
-        .map_err(|error| ModelError::Config { path: path.clone(), what: error.to_string() })?;
+    let config = parse(&bytes).map_err(|error| ModelError::Config { path: path.clone(), what: error.to_string() })?;
+    Ok((path, config))
+}
+
+fn read_config(dir: &Path) -> Result<(Option<Family>, ModelSpec), ModelError> {
+    let (path, config) = config(dir)?;
     let kind = config.get("model_type").and_then(Value::as_str);
     if kind == Some(OWN) {
         let spec = config.get("spec").cloned().unwrap_or_default();

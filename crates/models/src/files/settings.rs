@@ -131,10 +131,26 @@ impl<'a> Settings<'a> {
         let mut own: Map<String, Value> = table.clone();
         ["type", "rope_theta", "partial_rotary_factor"].iter().for_each(|key| drop(own.remove(*key)));
         own.retain(|_, value| !value.is_null());
+        let number = |table: &mut Map<String, Value>, key: &str| table.remove(key).and_then(|value| value.as_f64());
+        let (mscale, all) = (number(&mut own, "mscale"), number(&mut own, "mscale_all_dim"));
+        if let (Some(mscale), Some(all), Some(factor)) = (mscale, all, own.get("factor").and_then(Value::as_f64))
+            && mscale != 0.0
+            && all != 0.0
+            && kind == "yarn"
+        {
+            let sharpened = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+            own.entry("attention_factor").or_insert_with(|| Value::from(sharpened(mscale) / sharpened(all)));
+        }
         own.insert("rope_type".to_string(), Value::from(kind));
         let scaling = serde_json::from_value(Value::Object(own))
             .map_err(|error| format!("rope_scaling of type `{kind}` is not modelled: {error}"))?;
         Ok((theta, Some(scaling)))
+    }
+
+    /// By which scores are sharpened together with rotary angles, where that is said beside these.
+    pub fn mscale_all_dim(&self) -> Option<f64> {
+        let table = self.get("rope_parameters").or_else(|| self.get("rope_scaling"))?;
+        table.get("mscale_all_dim").and_then(Value::as_f64).filter(|m| *m != 0.0)
     }
 
     /// A value inside `rope_parameters`, where the newer generation keeps it, or at the top.

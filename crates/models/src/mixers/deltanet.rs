@@ -15,7 +15,7 @@ use crate::state::MixerState;
 ///
 /// ```text
 /// q, k, v = silu(conv1d(qkv_proj(u)));  beta = sigmoid(b_proj(u))
-/// S[t] = S[t - 1] + k[t] beta[t] (v[t] - S[t - 1]^T k[t])^T;  y[t] = q[t] S[t] / sqrt(S)
+/// S[t] = S[t - 1] + k[t] beta[t] (v[t] - S[t - 1]^T k[t])^T;  y[t] = q[t] S[t] / sqrt(keys)
 /// o_proj(norm(y))
 /// ```
 #[derive(Module, Clone)]

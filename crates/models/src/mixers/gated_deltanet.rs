@@ -16,7 +16,7 @@ use crate::state::MixerState;
 /// ```text
 /// q, k, v = silu(conv1d(qkv_proj(u)));  beta = sigmoid(b_proj(u))
 /// decay = exp(-exp(A_log) softplus(a_proj(u) + dt_bias))
-/// P = decay[t] S[t - 1];  S[t] = P + k[t] beta[t] (v[t] - P^T k[t])^T;  y[t] = q[t] S[t] / sqrt(S)
+/// P = decay[t] S[t - 1];  S[t] = P + k[t] beta[t] (v[t] - P^T k[t])^T;  y[t] = q[t] S[t] / sqrt(keys)
 /// o_proj(norm(y) silu(g_proj(u)))
 /// ```
 ///

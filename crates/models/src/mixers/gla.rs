@@ -15,7 +15,7 @@ use crate::state::MixerState;
 ///
 /// ```text
 /// decay = sigmoid(gk_proj(u))^(1 / normalizer)
-/// S[t] = diag(decay[t]) S[t - 1] + k[t] v[t]^T;  y[t] = q[t] S[t] / sqrt(S)
+/// S[t] = diag(decay[t]) S[t - 1] + k[t] v[t]^T;  y[t] = q[t] S[t] / sqrt(keys)
 /// o_proj(norm(y) silu(g_proj(u)))
 /// ```
 #[derive(Module, Clone)]

@@ -7,6 +7,7 @@ use cupola_tensor::ops::{SelectiveScanConfig, selective_scan};
 use cupola_tensor::{Segments, Tensor};
 
 use super::scan::{ShortConv, state_dtype, time_step_bias, with_states};
+use crate::channels::ternary;
 use crate::spec::ModelSpec;
 use crate::state::MixerState;
 
@@ -54,7 +55,7 @@ impl Mamba {
         dt_proj.weight.set_initializer(Init::uniform_within(1.0 / (rank as f64).sqrt()));
         dt_proj.bias = Some(time_step_bias(inner, mamba.time_steps()));
         Self {
-            in_proj: outer(width, 2 * inner, mamba.use_bias),
+            in_proj: outer(width, 2 * inner, mamba.use_bias, spec),
             conv1d: ShortConv::new(inner, mamba.conv_kernel, mamba.use_conv_bias),
             x_proj: Linear::new(inner, rank + 2 * mamba.state_size).without_bias(),
             dt_proj,
@@ -103,17 +104,17 @@ pub(super) fn two(x: &Tensor, width: usize) -> [Tensor; 2] {
 }
 
 /// A projection into a state-space mixer, which begins as PyTorch's do; biases at zero.
-pub(super) fn outer(inputs: usize, outputs: usize, bias: bool) -> Linear {
-    let Linear { weight, bias: mut biases } = Linear::new(inputs, outputs);
-    if let Some(bias) = &mut biases {
+pub(super) fn outer(inputs: usize, outputs: usize, bias: bool, spec: &ModelSpec) -> Linear {
+    let mut linear = Linear { ternary: ternary(spec), ..Linear::new(inputs, outputs) };
+    if let Some(bias) = &mut linear.bias {
         bias.set_initializer(Init::Zeros);
     }
-    Linear { weight, bias: biases.filter(|_| bias) }
+    if bias { linear } else { linear.without_bias() }
 }
 
 /// The projection out of it, smaller by the square root of the number of layers where the specification asks for that.
 pub(super) fn last(inputs: usize, outputs: usize, bias: bool, spec: &ModelSpec) -> Linear {
-    let mut linear = outer(inputs, outputs, bias);
+    let mut linear = outer(inputs, outputs, bias, spec);
     if spec.scale_residual_init {
         let bound = 1.0 / (inputs as f64 * spec.num_hidden_layers as f64).sqrt();
         linear.weight.set_initializer(Init::uniform_within(bound));

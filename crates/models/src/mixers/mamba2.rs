@@ -58,7 +58,7 @@ impl Mamba2 {
         let (width, inner) = (spec.hidden_size, spec.hidden_size * mamba.expand);
         let (heads, shared) = (inner / mamba.head_dim, 2 * mamba.n_groups * mamba.state_size);
         Self {
-            in_proj: outer(width, 2 * inner + shared + heads, mamba.use_bias),
+            in_proj: outer(width, 2 * inner + shared + heads, mamba.use_bias, spec),
             conv1d: ShortConv::new(inner + shared, mamba.conv_kernel, mamba.use_conv_bias),
             dt_bias: time_step_bias(heads, mamba.time_steps()),
             a_log: Param::new([heads], Init::LogUniform { low: 1.0, high: 16.0 }),

@@ -62,6 +62,9 @@ pub struct Mamba3 {
     floor: f64,
 }
 
+/// Tokens that are scanned at a time where a sequence goes on from a state.
+const CHUNK: usize = 64;
+
 /// What the scan reads: `[N, H]` each, and `[N, R, H, ..]`.
 struct Scan {
     dt: Tensor,
@@ -72,6 +75,22 @@ struct Scan {
     b: Tensor,
     c: Tensor,
     v: Tensor,
+}
+
+impl Scan {
+    /// Some tokens of it.
+    fn rows(&self, start: usize, length: usize) -> Self {
+        let rows = |x: &Tensor| x.narrow(0, start, length);
+        Self {
+            dt: rows(&self.dt),
+            log_decay: rows(&self.log_decay),
+            own: rows(&self.own),
+            turns: rows(&self.turns),
+            b: rows(&self.b),
+            c: rows(&self.c),
+            v: rows(&self.v),
+        }
+    }
 }
 
 impl Mamba3 {
@@ -88,7 +107,7 @@ impl Mamba3 {
         let bias = || Param::new([heads, rank, mamba.state_size], Init::Ones);
         let norm = || RmsNorm::new(mamba.state_size).with_eps(spec.norm_eps);
         Self {
-            in_proj: outer(width, 2 * inner + shared + 3 * heads + mamba.angles(), false),
+            in_proj: outer(width, 2 * inner + shared + 3 * heads + mamba.angles(), false, spec),
             dt_bias: time_step_bias(heads, mamba.time_steps()),
             b_norm: norm(),
             c_norm: norm(),
@@ -145,7 +164,10 @@ impl Mamba3 {
             },
             dt,
         };
-        let y = with_states(states, |states| self.scan(&scan, segments, states));
+        let y = with_states(states, |states| match states {
+            Some(states) if segments.longest() > CHUNK => self.scan_by_chunks(&scan, segments, states),
+            _ => self.scan(&scan, segments, states),
+        });
         let y = y + scan.v * self.d.unsqueeze(-1);
         let z = z.reshape([tokens, 1, heads, width]);
         let y = match (&self.mimo_z, &self.mimo_o) {
@@ -164,6 +186,24 @@ impl Mamba3 {
         let x = norm.forward(&x.reshape([tokens, self.rank, self.groups, 1, self.states]));
         let x = x.expand([tokens, self.rank, self.groups, share, self.states]);
         x.reshape([tokens, self.rank, self.heads, self.states]) + by_row(bias)
+    }
+
+    /// As [`Mamba3::scan`], 64 tokens of a sequence at a time. What a token's input counts at the next token is then added to a state
+    /// at the same places wherever a prompt is cut at multiples of 64, so that bits do not depend on where that is.
+    fn scan_by_chunks(&self, scan: &Scan, segments: &Segments, states: &[Tensor]) -> (Tensor, Vec<Tensor>) {
+        let (mut ys, mut after) = (Vec::new(), vec![Vec::new(); states.len()]);
+        for (index, range) in segments.iter().enumerate() {
+            let mut own: Vec<Tensor> = states.iter().map(|state| state.narrow(0, index, 1)).collect();
+            for start in range.clone().step_by(CHUNK) {
+                let length = CHUNK.min(range.end - start);
+                let (y, next) = self.scan(&scan.rows(start, length), &Segments::one(length), Some(&own));
+                ys.push(y);
+                own = next;
+            }
+            after.iter_mut().zip(own).for_each(|(all, state)| all.push(state));
+        }
+        let join = |all: &Vec<Tensor>| Tensor::cat(&all.iter().collect::<Vec<_>>(), 0);
+        (join(&ys), after.iter().map(join).collect())
     }
 
     /// `c S` for all rows, `[N, R, H, P]`, and the states afterwards, if there are some before.

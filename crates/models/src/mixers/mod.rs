@@ -5,12 +5,14 @@
 
 pub mod attention;
 pub mod deltanet;
+pub mod differential;
 pub mod gated_deltanet;
 pub mod gla;
 pub mod linear_attention;
 pub mod mamba;
 pub mod mamba2;
 pub mod mamba3;
+pub mod mla;
 mod scan;
 
 use cupola_nn::Module;
@@ -18,12 +20,14 @@ use cupola_tensor::{Segments, Tensor};
 
 pub use attention::Attention;
 pub use deltanet::DeltaNet;
+pub use differential::Differential;
 pub use gated_deltanet::GatedDeltaNet;
 pub use gla::Gla;
 pub use linear_attention::LinearAttention;
 pub use mamba::Mamba;
 pub use mamba2::Mamba2;
 pub use mamba3::Mamba3;
+pub use mla::Mla;
 pub use scan::ShortConv;
 
 use crate::positions::RotaryTables;
@@ -39,6 +43,10 @@ pub struct Context {
     pub positions: Tensor,
     /// Rotary tables, where the model turns queries and keys.
     pub rotary: Option<RotaryTables>,
+    /// The same for latent attention.
+    pub latent_rotary: Option<RotaryTables>,
+    /// Whether a token sees those before it alone.
+    pub causal: bool,
 }
 
 /// The mixer of a layer.
@@ -52,6 +60,11 @@ pub enum Mixer {
     Attention {
         /// The layer.
         self_attn: Attention,
+    },
+    /// Softmax attention with latent keys and values.
+    Mla {
+        /// The layer.
+        self_attn: Mla,
     },
     /// A selective scan.
     Mamba {
@@ -91,10 +104,11 @@ pub enum Mixer {
 }
 
 impl Mixer {
-    /// The mixer that the specification has in layers of this kind.
-    pub fn new(kind: MixerKind, spec: &ModelSpec) -> Self {
+    /// The mixer of layer `layer`, which is of this kind.
+    pub fn new(kind: MixerKind, spec: &ModelSpec, layer: usize) -> Self {
         match kind {
-            MixerKind::Attention => Mixer::Attention { self_attn: Attention::new(spec) },
+            MixerKind::Attention => Mixer::Attention { self_attn: Attention::new(spec, layer) },
+            MixerKind::Mla => Mixer::Mla { self_attn: Mla::new(spec) },
             MixerKind::Mamba => Mixer::Mamba { mixer: Mamba::new(spec) },
             MixerKind::Mamba2 => Mixer::Mamba2 { mixer: Mamba2::new(spec) },
             MixerKind::Mamba3 => Mixer::Mamba3 { mixer: Mamba3::new(spec) },
@@ -110,6 +124,7 @@ impl Mixer {
     pub fn forward(&self, x: &Tensor, context: &Context, states: Option<Vec<&mut MixerState>>) -> Tensor {
         match self {
             Mixer::Attention { self_attn } => self_attn.forward(x, context, states),
+            Mixer::Mla { self_attn } => self_attn.forward(x, context, states),
             Mixer::Mamba { mixer } => mixer.forward(x, &context.segments, states),
             Mixer::Mamba2 { mixer } => mixer.forward(x, &context.segments, states),
             Mixer::Mamba3 { mixer } => mixer.forward(x, &context.segments, states),
@@ -123,7 +138,7 @@ impl Mixer {
     /// What is kept of a sequence that has not begun.
     pub fn state(&self) -> MixerState {
         match self {
-            Mixer::Attention { .. } => MixerState::key_value(),
+            Mixer::Attention { .. } | Mixer::Mla { .. } => MixerState::key_value(),
             Mixer::Mamba { mixer } => mixer.state(),
             Mixer::Mamba2 { mixer } => mixer.state(),
             Mixer::Mamba3 { mixer } => mixer.state(),
@@ -133,10 +148,12 @@ impl Mixer {
             Mixer::GatedDeltaNet { mixer } => mixer.state(),
         }
     }
+
     /// Bytes that the state of a sequence grows by with each token.
     pub fn bytes_per_token(&self) -> usize {
         match self {
             Mixer::Attention { self_attn } => self_attn.bytes_per_token(),
+            Mixer::Mla { self_attn } => self_attn.bytes_per_token(),
             // The others keep as much of a long sequence as of a short one.
             _ => 0,
         }

@@ -21,6 +21,9 @@ pub struct AttentionSpec {
     /// A query sees this many keys, its own included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sliding_window: Option<usize>,
+    /// Whether heads come in pairs whose attention is subtracted (Ye et al., "Differential Transformer", 2024, arXiv:2410.05258):
+    /// half as many values, each twice as wide as a head.
+    pub differential: bool,
     /// Whether queries and keys of each head are normalised by their root mean square before they are turned.
     pub qk_norm: bool,
     /// Scores become `cap * tanh(score / cap)`.
@@ -42,6 +45,7 @@ impl Default for AttentionSpec {
             attention_bias: false,
             output_bias: false,
             sliding_window: None,
+            differential: false,
             qk_norm: false,
             soft_cap: None,
             scale: None,

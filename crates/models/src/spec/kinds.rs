@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[non_exhaustive]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
@@ -27,13 +27,13 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.word())
             }
         }
 
-        impl FromStr for $name {
+        impl std::str::FromStr for $name {
             type Err = String;
 
             fn from_str(text: &str) -> Result<Self, String> {
@@ -46,11 +46,15 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 words! {
     /// What moves information between the tokens of a layer.
     MixerKind {
         /// Softmax attention.
         Attention = "attention",
+        /// Softmax attention with latent keys and values.
+        Mla = "mla",
         /// A selective scan, channel by channel (Mamba).
         Mamba = "mamba",
         /// State-space duality (Mamba-2).
@@ -87,13 +91,35 @@ words! {
         Swiglu = "swiglu",
         /// `down(gelu(gate(x)) * up(x))`.
         Geglu = "geglu",
+        /// A few of many experts, each as `swiglu`.
+        Moe = "moe",
+    }
+}
+
+words! {
+    /// How a router weighs experts.
+    RouterKind {
+        /// The softmax of its logits over all experts.
+        Softmax = "softmax",
+        /// The sigmoid of each logit.
+        Sigmoid = "sigmoid",
+    }
+}
+
+words! {
+    /// How linear layers with weights of three values read their input (Ma et al., "BitNet b1.58", 2024).
+    TernaryKind {
+        /// As it is.
+        A16 = "a16",
+        /// Normalised and rounded to 8 bits.
+        A8 = "a8",
     }
 }
 
 impl ChannelKind {
     /// Whether a gate is multiplied in, so that there are three projections and not two.
     pub fn is_gated(self) -> bool {
-        matches!(self, Self::Swiglu | Self::Geglu)
+        matches!(self, Self::Swiglu | Self::Geglu | Self::Moe)
     }
 }
 

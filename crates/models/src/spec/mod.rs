@@ -19,7 +19,10 @@
 //! ```
 
 mod attention;
+mod encoder;
 mod kinds;
+mod mla;
+mod moe;
 mod nearest;
 mod presets;
 mod recurrent;
@@ -32,7 +35,10 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 pub use attention::AttentionSpec;
-pub use kinds::{ChannelKind, LayerKind, MixerKind, NormKind, PositionKind, ResidualKind};
+pub use encoder::{ENCODER_FAMILIES, EncoderFields, EncoderHead, EncoderSpec};
+pub use kinds::{ChannelKind, LayerKind, MixerKind, NormKind, PositionKind, ResidualKind, RouterKind, TernaryKind};
+pub use mla::MlaSpec;
+pub use moe::MoeSpec;
 pub use nearest::nearest;
 pub use presets::{FAMILIES, SIZES, preset_names};
 pub use recurrent::{
@@ -121,6 +127,16 @@ pub struct ModelFields {
     /// Attention, if a layer is of that kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<AttentionSpec>,
+    /// Latent attention, if a layer is of that kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mla: Option<MlaSpec>,
+    /// The mixture of experts, if a layer has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moe: Option<MoeSpec>,
+    /// Whether and how the projections of layers have weights of three values. Routers, convolutions and the small maps inside of
+    /// Mamba (to time steps, B and C) keep theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ternary: Option<TernaryKind>,
     /// Mamba, if a layer is of that kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mamba: Option<MambaSpec>,
@@ -169,6 +185,9 @@ impl Default for ModelFields {
             scale_residual_init: false,
             dropout: 0.0,
             attention: None,
+            mla: None,
+            moe: None,
+            ternary: None,
             mamba: None,
             mamba2: None,
             mamba3: None,

@@ -1,12 +1,13 @@
 //! Presets, as data: `FAMILY-SIZE`.
 
 use super::{
-    AttentionSpec, ChannelKind, GatedDeltaNetSpec, LayerKind, Mamba2Spec, Mamba3Spec, MambaSpec, MixerKind,
-    ModelFields, NormKind, PositionKind, ResidualKind, SpecError, nearest,
+    AttentionSpec, ChannelKind, GatedDeltaNetSpec, LayerKind, Mamba2Spec, Mamba3Spec, MambaSpec, MixerKind, MlaSpec,
+    ModelFields, MoeSpec, NormKind, PositionKind, ResidualKind, SpecError, TernaryKind, nearest,
 };
 
 /// Families of presets.
-pub const FAMILIES: &[&str] = &["gpt2", "llama", "mistral", "phi", "mamba", "mamba2", "mamba3", "gdn"];
+pub const FAMILIES: &[&str] =
+    &["gpt2", "llama", "mistral", "phi", "mamba", "mamba2", "mamba3", "gdn", "deepseek", "hydra", "trident", "chimera"];
 
 /// Sizes of presets: layers, width, heads.
 pub const SIZES: &[(&str, usize, usize, usize)] = &[("nano", 4, 128, 4), ("baby", 6, 384, 6), ("124m", 12, 768, 12)];
@@ -42,6 +43,10 @@ pub fn fields(name: &str, vocab_size: usize) -> Result<ModelFields, SpecError> {
         "llama" => ModelFields { tie_word_embeddings: true, ..base },
         "mistral" => mistral(base, heads),
         "phi" => phi(base, heads),
+        "deepseek" => deepseek(base, heads),
+        "hydra" => hydra(base, heads),
+        "trident" => trident(base, heads),
+        "chimera" => chimera(base, heads),
         "mamba" => mamba(base),
         "mamba2" => mamba2(base),
         "mamba3" => mamba3(base),
@@ -89,6 +94,82 @@ fn phi(base: ModelFields, heads: usize) -> ModelFields {
     }
 }
 
+/// Width of a gated channel mixer in a model of this width.
+fn gated_width(width: usize) -> usize {
+    (8 * width).div_ceil(3).next_multiple_of(64)
+}
+
+/// DeepSeek-AI, "DeepSeek-V2", 2024, arXiv:2405.04434: latent attention with a latent vector of four heads' width and a rotary key
+/// of half a head's, fine-grained experts beside shared ones, the first layer dense. A token meets 8 experts of an eighth of a
+/// dense layer's width.
+fn deepseek(base: ModelFields, heads: usize) -> ModelFields {
+    let (width, head) = (base.hidden_size, base.hidden_size / heads);
+    let mla = MlaSpec {
+        num_attention_heads: heads,
+        kv_lora_rank: 4 * head,
+        qk_nope_head_dim: head,
+        qk_rope_head_dim: head / 2,
+        v_head_dim: head,
+        ..MlaSpec::default()
+    };
+    let moe = MoeSpec {
+        num_experts: 16,
+        num_experts_per_tok: 6,
+        num_shared_experts: 2,
+        moe_intermediate_size: Some(gated_width(width) / 8),
+        norm_topk_prob: Some(false),
+        router_aux_loss_coef: 0.001,
+        ..MoeSpec::default()
+    };
+    ModelFields {
+        prologue: vec![LayerKind { mixer: MixerKind::Mla, channel: Some(ChannelKind::Swiglu) }],
+        pattern: vec![MixerKind::Mla.into()],
+        channel: ChannelKind::Moe,
+        intermediate_size: Some(gated_width(width)),
+        norm_eps: 1e-6,
+        initializer_range: 0.006,
+        attention: None,
+        mla: Some(mla),
+        moe: Some(moe),
+        ..base
+    }
+}
+
+/// Ren et al., "Samba", 2024, arXiv:2406.07522: Mamba and attention in a window in turn, each with a gated channel mixer.
+fn hydra(base: ModelFields, heads: usize) -> ModelFields {
+    ModelFields {
+        pattern: vec![MixerKind::Mamba.into(), MixerKind::Attention.into()],
+        tie_word_embeddings: true,
+        attention: Some(AttentionSpec { sliding_window: Some(2048), ..AttentionSpec::heads(heads) }),
+        mamba: Some(MambaSpec::default()),
+        ..base
+    }
+}
+
+/// LLaMA with weights of three values in all layers (Ma et al., "The Era of 1-bit LLMs", 2024, arXiv:2402.17764).
+fn trident(base: ModelFields, heads: usize) -> ModelFields {
+    let attention = AttentionSpec { num_key_value_heads: Some(heads / 2), ..AttentionSpec::heads(heads) };
+    ModelFields { ternary: Some(TernaryKind::A16), tie_word_embeddings: true, attention: Some(attention), ..base }
+}
+
+/// Differential attention (Ye et al., 2024, arXiv:2410.05258) and experts as Mixtral's (Jiang et al., 2024, arXiv:2401.04088),
+/// two of eight, each of half a dense layer's width.
+fn chimera(base: ModelFields, heads: usize) -> ModelFields {
+    let moe = MoeSpec {
+        num_experts: 8,
+        num_experts_per_tok: 2,
+        moe_intermediate_size: Some(gated_width(base.hidden_size) / 2),
+        router_aux_loss_coef: 0.01,
+        ..MoeSpec::default()
+    };
+    ModelFields {
+        channel: ChannelKind::Moe,
+        tie_word_embeddings: true,
+        attention: Some(AttentionSpec { differential: true, ..AttentionSpec::heads(heads) }),
+        moe: Some(moe),
+        ..base
+    }
+}
 /// Layers of one kind of recurrent mixer; positions follow from the recurrence.
 fn recurrent(base: ModelFields, mixer: MixerKind) -> ModelFields {
     ModelFields {

@@ -50,6 +50,39 @@ fn a_broken_rule_is_named_with_its_numbers() {
 }
 
 #[test]
+fn recurrent_mixers_have_rules_of_their_own() {
+    let head = "vocab_size = 5\nhidden_size = 32\nposition = \"none\"\n";
+    let cases = [
+        ("mamba = { state_size = 0 }", "mamba.state_size = 0 is not between 1"),
+        ("mamba = { time_step_min = 0.5 }", "mamba: time_step_min = 0.5, time_step_max = 0.1"),
+        ("mamba2 = { head_dim = 7 }", "mamba2.head_dim = 7 does not divide expand * hidden_size = 64"),
+        ("mamba2 = { head_dim = 16, n_groups = 3 }", "mamba2.n_groups = 3 does not divide 4 heads"),
+        ("mamba2 = { head_dim = 16, time_step_limit = [2.0, 1.0] }", "mamba2.time_step_limit = [2, 1]"),
+        ("mamba3 = { mimo_rank = 0 }", "mamba3.mimo_rank = 0"),
+        ("mamba3 = { rope_fraction = 1.5 }", "mamba3.rope_fraction = 1.5"),
+        ("mamba3 = { state_size = 2 }", "mamba3.rope_fraction = 0.5 of state_size = 2 turns no pair"),
+        ("linear_attention = { num_heads = 5 }", "linear_attention.num_heads = 5 does not divide hidden_size = 32"),
+        ("gla = { num_heads = 3 }", "gla.num_heads = 3 does not divide hidden_size / 2 = 16"),
+        ("gla = { gate_logit_normalizer = 0.0 }", "gla.gate_logit_normalizer = 0"),
+        ("deltanet = { conv_kernel = 0 }", "deltanet.conv_kernel = 0"),
+        ("gated_deltanet = { num_heads = 5 }", "gated_deltanet.num_heads = 5 does not divide 3 / 4 hidden_size = 24"),
+        ("mamba = { states = 3 }", "unknown field `states`"),
+    ];
+    for (table, expected) in cases {
+        let kind = table.split(' ').next().expect("the name of a table");
+        let text = format!("{head}pattern = [\"{kind}\"]\n{table}");
+        let error = ModelSpec::from_toml(&text).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
+    }
+    // Without a table a mixer has its paper's.
+    let spec = ModelSpec::from_toml(&format!("{head}num_hidden_layers = 2\npattern = [\"mamba\", \"gated_deltanet\"]"))
+        .expect("valid");
+    assert_eq!(spec.mamba.as_ref().map(|mamba| (mamba.state_size, mamba.time_step_rank)), Some((16, Some(2))));
+    assert_eq!(spec.gated_deltanet.as_ref().map(|d| (d.head_dim, d.head_v_dim)), Some((Some(6), Some(12))));
+    assert!(spec.mamba2.is_none());
+}
+
+#[test]
 fn an_unknown_key_is_refused_with_the_nearest_known_one() {
     let error = ModelSpec::from_toml("vocab_size = 5\nhiden_size = 8").expect_err("a misspelt key").to_string();
     assert!(error.contains("hiden_size") && error.contains("did you mean `hidden_size`?"), "{error}");
@@ -101,4 +134,55 @@ fn toml_text(spec: &ModelSpec) -> String {
 fn an_unknown_preset_names_what_there_is() {
     let error = ModelSpec::preset("llama-nan", 65).expect_err("no such preset").to_string();
     assert!(error.contains("did you mean `llama-nano`?") && error.contains("gpt2 llama"), "{error}");
+}
+
+#[test]
+fn broken_rules_of_experts_and_latent_attention_are_named() {
+    let moe = |moe: MoeSpec| ModelFields { channel: ChannelKind::Moe, moe: Some(moe), ..small() };
+    let experts = |num_experts| MoeSpec { num_experts, ..MoeSpec::default() };
+    let latent = MlaSpec {
+        num_attention_heads: 2,
+        kv_lora_rank: 4,
+        qk_nope_head_dim: 4,
+        qk_rope_head_dim: 2,
+        v_head_dim: 3,
+        ..MlaSpec::default()
+    };
+    let mla = |mla: MlaSpec| ModelFields { pattern: vec![MixerKind::Mla.into()], mla: Some(mla), ..small() };
+    let differential = |heads, shared| ModelFields {
+        attention: Some(AttentionSpec {
+            differential: true,
+            num_key_value_heads: Some(shared),
+            ..AttentionSpec::heads(heads)
+        }),
+        ..small()
+    };
+    let cases = [
+        (ModelFields { channel: ChannelKind::Moe, ..small() }, "the table `moe` is missing"),
+        (moe(experts(1)), "num_experts_per_tok = 2 of num_experts = 1"),
+        (moe(experts(usize::MAX)), "num_experts = 18446744073709551615 is more than 16384"),
+        (
+            moe(MoeSpec { moe_intermediate_size: Some(1 << 23), ..experts(4) }),
+            "moe_intermediate_size = 8388608 with num_experts = 4",
+        ),
+        (
+            moe(MoeSpec { num_experts_per_tok: 1, norm_topk_prob: Some(true), ..experts(4) }),
+            "a weight that is always 1 teaches the router nothing",
+        ),
+        (moe(MoeSpec { n_group: Some(3), topk_group: Some(1), ..experts(4) }), "n_group = Some(3)"),
+        (moe(MoeSpec { n_group: Some(4), topk_group: Some(1), ..experts(4) }), "topk_group = Some(1) do not leave"),
+        (moe(MoeSpec { router_z_loss_coef: f64::NAN, ..experts(4) }), "moe.router_z_loss_coef = NaN"),
+        (moe(MoeSpec { bias_update_speed: Some(0.0), ..experts(4) }), "moe.bias_update_speed = 0"),
+        (ModelFields { mlp_bias: true, ..moe(experts(4)) }, "mlp_bias = true with a mixture of experts"),
+        (ModelFields { mla: None, ..mla(latent.clone()) }, "the table `mla` is missing"),
+        (mla(MlaSpec { kv_lora_rank: 0, ..latent.clone() }), "kv_lora_rank = 0"),
+        (mla(MlaSpec { qk_rope_head_dim: 3, ..latent.clone() }), "qk_rope_head_dim = 3 is no number of pairs"),
+        (mla(MlaSpec { mscale_all_dim: Some(1.0), ..latent.clone() }), "belongs to rope_type = \"yarn\""),
+        (ModelFields { position: PositionKind::Alibi, ..mla(latent) }, "position = \"alibi\" is not modelled"),
+        (differential(4, 1), "num_attention_heads = 4 and num_key_value_heads = 1 are not both even"),
+    ];
+    for (fields, expected) in cases {
+        let error = ModelSpec::new(fields).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
+    }
 }

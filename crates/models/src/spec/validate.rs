@@ -13,6 +13,9 @@ pub fn complete(fields: &mut ModelFields) {
     if fields.intermediate_size.is_none() && width <= MOST {
         fields.intermediate_size = Some(if gated { (8 * width).div_ceil(3).next_multiple_of(64) } else { 4 * width });
     }
+    if let Some(moe) = &mut fields.moe {
+        moe.complete(fields.intermediate_size);
+    }
     if let Some(attention) = &mut fields.attention
         && attention.num_attention_heads > 0
     {
@@ -30,6 +33,12 @@ pub fn check(fields: &ModelFields) -> Result<(), SpecError> {
     sizes(fields)?;
     kinds(fields)?;
     attention(fields)?;
+    if let Some(mla) = &fields.mla {
+        mla.check(fields, MOST)?;
+    }
+    if let Some(moe) = &fields.moe {
+        moe.check(fields, MOST)?;
+    }
     recurrent_rules::check(fields)?;
     rotary(fields)
 }
@@ -88,6 +97,12 @@ fn kinds(fields: &ModelFields) -> Result<(), SpecError> {
     if attends && fields.attention.is_none() {
         return broken("a layer is `attention`, and the table `attention` is missing".to_string());
     }
+    if layers(fields).any(|kind| kind.mixer == MixerKind::Mla) && fields.mla.is_none() {
+        return broken("a layer is `mla`, and the table `mla` is missing".to_string());
+    }
+    if layers(fields).any(|kind| kind.channel.unwrap_or(fields.channel) == ChannelKind::Moe) && fields.moe.is_none() {
+        return broken("a layer has `moe`, and the table `moe` is missing".to_string());
+    }
     let without = layers(fields).any(|kind| kind.channel.unwrap_or(fields.channel) == ChannelKind::None);
     if without && fields.residual == ResidualKind::Parallel {
         return broken("residual = \"parallel\" needs a channel mixer beside every mixer".to_string());
@@ -116,6 +131,11 @@ fn attention(fields: &ModelFields) -> Result<(), SpecError> {
     if head_dim == 0 || heads.saturating_mul(head_dim) > MOST {
         return broken(format!("head_dim = {head_dim} with num_attention_heads = {heads} is no width of heads"));
     }
+    if attention.differential && !(heads.is_multiple_of(2) && shared.is_multiple_of(2)) {
+        return broken(format!(
+            "differential attention pairs heads: num_attention_heads = {heads} and num_key_value_heads = {shared} are not both even"
+        ));
+    }
     if attention.sliding_window == Some(0) {
         return broken("sliding_window = 0: a query sees at least its own key".to_string());
     }
@@ -129,11 +149,23 @@ fn attention(fields: &ModelFields) -> Result<(), SpecError> {
 }
 
 fn rotary(fields: &ModelFields) -> Result<(), SpecError> {
-    let Some(attention) = fields.attention.as_ref().filter(|_| fields.position == PositionKind::Rotary) else {
+    if fields.position != PositionKind::Rotary {
         return Ok(());
+    }
+    let (head, turned) = match (&fields.attention, &fields.mla) {
+        (Some(attention), _) => {
+            let head = attention.head_width(fields.hidden_size);
+            (head, (head as f64 * fields.partial_rotary_factor) as usize)
+        }
+        (None, Some(_)) if fields.partial_rotary_factor != 1.0 => {
+            return broken(format!(
+                "partial_rotary_factor = {}: latent attention has its qk_rope_head_dim for that",
+                fields.partial_rotary_factor
+            ));
+        }
+        (None, Some(mla)) => (mla.qk_rope_head_dim, mla.qk_rope_head_dim),
+        (None, None) => return Ok(()),
     };
-    let head = attention.head_width(fields.hidden_size);
-    let turned = (head as f64 * fields.partial_rotary_factor) as usize;
     if fields.partial_rotary_factor > 1.0 || !turned.is_multiple_of(2) || turned == 0 {
         return broken(format!(
             "partial_rotary_factor = {} of head_dim = {head} is {turned}, not an even number of values from 2 to {head}",

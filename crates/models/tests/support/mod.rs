@@ -38,6 +38,60 @@ const ZOO: &[(&str, &str)] = &[
          original_max_position_embeddings = 16 }\nattention = { num_attention_heads = 2 }",
     ),
     (
+        "two of four experts",
+        "channel = \"moe\"\nattention = { num_attention_heads = 2 }\nmoe = { num_experts = 4, moe_intermediate_size = 12 }",
+    ),
+    (
+        "one of three experts",
+        "channel = \"moe\"\nattention = { num_attention_heads = 2 }\n\
+         moe = { num_experts = 3, num_experts_per_tok = 1, router = \"sigmoid\" }",
+    ),
+    (
+        "fine-grained experts in groups, with shared ones and a bias",
+        "pattern = [\"attention+moe\", \"attention\"]\nattention = { num_attention_heads = 2 }\n\
+         moe = { num_experts = 6, num_experts_per_tok = 3, num_shared_experts = 2, moe_intermediate_size = 8, router = \"sigmoid\", \
+         norm_topk_prob = true, routed_scaling_factor = 1.5, n_group = 3, topk_group = 2, router_aux_loss_coef = 0.01, \
+         router_z_loss_coef = 0.001, bias_update_speed = 0.01 }",
+    ),
+    ("differential", "attention = { num_attention_heads = 8, num_key_value_heads = 4, differential = true }"),
+    (
+        "differential with all else",
+        "position = \"alibi\"\nattention = { num_attention_heads = 4, differential = true, qk_norm = true, sliding_window = 4, \
+         soft_cap = 5.0, attention_bias = true, output_bias = true }",
+    ),
+    (
+        "latent attention",
+        "pattern = [\"mla\"]\nmla = { num_attention_heads = 3, q_lora_rank = 8, kv_lora_rank = 6, qk_nope_head_dim = 4, \
+         qk_rope_head_dim = 2, v_head_dim = 5, attention_bias = true }",
+    ),
+    (
+        "latent attention beside the other, yarn, a window",
+        "pattern = [\"mla\", \"attention\"]\nattention = { num_attention_heads = 2 }\n\
+         rope_scaling = { rope_type = \"yarn\", factor = 4.0, original_max_position_embeddings = 16 }\n\
+         mla = { num_attention_heads = 2, kv_lora_rank = 6, qk_nope_head_dim = 4, qk_rope_head_dim = 4, v_head_dim = 3, \
+         sliding_window = 5, mscale_all_dim = 0.7 }",
+    ),
+    (
+        "weights of three values",
+        "ternary = \"a16\"\nattention = { num_attention_heads = 4, num_key_value_heads = 2, attention_bias = true }",
+    ),
+    (
+        "scans with weights of three values",
+        "ternary = \"a16\"\npattern = [\"mamba\", \"mamba2+none\"]\nmamba = { state_size = 4 }\n\
+         mamba2 = { state_size = 4, head_dim = 8 }",
+    ),
+    (
+        "scans and attention in a window",
+        "pattern = [\"mamba\", \"attention\"]\nmamba = { state_size = 4 }\n\
+         attention = { num_attention_heads = 2, sliding_window = 4 }",
+    ),
+    (
+        "weights of three values, 8-bit inputs, experts, latent attention",
+        "ternary = \"a8\"\npattern = [\"mla+moe\", \"attention+mlp_relu2\"]\nattention = { num_attention_heads = 4 }\n\
+         mla = { num_attention_heads = 2, kv_lora_rank = 6, qk_nope_head_dim = 4, qk_rope_head_dim = 4, v_head_dim = 3 }\n\
+         moe = { num_experts = 4 }",
+    ),
+    (
         "yarn rotary",
         "rope_scaling = { rope_type = \"yarn\", factor = 4.0, original_max_position_embeddings = 16 }\n\
          attention = { num_attention_heads = 2 }",

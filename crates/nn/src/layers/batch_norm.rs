@@ -59,11 +59,44 @@ pub struct BatchNorm<const D: usize> {
     momentum: Option<f64>,
 }
 
+/// The statistics that a norm keeps for evaluation.
 #[derive(Module, Clone, Debug)]
-struct Running {
+pub(super) struct Running {
     running_mean: ModuleBuffer,
     running_var: ModuleBuffer,
     num_batches_tracked: ModuleBuffer,
+}
+
+impl Running {
+    #[track_caller]
+    pub fn new(channels: usize) -> Self {
+        Self {
+            running_mean: ModuleBuffer::new([channels], 0.0),
+            running_var: ModuleBuffer::new([channels], 1.0),
+            num_batches_tracked: ModuleBuffer::of([], 0.0, DType::I64),
+        }
+    }
+
+    pub fn mean(&self) -> Tensor {
+        self.running_mean.value()
+    }
+
+    pub fn var(&self) -> Tensor {
+        self.running_var.value()
+    }
+
+    /// How many batches there will be with the one that is about to be counted.
+    fn seen(&self) -> Tensor {
+        &self.num_batches_tracked.latest() + &Tensor::full_of([], 1.0, DType::I64)
+    }
+
+    /// Asks the training scope to move the statistics by `share` of the way to those of a batch.
+    pub fn update(&self, share: f64, mean: &Tensor, var: &Tensor) {
+        for (buffer, batch) in [(&self.running_mean, mean), (&self.running_var, var)] {
+            let moved = buffer.latest() * (1.0 - share) + batch.detach().to_dtype(buffer.dtype()) * share;
+            buffer.update(&moved);
+        }
+    }
 }
 
 impl<const D: usize> BatchNorm<D> {
@@ -78,15 +111,10 @@ impl<const D: usize> BatchNorm<D> {
     /// A norm of `channels` channels.
     #[track_caller]
     pub fn with(channels: usize, config: BatchNormConfig) -> Self {
-        let running = || Running {
-            running_mean: ModuleBuffer::new([channels], 0.0),
-            running_var: ModuleBuffer::new([channels], 1.0),
-            num_batches_tracked: ModuleBuffer::of([], 0.0, DType::I64),
-        };
         Self {
             weight: config.affine.then(|| Param::new([channels], Init::Ones)),
             bias: config.affine.then(|| Param::new([channels], Init::Zeros)),
-            running: config.track_running_stats.then(running),
+            running: config.track_running_stats.then(|| Running::new(channels)),
             eps: config.eps,
             momentum: config.momentum,
         }
@@ -98,7 +126,7 @@ impl<const D: usize> BatchNorm<D> {
     /// When none is kept.
     #[track_caller]
     pub fn running_mean(&self) -> Tensor {
-        self.running.as_ref().expect("this norm keeps no running statistics").running_mean.value()
+        self.running.as_ref().expect("this norm keeps no running statistics").mean()
     }
 
     /// The running variance `[C]`.
@@ -107,19 +135,15 @@ impl<const D: usize> BatchNorm<D> {
     /// When none is kept.
     #[track_caller]
     pub fn running_var(&self) -> Tensor {
-        self.running.as_ref().expect("this norm keeps no running statistics").running_var.value()
+        self.running.as_ref().expect("this norm keeps no running statistics").var()
     }
 
     fn track(&self, running: &Running, x: &Tensor, mean: &Tensor, var: &Tensor) {
         no_grad(|| {
-            let seen = &running.num_batches_tracked.latest() + &Tensor::full_of([], 1.0, DType::I64);
+            let seen = running.seen();
             let share = self.momentum.unwrap_or_else(|| 1.0 / seen.item());
             let count = (x.numel() / x.dim(1)) as f64;
-            let unbiased = var.detach() * (count / (count - 1.0));
-            for (buffer, batch) in [(&running.running_mean, mean.detach()), (&running.running_var, unbiased)] {
-                let moved = buffer.latest() * (1.0 - share) + batch.to_dtype(buffer.dtype()) * share;
-                buffer.update(&moved);
-            }
+            running.update(share, mean, &(var.detach() * (count / (count - 1.0))));
             running.num_batches_tracked.update(&seen);
         });
     }
@@ -137,10 +161,7 @@ impl<const D: usize> Layer for BatchNorm<D> {
         let (weight, bias) = (self.weight.as_deref(), self.bias.as_deref());
         let training = is_training(Self::NAME);
         match &self.running {
-            Some(running) if !training => {
-                let (mean, var) = (running.running_mean.value(), running.running_var.value());
-                x.batch_norm_given(&mean, &var, weight, bias, self.eps)
-            }
+            Some(running) if !training => x.batch_norm_given(&running.mean(), &running.var(), weight, bias, self.eps),
             running => {
                 let (y, mean, var) = x.batch_norm(weight, bias, self.eps);
                 if let Some(running) = running {

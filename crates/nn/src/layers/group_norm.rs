@@ -1,4 +1,4 @@
-//! Group and instance normalisation.
+//! Group normalisation.
 
 use cupola_tensor::Tensor;
 
@@ -63,58 +63,5 @@ impl Layer for GroupNorm {
     /// `[N, C, ..]` -> `[N, C, ..]`.
     fn forward(&self, x: &Tensor) -> Tensor {
         x.group_norm(self.groups, self.weight.as_deref(), self.bias.as_deref(), self.eps)
-    }
-}
-
-/// Every channel of every image by its own mean and variance, `torch.nn.InstanceNorm1d` and `2d` without running statistics
-/// (Ulyanov et al., "Instance Normalization", 2016).
-///
-/// ```
-/// use cupola_nn::{Layer, layers::InstanceNorm};
-/// use cupola_tensor::{Rng, Tensor};
-/// let y = InstanceNorm::new().forward(&Tensor::randn([2, 3, 4, 4], Rng::seed(0)));
-/// assert!(y.mean([2, 3]).abs().max([]).item() < 1e-6);
-/// ```
-#[derive(Module, Clone, Debug)]
-pub struct InstanceNorm {
-    /// `[C]`, ones at first; none unless asked for, as in PyTorch.
-    pub weight: Option<Param>,
-    /// `[C]`, zeros at first.
-    pub bias: Option<Param>,
-    /// Added to variances; 1e-5 unless set otherwise.
-    pub eps: f64,
-}
-
-impl InstanceNorm {
-    /// A norm without weight and bias, which suits any number of channels.
-    pub fn new() -> Self {
-        Self { weight: None, bias: None, eps: 1e-5 }
-    }
-
-    /// A norm of `channels` channels with weight and bias.
-    #[track_caller]
-    pub fn affine(channels: usize) -> Self {
-        let param = |init| Some(Param::new([channels], init));
-        Self { weight: param(Init::Ones), bias: param(Init::Zeros), eps: 1e-5 }
-    }
-
-    /// The same norm with another `eps`.
-    #[must_use]
-    pub fn with_eps(self, eps: f64) -> Self {
-        Self { eps, ..self }
-    }
-}
-
-impl Default for InstanceNorm {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Layer for InstanceNorm {
-    /// # Shapes
-    /// `[N, C, ..]` -> `[N, C, ..]`.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.instance_norm(self.weight.as_deref(), self.bias.as_deref(), self.eps)
     }
 }

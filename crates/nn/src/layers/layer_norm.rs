@@ -61,6 +61,32 @@ impl LayerNorm {
     pub fn without_affine(self) -> Self {
         Self { weight: None, bias: None, ..self }
     }
+
+    /// `h = x + residual` and the norm of `h`, in one pass: `(y, h)`.
+    ///
+    /// # Panics
+    /// When the last dimensions are others, or the two shapes differ.
+    #[track_caller]
+    pub fn forward_residual(&self, x: &Tensor, residual: &Tensor) -> (Tensor, Tensor) {
+        let (rows, weight, bias) = self.rows(x);
+        let (y, h) = rows.layer_norm_residual(&self.rows(residual).0, weight.as_ref(), bias.as_ref(), self.eps);
+        (y.reshape(x.shape()), h.reshape(x.shape()))
+    }
+
+    /// `x` with all normalised dimensions in one, and weight and bias likewise.
+    #[track_caller]
+    fn rows(&self, x: &Tensor) -> (Tensor, Option<Tensor>, Option<Tensor>) {
+        let outer = x.rank().checked_sub(self.shape.rank());
+        let fits = outer.is_some_and(|outer| x.shape()[outer..] == *self.shape);
+        assert!(fits, "LayerNorm: input {} does not end in {}", x.shape(), self.shape);
+        if self.shape.rank() == 1 {
+            return (x.clone(), self.weight.as_deref().cloned(), self.bias.as_deref().cloned());
+        }
+        let width = self.shape.numel();
+        let flat = |param: &Option<Param>| param.as_ref().map(|param| param.reshape([width]));
+        let rows = x.reshape([x.numel().checked_div(width).unwrap_or(0), width]);
+        (rows, flat(&self.weight), flat(&self.bias))
+    }
 }
 
 impl Layer for LayerNorm {
@@ -70,15 +96,8 @@ impl Layer for LayerNorm {
     /// # Panics
     /// When the last dimensions are others.
     fn forward(&self, x: &Tensor) -> Tensor {
-        let outer = x.rank().checked_sub(self.shape.rank());
-        let fits = outer.is_some_and(|outer| x.shape()[outer..] == *self.shape);
-        assert!(fits, "LayerNorm: input {} does not end in {}", x.shape(), self.shape);
-        if self.shape.rank() == 1 {
-            return x.layer_norm(self.weight.as_deref(), self.bias.as_deref(), self.eps);
-        }
-        let width = self.shape.numel();
-        let flat = |param: &Option<Param>| param.as_ref().map(|param| param.reshape([width]));
-        let rows = x.reshape([x.numel().checked_div(width).unwrap_or(0), width]);
-        rows.layer_norm(flat(&self.weight).as_ref(), flat(&self.bias).as_ref(), self.eps).reshape(x.shape())
+        let (rows, weight, bias) = self.rows(x);
+        let y = rows.layer_norm(weight.as_ref(), bias.as_ref(), self.eps);
+        if self.shape.rank() == 1 { y } else { y.reshape(x.shape()) }
     }
 }

@@ -3,6 +3,7 @@
 use cupola_tensor::Tensor;
 use cupola_tensor::ops::linear::{Activation, linear};
 
+use super::Ternary;
 use crate::init::Init;
 use crate::{Layer, Module, Param};
 
@@ -20,6 +21,9 @@ pub struct Linear {
     pub weight: Param,
     /// `b [out]`, likewise.
     pub bias: Option<Param>,
+    /// Whether and how the weight counts as one of three values.
+    #[module(skip)]
+    pub ternary: Option<Ternary>,
 }
 
 impl Linear {
@@ -30,6 +34,7 @@ impl Linear {
         Self {
             weight: Param::new([outputs, inputs], Init::uniform_within(bound)),
             bias: Some(Param::new([outputs], Init::uniform_within(bound))),
+            ternary: None,
         }
     }
 
@@ -39,15 +44,34 @@ impl Linear {
         Self { bias: None, ..self }
     }
 
+    /// The same map with a weight of three values.
+    #[must_use]
+    pub fn with_ternary(self, ternary: Ternary) -> Self {
+        Self { ternary: Some(ternary), ..self }
+    }
+
     /// Several maps of one input as a single product: the outputs of each stand beside each other, and files and optimisers see
     /// `NAME.weight` and `NAME.bias` for every name (see [`Param::with_parts`]). Belongs into a field that is
     /// `#[module(flatten)]`.
     #[track_caller]
     pub fn fused(inputs: usize, outputs: &[(&str, usize)]) -> Self {
-        let Self { weight, bias } = Self::new(inputs, outputs.iter().map(|(_, size)| size).sum());
+        let Self { weight, bias, ternary } = Self::new(inputs, outputs.iter().map(|(_, size)| size).sum());
         let parts =
             |what: &str| outputs.iter().map(|(name, size)| (format!("{name}.{what}"), *size)).collect::<Vec<_>>();
-        Self { weight: weight.with_parts(parts("weight")), bias: bias.map(|bias| bias.with_parts(parts("bias"))) }
+        let bias = bias.map(|bias| bias.with_parts(parts("bias")));
+        Self { weight: weight.with_parts(parts("weight")), bias, ternary }
+    }
+
+    /// What the layer multiplies in place of `x`.
+    #[track_caller]
+    pub fn effective_input(&self, x: &Tensor) -> Tensor {
+        self.ternary.map_or_else(|| x.clone(), |ternary| ternary.input(x))
+    }
+
+    /// The weight that the layer computes with.
+    #[track_caller]
+    pub fn effective_weight(&self) -> Tensor {
+        self.ternary.map_or_else(|| Tensor::clone(&self.weight), |ternary| ternary.weight(&self.weight))
     }
 
     /// `activation(x W^T + b)` in one pass; see [`Layer::forward`].
@@ -56,7 +80,13 @@ impl Linear {
     /// `[.., in]` -> `[.., out]`.
     #[track_caller]
     pub fn forward_activated(&self, x: &Tensor, activation: Activation) -> Tensor {
-        linear(x, &self.weight, self.bias.as_deref(), activation)
+        match self.ternary {
+            None => linear(x, &self.weight, self.bias.as_deref(), activation),
+            Some(ternary) => {
+                let (x, weight) = (ternary.input(x), ternary.weight(&self.weight));
+                linear(&x, &weight, self.bias.as_deref(), activation)
+            }
+        }
     }
 }
 

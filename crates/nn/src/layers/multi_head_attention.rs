@@ -97,9 +97,9 @@ impl MultiHeadAttention {
     pub fn forward(&self, x: &Tensor, segments: &Segments, causal: bool) -> Tensor {
         let tokens = tokens("MultiHeadAttention", x, segments, self.width());
         let projected = linear(&tokens, &self.in_proj_weight, self.in_proj_bias.as_deref(), Activation::None);
-        let [q, k, v] = [0, 1, 2].map(|part| projected.narrow(1, part * self.width(), self.width()));
+        let qkv = projected.split(1, &[self.width(); 3]);
         let config = AttentionConfig { causal, ..AttentionConfig::of(segments) };
-        self.attend(&q, &k, &v, config).reshape(x.shape())
+        self.attend(&qkv[0], &qkv[1], &qkv[2], config).reshape(x.shape())
     }
 
     /// Attention of queries to the keys and values of the segments with the same numbers.
@@ -139,11 +139,11 @@ impl MultiHeadAttention {
 
 /// Uniform within `1 / sqrt(in)`, biases zero at first.
 pub(super) fn out_projection(inputs: usize, outputs: usize, bias: bool) -> Linear {
-    let Linear { weight, bias: mut biases } = Linear::new(inputs, outputs);
-    if let Some(bias) = &mut biases {
+    let mut linear = Linear::new(inputs, outputs);
+    if let Some(bias) = &mut linear.bias {
         bias.set_initializer(Init::Zeros);
     }
-    Linear { weight, bias: biases.filter(|_| bias) }
+    if bias { linear } else { linear.without_bias() }
 }
 
 /// `x` as packed tokens `[N, D]`.

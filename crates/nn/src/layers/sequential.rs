@@ -1,4 +1,4 @@
-//! Layers one after the other, and around themselves.
+//! Layers one after the other.
 
 use std::fmt;
 
@@ -94,39 +94,5 @@ impl Clone for Sequential {
 impl fmt::Debug for Sequential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", crate::summary(self))
-    }
-}
-
-/// A function without parameters as a layer: `Function(Tensor::relu)`.
-#[derive(Module, Clone, Copy)]
-pub struct Function(#[module(skip)] pub fn(&Tensor) -> Tensor);
-
-impl Layer for Function {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        (self.0)(x)
-    }
-}
-
-/// `y = x + inner(x)` (He et al., "Deep Residual Learning for Image Recognition", 2016).
-///
-/// ```
-/// use cupola_nn::{Layer, layers::{Function, Residual}};
-/// use cupola_tensor::Tensor;
-/// let y = Residual { inner: Function(|x| x * 2.0) }.forward(&Tensor::ones([1]));
-/// assert_eq!(y.item(), 3.0);
-/// ```
-#[derive(Module, Clone, Debug)]
-pub struct Residual<L> {
-    /// What is added to the input.
-    pub inner: L,
-}
-
-impl<L: Layer> Layer for Residual<L> {
-    /// # Panics
-    /// When the inner layer changes the shape.
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let y = self.inner.forward(x);
-        assert_eq!(x.shape(), y.shape(), "Residual: the inner layer changes the shape");
-        x + y
     }
 }

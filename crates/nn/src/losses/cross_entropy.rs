@@ -2,6 +2,7 @@
 
 use cupola_tensor::Tensor;
 use cupola_tensor::ops::cross_entropy::{CrossEntropyConfig, Reduction as Reduce};
+use cupola_tensor::ops::linear_cross_entropy;
 
 use super::Reduction;
 
@@ -53,7 +54,44 @@ impl CrossEntropyLoss {
             target.shape()
         );
         let rows = target.numel();
-        let config = CrossEntropyConfig {
+        let losses = x.reshape([rows, x.dim(-1)]).cross_entropy(&target.reshape([rows]), &self.config());
+        if self.reduction == Reduction::None { losses.reshape(target.shape()) } else { losses }
+    }
+
+    /// The loss of the logits `x weight^T`, of which those of a large vocabulary are never all in memory
+    /// ([`linear_cross_entropy`]): the head of a language model and its loss in one.
+    ///
+    /// ```
+    /// use cupola_nn::losses::CrossEntropyLoss;
+    /// use cupola_tensor::{Rng, Tensor};
+    /// let (x, head) = (Tensor::randn([2, 3, 8], Rng::seed(0)), Tensor::randn([50, 8], Rng::seed(1)));
+    /// let target = Tensor::randint(0, 50, [2, 3], Rng::seed(2));
+    /// let loss = CrossEntropyLoss::default().forward_linear(&x, &head, &target);
+    /// let apart = CrossEntropyLoss::default().forward(&x.matmul(&head.transpose(0, 1)), &target);
+    /// assert!(loss.relative_error(&apart) < 1e-6);
+    /// ```
+    ///
+    /// # Shapes
+    /// `x [.., D]`, `weight [V, D]`, `target [..]` of integers; a scalar, or `[..]` without reduction.
+    ///
+    /// # Panics
+    /// When the shapes do not fit or a target is no class.
+    #[track_caller]
+    pub fn forward_linear(&self, x: &Tensor, weight: &Tensor, target: &Tensor) -> Tensor {
+        assert!(
+            x.rank() > 0 && target.shape().dims() == &x.shape()[..x.rank() - 1],
+            "cross_entropy: input {} and target {}, expected [.., D] and [..]",
+            x.shape(),
+            target.shape()
+        );
+        let rows = target.numel();
+        let x = if x.rank() == 2 { x.clone() } else { x.reshape([rows, x.dim(-1)]) };
+        let losses = linear_cross_entropy(&x, weight, &target.reshape([rows]), &self.config());
+        if self.reduction == Reduction::None { losses.reshape(target.shape()) } else { losses }
+    }
+
+    fn config(&self) -> CrossEntropyConfig {
+        CrossEntropyConfig {
             reduction: match self.reduction {
                 Reduction::None => Reduce::None,
                 Reduction::Mean => Reduce::Mean,
@@ -64,9 +102,7 @@ impl CrossEntropyLoss {
             class_weights: self.weight.clone(),
             z_loss: self.z_loss,
             divisor: self.divisor,
-        };
-        let losses = x.reshape([rows, x.dim(-1)]).cross_entropy(&target.reshape([rows]), &config);
-        if self.reduction == Reduction::None { losses.reshape(target.shape()) } else { losses }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Muon.
 
 use cupola_core::{DType, Shape};
+use cupola_cpu::optim;
 use cupola_tensor::{Tensor, no_grad};
 use serde::{Deserialize, Serialize};
 
@@ -105,7 +106,11 @@ impl MuonConfig {
         let wide = u.dim(0) <= u.dim(1);
         let upright = |x: Tensor| if wide { x } else { x.permute(&[1, 0]) };
         let narrow = u.to_dtype(dtype);
-        let norm = narrow.to_f64_vec().iter().map(|x| x * x).sum::<f64>().sqrt();
+        let norm = match u.dtype() {
+            DType::F64 => optim::sum_squares(narrow.to_f64().contiguous().slice_of::<f64>()),
+            _ => optim::sum_squares(narrow.to_dtype(DType::F32).contiguous().slice_of::<f32>()),
+        }
+        .sqrt();
         let mut x = upright(narrow).contiguous() * (1.0 / norm.max(self.eps));
         let [a, b, c] = self.ns_coefficients;
         for _ in 0..self.ns_steps {
@@ -135,22 +140,12 @@ impl Rule for MuonConfig {
     fn update<R: Master>(jobs: Vec<Job<'_, Self, R>>) {
         for mut job in jobs {
             let rule = job.rule;
-            let (keep, take) = (R::of(rule.momentum), R::of(1.0 - rule.momentum));
-            let scale = R::of(job.grad_scale);
+            let settings = optim::Muon { momentum: rule.momentum, nesterov: rule.nesterov, grad_scale: job.grad_scale };
             let [buffer] = &mut job.slots[..] else { continue };
-            let update = Tensor::build::<R>(job.shape, |update| {
-                for ((u, b), &g) in update.iter_mut().zip(buffer.iter_mut()).zip(job.grad) {
-                    let g = g * scale;
-                    *b = *b + (g - *b) * take;
-                    *u = if rule.nesterov { g + (*b - g) * keep } else { *b };
-                }
-            });
+            let update = Tensor::build::<R>(job.shape, |u| optim::muon_direction(settings, job.grad, buffer, u));
             let direction = no_grad(|| rule.orthogonalised(&update));
-            let rate = R::of(job.lr * rule.adjustment(job.shape[0] as f64, job.shape[1] as f64));
-            let shrink = R::of(1.0 - job.lr * rule.weight_decay);
-            for (p, &d) in job.param.iter_mut().zip(direction.slice_of::<R>()) {
-                *p = *p * shrink - rate * d;
-            }
+            let rate = job.lr * rule.adjustment(job.shape[0] as f64, job.shape[1] as f64);
+            optim::muon_apply(job.param, 1.0 - job.lr * rule.weight_decay, rate, direction.slice_of::<R>());
         }
     }
 }

@@ -183,6 +183,16 @@ impl<C: Rule> Optimizer<C> {
         norm
     }
 
+    /// [`Optimizer::step`] with all gradients multiplied by `scale` on the way: clipping by a norm that several optimisers share, which
+    /// is computed once ([`clip_factor`]).
+    ///
+    /// # Panics
+    /// As [`Optimizer::step`].
+    #[track_caller]
+    pub fn step_scaled(&mut self, model: &mut impl Module, grads: &Gradients, scale: f64) {
+        self.apply(model, grads, scale);
+    }
+
     #[track_caller]
     fn apply(&mut self, model: &mut impl Module, grads: &Gradients, grad_scale: f64) {
         if let Err(error) = self.check(model) {

@@ -168,14 +168,27 @@ pub fn instance_norm() {
     all("instance_norm", |case| {
         functional(case, InstanceNorm::affine(dim(case, "weight", 0)).with_eps(case.number("eps")))
     });
+    Golden::open("instance_norm_running").cases.iter().for_each(|case| {
+        let channels = dim(case, "weight", 0);
+        let layer = InstanceNorm::affine(channels).tracking(channels).with_eps(case.number("eps"));
+        // PyTorch keeps a count for it and never raises it.
+        with_running_statistics(case, layer.with_momentum(case.number("momentum")), 0);
+    });
 }
 
 pub fn layer_norm() {
     all("layer_norm", |case| {
-        if case.get("in.residual").is_some() {
+        let layer = LayerNorm::new(case.sizes("normalized_shape").expect("a shape")).with_eps(case.number("eps"));
+        if let Some(residual) = case.get("in.residual") {
+            let mut layer = layer.to_dtype(DType::F64);
+            for (param, name) in [(&mut layer.weight, "in.weight"), (&mut layer.bias, "in.bias")] {
+                param.as_mut().expect("a norm with weight and bias").set(case.tensor(name));
+            }
+            let (y, sum) = layer.forward_residual(case.tensor("in.x"), residual);
+            case.close("out.y", &y, TOLERANCE);
+            case.close("out.sum", &sum, TOLERANCE);
             return;
         }
-        let layer = LayerNorm::new(case.sizes("normalized_shape").expect("a shape")).with_eps(case.number("eps"));
         functional(case, if case.get("in.weight").is_some() { layer } else { layer.without_affine() });
     });
 }
@@ -197,6 +210,49 @@ pub fn rms_norm() {
     });
 }
 
+/// Checks a norm that keeps running statistics, in training (which counts so many batches) or in evaluation as the case says.
+fn with_running_statistics<L: Layer>(case: &Case, layer: L, counted: i64) {
+    let mut layer = layer.to_dtype(DType::F64);
+    let leaves: Vec<(String, Tensor)> = layer
+        .named_parameters_mut()
+        .into_iter()
+        .map(|(name, param)| {
+            let leaf = case.leaf(&name);
+            param.bind(&leaf);
+            (name, leaf)
+        })
+        .collect();
+    for (name, buffer) in layer.named_buffers_mut() {
+        if let Some(value) = case.get(&format!("in.{name}")) {
+            buffer.set(value);
+        }
+    }
+    let x = case.leaf("x");
+    let (y, grads) = if case.flag("training") {
+        let scope = training(0, 0);
+        let y = layer.forward(&x);
+        let mut grads = Gradients::new();
+        backward_from(&[(&y, case.tensor("dout.y").clone())], &mut grads);
+        let y = y.detach();
+        scope.finish(&mut layer);
+        assert_eq!(layer.state_dict()["num_batches_tracked"].to_indices(), [counted]);
+        (y, grads)
+    } else {
+        // A frozen norm in a graph: its statistics are constants, and there is no scope in which they could move.
+        let evaluated = no_grad(|| layer.forward(&x));
+        (evaluated, Gradients::new())
+    };
+    case.close("out.y", &y, TOLERANCE);
+    let state = layer.state_dict();
+    ["running_mean", "running_var"]
+        .iter()
+        .for_each(|name| case.close(&format!("out.{name}"), &state[*name], TOLERANCE));
+    if !grads.is_empty() {
+        case.close("din.x", &grads[&x], TOLERANCE);
+        leaves.iter().for_each(|(name, leaf)| case.close(&format!("din.{name}"), &grads[leaf], TOLERANCE));
+    }
+}
+
 pub fn batch_norm<const D: usize>(images: bool) {
     let mut checked = 0;
     all("batch_norm", |case| {
@@ -208,43 +264,7 @@ pub fn batch_norm<const D: usize>(images: bool) {
             momentum: case.attributes["momentum"].as_f64(),
             ..BatchNormConfig::default()
         };
-        let mut layer = BatchNorm::<D>::with(dim(case, "weight", 0), config).to_dtype(DType::F64);
-        let leaves: Vec<(String, Tensor)> = layer
-            .named_parameters_mut()
-            .into_iter()
-            .map(|(name, param)| {
-                let leaf = case.leaf(&name);
-                param.bind(&leaf);
-                (name, leaf)
-            })
-            .collect();
-        for (name, buffer) in layer.named_buffers_mut() {
-            if let Some(value) = case.get(&format!("in.{name}")) {
-                buffer.set(value);
-            }
-        }
-        let x = case.leaf("x");
-        let (y, grads) = if case.flag("training") {
-            let scope = training(0, 0);
-            let y = layer.forward(&x);
-            let mut grads = Gradients::new();
-            backward_from(&[(&y, case.tensor("dout.y").clone())], &mut grads);
-            let y = y.detach();
-            scope.finish(&mut layer);
-            assert_eq!(layer.state_dict()["num_batches_tracked"].to_indices(), [1]);
-            (y, grads)
-        } else {
-            // A frozen norm in a graph: its statistics are constants, and there is no scope in which they could move.
-            let evaluated = no_grad(|| layer.forward(&x));
-            (evaluated, Gradients::new())
-        };
-        case.close("out.y", &y, TOLERANCE);
-        case.close("out.running_mean", &layer.running_mean(), TOLERANCE);
-        case.close("out.running_var", &layer.running_var(), TOLERANCE);
-        if !grads.is_empty() {
-            case.close("din.x", &grads[&x], TOLERANCE);
-            leaves.iter().for_each(|(name, leaf)| case.close(&format!("din.{name}"), &grads[leaf], TOLERANCE));
-        }
+        with_running_statistics(case, BatchNorm::<D>::with(dim(case, "weight", 0), config), 1);
     });
     checked +=
         Golden::of_tensor("batch_norm").cases.iter().filter(|case| case.name.ends_with("images") == images).count();

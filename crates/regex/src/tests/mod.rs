@@ -2,5 +2,4 @@
 
 mod differential;
 mod growth;
-mod reference;
 mod splitting;

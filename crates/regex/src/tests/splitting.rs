@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::reference;
 use crate::core::{Config, Core};
+use crate::fuzz::reference;
 use crate::syntax::{self, ast::Flags};
 use crate::{Regex, bytes};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::autograd::gradients::Gradients;
 use crate::autograd::graph::{Edge, Node};
 use crate::mode;
-use crate::op::Backward;
+use crate::op::{Backward, Kept};
 use crate::tensor::Tensor;
 
 /// Whether nodes keep what they saved, for another pass.
@@ -29,6 +29,7 @@ impl Tensor {
     pub fn backward(&self) -> Gradients {
         let mut grads = Gradients::new();
         self.backward_into(&mut grads);
+        grads.settle();
         grads
     }
 
@@ -39,7 +40,8 @@ impl Tensor {
     #[track_caller]
     pub fn backward_retain(&self) -> Gradients {
         let mut grads = Gradients::new();
-        run(vec![(self, seed(self))], &mut grads, Keep::Everything, &mut |_, _| {});
+        run(vec![(self, seed(self))], &mut grads, Keep::Everything, None);
+        grads.settle();
         grads
     }
 
@@ -49,7 +51,7 @@ impl Tensor {
     /// As [`Tensor::backward`].
     #[track_caller]
     pub fn backward_into(&self, grads: &mut Gradients) {
-        run(vec![(self, seed(self))], grads, Keep::Nothing, &mut |_, _| {});
+        run(vec![(self, seed(self))], grads, Keep::Nothing, None);
     }
 
     /// Like [`Tensor::backward_into`]; calls `ready` with a leaf's identity and gradient as soon as nothing more will be added
@@ -59,7 +61,7 @@ impl Tensor {
     /// As [`Tensor::backward`].
     #[track_caller]
     pub fn backward_with(&self, grads: &mut Gradients, mut ready: impl FnMut(u64, &Tensor)) {
-        run(vec![(self, seed(self))], grads, Keep::Nothing, &mut ready);
+        run(vec![(self, seed(self))], grads, Keep::Nothing, Some(&mut ready));
     }
 }
 
@@ -70,7 +72,7 @@ impl Tensor {
 #[track_caller]
 pub fn backward_from(results: &[(&Tensor, Tensor)], grads: &mut Gradients) {
     let results = results.iter().map(|(tensor, grad)| (*tensor, grad.clone())).collect();
-    run(results, grads, Keep::Nothing, &mut |_, _| {});
+    run(results, grads, Keep::Nothing, None);
 }
 
 #[track_caller]
@@ -107,8 +109,21 @@ fn reach(roots: impl Iterator<Item = Edge>) -> Reach {
     reach
 }
 
+/// The leaf that an edge leads to, if it does, and the number of this use of it in the pass.
+fn next_use(passed: &mut HashMap<u64, usize>, edge: &Edge) -> Option<(u64, usize)> {
+    if !edge.node.is_leaf() {
+        return None;
+    }
+    let count = passed.entry(edge.node.id()).or_default();
+    *count += 1;
+    Some((edge.node.id(), *count - 1))
+}
+
+/// Told of a leaf and its gradient as soon as nothing more comes in this pass.
+type Ready<'a> = &'a mut dyn FnMut(u64, &Tensor);
+
 #[track_caller]
-fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, ready: &mut dyn FnMut(u64, &Tensor)) {
+fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, mut ready: Option<Ready<'_>>) {
     for (result, grad) in &results {
         assert!(result.needs_grad(), "backward: the result of shape {} does not depend on any leaf", result.shape());
         assert_eq!(result.shape(), grad.shape(), "backward: a result and its gradient have different shapes");
@@ -118,30 +133,37 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, ready
     // The backward of an autocast forward computes in the dtypes that forward saved, not in those of a scope around it.
     let _autocast = mode::set_autocast(None);
     let mut arrived: HashMap<u64, Vec<Option<Tensor>>> = HashMap::new();
-    let mut deliver =
-        |edge: &Edge, grad: Tensor, arrived: &mut HashMap<u64, Vec<Option<Tensor>>>, grads: &mut Gradients| {
-            let id = edge.node.id();
-            if edge.node.is_leaf() {
-                grads.add(id, grad);
-                let uses = leaf_uses.entry(id).or_default();
-                *uses = uses.saturating_sub(1);
-                if *uses == 0
-                    && let Some(sum) = grads.get_id(id)
-                {
-                    ready(id, sum);
-                }
-                return;
+    // How many uses of each leaf have been passed.
+    let mut passed: HashMap<u64, usize> = HashMap::new();
+    let mut deliver = |edge: &Edge,
+                       part: usize,
+                       grad: Tensor,
+                       arrived: &mut HashMap<u64, Vec<Option<Tensor>>>,
+                       grads: &mut Gradients| {
+        let id = edge.node.id();
+        if edge.node.is_leaf() {
+            grads.add(id, part, grad);
+            let uses = leaf_uses.entry(id).or_default();
+            *uses = uses.saturating_sub(1);
+            if *uses == 0
+                && let Some(ready) = &mut ready
+                && let Some(sum) = grads.get_id(id)
+            {
+                ready(id, sum);
             }
-            let slots = arrived.entry(id).or_insert_with(|| vec![None; edge.node.outputs.len()]);
-            let slot = &mut slots[edge.output];
-            *slot = Some(match slot.take() {
-                None => grad,
-                Some(sum) => sum.accumulate(&grad),
-            });
-        };
+            return;
+        }
+        let slots = arrived.entry(id).or_insert_with(|| vec![None; edge.node.outputs.len()]);
+        let slot = &mut slots[edge.output];
+        *slot = Some(match slot.take() {
+            None => grad,
+            Some(sum) => sum.accumulate(&grad),
+        });
+    };
     for (tensor, grad) in results {
         if let Some(edge) = tensor.edge() {
-            deliver(edge, grad, &mut arrived, grads);
+            let part = next_use(&mut passed, edge).map_or(0, |(_, part)| part);
+            deliver(edge, part, grad, &mut arrived, grads);
         }
     }
     while let Some((id, node)) = nodes.pop_last() {
@@ -151,16 +173,20 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, ready
         };
         let (edges, saved) = {
             let mut body = node.body();
+            // Whoever read this node's result has been passed.
+            body.again = None;
             if keep == Keep::Everything {
-                (body.edges.clone(), body.saved.tensors().to_vec())
+                let saved: Vec<Kept> = body.saved.kept().iter().map(Kept::share).collect();
+                (body.edges.clone(), saved)
             } else {
                 body.released = true;
-                (std::mem::take(&mut body.edges), std::mem::take(&mut body.saved).into_tensors())
+                (std::mem::take(&mut body.edges), std::mem::take(&mut body.saved).into_kept())
             }
         };
+        let saved: Vec<Tensor> = saved.into_iter().map(Kept::into_tensor).collect();
         let needs: Vec<bool> = edges.iter().map(Option::is_some).collect();
-        let leaf = |edge: &Option<Edge>| edge.as_ref().filter(|e| e.node.is_leaf()).map(|e| e.node.id());
-        let leaves: Vec<Option<u64>> = edges.iter().map(leaf).collect();
+        let leaf = |edge: &Option<Edge>| edge.as_ref().and_then(|edge| next_use(&mut passed, edge));
+        let leaves: Vec<Option<(u64, usize)>> = edges.iter().map(leaf).collect();
         let mut context = Backward {
             saved: &saved,
             grads: output_grads,
@@ -186,7 +212,8 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, ready
                 meta.dtype,
                 meta.shape
             );
-            deliver(&edge, grad, &mut arrived, grads);
+            let part = leaves[index].map_or(0, |(_, part)| part);
+            deliver(&edge, part, grad, &mut arrived, grads);
         }
     }
 }

@@ -88,7 +88,7 @@ impl<F: Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync> Rule for Recompute<F> {
             .collect();
         for (index, leaf) in cx.leaves[self.count..].iter().enumerate() {
             let meta = cx.input(self.count + index);
-            let grad = leaf.and_then(|id| grads.lend(id));
+            let grad = leaf.and_then(|(id, _)| grads.take(id));
             result.push(Some(grad.unwrap_or_else(|| Tensor::zeros_of(meta.shape, meta.dtype))));
         }
         // A leaf that only the repetition met (a body that does not repeat itself) still gets what it is owed.

@@ -71,12 +71,12 @@ fn rewrite(grad: &mut Tensor, change: impl Fn(f64) -> f64) {
     let _paused = mode::pause_recording();
     with_float!("gradients", grad.dtype(), T => {
         if let Some(entries) = grad.as_mut_slice::<T>() {
-            entries.iter_mut().for_each(|x| *x = T::from_f64(change(x.to_f64())));
+            entries.iter_mut().for_each(|x| *x = <T as Element>::from_f64(change(x.to_f64())));
         } else {
             let old = grad.contiguous();
             let old = old.slice_of::<T>();
             *grad = Tensor::build::<T>(*grad.shape(), |new| {
-                new.iter_mut().zip(old).for_each(|(y, x)| *y = T::from_f64(change(x.to_f64())));
+                new.iter_mut().zip(old).for_each(|(y, x)| *y = <T as Element>::from_f64(change(x.to_f64())));
             });
         }
     });

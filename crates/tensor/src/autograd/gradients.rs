@@ -2,16 +2,65 @@
 
 use std::collections::BTreeMap;
 use std::ops::Index;
+use std::sync::OnceLock;
 
+use crate::mode;
 use crate::tensor::Tensor;
 
 /// The gradients that a backward pass found, one for each leaf it reached.
 ///
 /// Iteration is in the order in which the leaves were made, so that sums over all gradients (a norm) have the same bits in
 /// every run.
+///
+/// A leaf that a pass uses several times (a tied weight) has a sum of its own for each use, and its gradient is the sum of these:
+/// so passes over the parts of a batch add up to the bits of one pass over all of it. They are put together when the
+/// gradients are first changed or taken out.
 #[derive(Clone, Default)]
 pub struct Gradients {
-    by_leaf: BTreeMap<u64, Tensor>,
+    by_leaf: BTreeMap<u64, Entry>,
+}
+
+/// What a leaf has collected.
+#[derive(Clone, Default)]
+struct Entry {
+    /// By use; `None` while a rule adds to it.
+    parts: Vec<Option<Tensor>>,
+    /// The sum of several parts, once somebody has asked for it.
+    sum: OnceLock<Tensor>,
+}
+
+impl Entry {
+    fn of(grad: Tensor) -> Self {
+        Self { parts: vec![Some(grad)], sum: OnceLock::new() }
+    }
+
+    fn get(&self) -> Option<&Tensor> {
+        let mut parts = self.parts.iter().flatten();
+        let first = parts.next()?;
+        if parts.next().is_none() {
+            return Some(first);
+        }
+        Some(self.sum.get_or_init(|| {
+            let _paused = mode::pause_recording();
+            self.clone().into_sum().expect("there are several parts")
+        }))
+    }
+
+    fn into_sum(self) -> Option<Tensor> {
+        if let Some(sum) = self.sum.into_inner() {
+            return Some(sum);
+        }
+        self.parts.into_iter().flatten().reduce(|sum, part| sum.accumulate(&part))
+    }
+
+    /// The gradient in one part.
+    fn whole(&mut self) -> Option<&mut Tensor> {
+        if self.parts.len() > 1 {
+            let _paused = mode::pause_recording();
+            self.parts = vec![std::mem::take(self).into_sum()];
+        }
+        self.parts.first_mut()?.as_mut()
+    }
 }
 
 impl Gradients {
@@ -22,12 +71,12 @@ impl Gradients {
 
     /// The gradient of `leaf`; `None` when it is no leaf or no gradient reached it.
     pub fn get(&self, leaf: &Tensor) -> Option<&Tensor> {
-        self.by_leaf.get(&leaf.leaf_id()?)
+        self.get_id(leaf.leaf_id()?)
     }
 
     /// The gradient of the leaf with this [`Tensor::leaf_id`].
     pub fn get_id(&self, leaf: u64) -> Option<&Tensor> {
-        self.by_leaf.get(&leaf)
+        self.by_leaf.get(&leaf)?.get()
     }
 
     /// Sets the gradient of `leaf`, returning the former one.
@@ -38,12 +87,12 @@ impl Gradients {
     pub fn insert(&mut self, leaf: &Tensor, grad: Tensor) -> Option<Tensor> {
         let id = leaf.leaf_id().expect("gradients are kept for tensors made by requires_grad");
         assert_eq!(leaf.shape(), grad.shape(), "a gradient has its leaf's shape");
-        self.by_leaf.insert(id, grad)
+        self.by_leaf.insert(id, Entry::of(grad)).and_then(Entry::into_sum)
     }
 
     /// Takes the gradient of `leaf` out.
     pub fn remove(&mut self, leaf: &Tensor) -> Option<Tensor> {
-        self.by_leaf.remove(&leaf.leaf_id()?)
+        self.take(leaf.leaf_id()?)
     }
 
     /// How many leaves have a gradient.
@@ -58,28 +107,53 @@ impl Gradients {
 
     /// All gradients with their leaf's identity, in the order in which the leaves were made.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &Tensor)> {
-        self.by_leaf.iter().map(|(&id, grad)| (id, grad))
+        self.by_leaf.iter().filter_map(|(&id, entry)| Some((id, entry.get()?)))
     }
 
     /// All gradients, for changing them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut Tensor)> {
-        self.by_leaf.iter_mut().map(|(&id, grad)| (id, grad))
+        self.by_leaf.iter_mut().filter_map(|(&id, entry)| Some((id, entry.whole()?)))
     }
 
-    /// Adds `grad` to what leaf `id` has collected, in place where possible.
-    pub(crate) fn add(&mut self, id: u64, grad: Tensor) {
-        match self.by_leaf.remove(&id) {
-            None => self.by_leaf.insert(id, grad),
-            Some(sum) => self.by_leaf.insert(id, sum.accumulate(&grad)),
-        };
+    /// Adds `grad` to what leaf `id` has collected by its use number `part`, in place where possible.
+    pub(crate) fn add(&mut self, id: u64, part: usize, grad: Tensor) {
+        let entry = self.by_leaf.entry(id).or_default();
+        entry.sum.take();
+        if entry.parts.len() <= part {
+            entry.parts.resize(part + 1, None);
+        }
+        let place = &mut entry.parts[part];
+        *place = Some(match place.take() {
+            None => grad,
+            Some(sum) => sum.accumulate(&grad),
+        });
     }
 
-    pub(crate) fn lend(&mut self, id: u64) -> Option<Tensor> {
-        self.by_leaf.remove(&id)
+    /// Takes out what leaf `id` has collected by its use number `part`, to be added to in place and given back to [`Gradients::add`].
+    pub(crate) fn lend(&mut self, id: u64, part: usize) -> Option<Tensor> {
+        let entry = self.by_leaf.get_mut(&id)?;
+        entry.sum.take();
+        entry.parts.get_mut(part)?.take()
+    }
+
+    /// Takes the gradient of leaf `id` out.
+    pub(crate) fn take(&mut self, id: u64) -> Option<Tensor> {
+        self.by_leaf.remove(&id)?.into_sum()
+    }
+
+    /// Puts the uses of each leaf together, which frees their memory.
+    pub(crate) fn settle(&mut self) {
+        self.by_leaf.values_mut().for_each(|entry| {
+            entry.whole();
+        });
     }
 
     pub(crate) fn merge(&mut self, other: Gradients) {
-        other.by_leaf.into_iter().for_each(|(id, grad)| self.add(id, grad));
+        for (id, entry) in other.by_leaf {
+            if let Some(grad) = entry.into_sum() {
+                self.add(id, 0, grad);
+            }
+        }
     }
 }
 

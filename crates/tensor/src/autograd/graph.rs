@@ -33,6 +33,13 @@ impl Meta {
 pub(crate) trait Rule: Send + Sync {
     fn name(&self) -> &'static str;
     fn backward(&self, context: &mut Backward<'_>) -> InputGrads;
+    fn recomputes(&self) -> bool {
+        false
+    }
+    fn recompute(&self, saved: &[Option<Tensor>]) -> Tensor {
+        let _ = saved;
+        unreachable!("{}: its result is not computed again", self.name())
+    }
 }
 
 /// An output of a node.
@@ -64,6 +71,8 @@ pub(crate) struct Body {
     pub edges: Vec<Option<Edge>>,
     pub saved: Saved,
     pub released: bool,
+    /// The result, computed again, until the node's own backward.
+    pub again: Option<Tensor>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -77,7 +86,7 @@ impl Node {
         outputs: Vec<Meta>,
     ) -> Arc<Self> {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        let body = Mutex::new(Body { edges, saved, released: false });
+        let body = Mutex::new(Body { edges, saved, released: false, again: None });
         Arc::new(Self { id, rule, body, inputs, outputs })
     }
 
@@ -103,12 +112,34 @@ impl Node {
 
     /// Bytes of the tensors saved for backward, as far as this node is concerned: a buffer saved twice counts twice.
     pub fn saved_bytes(&self) -> usize {
-        self.body().saved.tensors().iter().map(|t| t.numel() * t.dtype().size()).sum()
+        self.body().saved.tensors().map(|t| t.numel() * t.dtype().size()).sum()
     }
 
-    /// The tensors saved for backward.
+    /// The tensors saved for backward, without those that will be computed again.
     pub fn saved(&self) -> Vec<Tensor> {
-        self.body().saved.tensors().to_vec()
+        self.body().saved.tensors().cloned().collect()
+    }
+
+    /// The only output, computed again from what was saved, the first time it is asked for.
+    pub(crate) fn recomputed(&self) -> Tensor {
+        let rule = self.rule().expect("only an operation's result is computed again");
+        let saved = {
+            let body = self.body();
+            if let Some(again) = &body.again {
+                return again.clone();
+            }
+            body.saved.by_position()
+        };
+        let again = rule.recompute(&saved);
+        self.body().again = Some(again.clone());
+        again
+    }
+
+    /// Every node that this one keeps alive.
+    fn take_nodes(&mut self) -> Vec<Arc<Node>> {
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let edges = std::mem::take(&mut body.edges).into_iter().flatten().map(|edge| edge.node);
+        edges.chain(body.saved.take_nodes()).collect()
     }
 
     pub(crate) fn rule(&self) -> Option<&dyn Rule> {
@@ -128,12 +159,11 @@ impl fmt::Debug for Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let mut doomed = std::mem::take(&mut self.body.get_mut().unwrap_or_else(PoisonError::into_inner).edges);
-        while let Some(edge) = doomed.pop() {
-            let Some(edge) = edge else { continue };
-            // The last holder takes the node's own edges over, so that dropping it recurses no further.
-            if let Some(mut node) = Arc::into_inner(edge.node) {
-                doomed.append(&mut node.body.get_mut().unwrap_or_else(PoisonError::into_inner).edges);
+        let mut doomed = self.take_nodes();
+        while let Some(node) = doomed.pop() {
+            // The last holder takes over what the node holds itself, so that dropping it recurses no further.
+            if let Some(mut node) = Arc::into_inner(node) {
+                doomed.append(&mut node.take_nodes());
             }
         }
     }

@@ -32,7 +32,7 @@ impl Op for Affine {
             x.dtype()
         );
         if !x.dtype().is_float() {
-            return with_element!(x.dtype(), T => naive::map::<T, T>(x, |v| T::from_f64(v.to_f64() * scale + shift)))
+            return with_element!(x.dtype(), T => naive::map::<T, T>(x, |v| <T as Element>::from_f64(v.to_f64() * scale + shift)))
                 .into();
         }
         let x = x.contiguous();

@@ -98,7 +98,7 @@ pub struct Attention {
 /// What this file offers.
 pub const OPS: &[OpInfo] = &[Attention::INFO];
 
-fn heads<T: Attend>(x: &Tensor) -> Heads<'_, T> {
+fn heads_of<T: Attend>(x: &Tensor) -> Heads<'_, T> {
     let (shape, strides) = (x.shape(), x.layout().strides());
     Heads::new(
         x.buffer().as_slice::<T>(),
@@ -106,6 +106,19 @@ fn heads<T: Attend>(x: &Tensor) -> Heads<'_, T> {
         [shape[0], shape[1], shape[2]],
         [strides[0], strides[1], strides[2]],
     )
+}
+
+/// Whether queries, keys and values are views of one projection `[N, (H + 2 Hkv) Dh]`, in this order and nothing else in it.
+fn are_side_by_side([q, k, v]: [&Tensor; 3]) -> bool {
+    let width = q.dim(2);
+    let stride = (q.dim(1) + k.dim(1) + v.dim(1)) * width;
+    let placed = |x: &Tensor, start: usize| {
+        std::sync::Arc::ptr_eq(x.buffer(), q.buffer())
+            && x.dim(2) == width
+            && x.layout().strides() == [stride as isize, width as isize, 1]
+            && x.layout().offset == q.layout().offset + start
+    };
+    placed(q, 0) && placed(k, q.dim(1) * width) && placed(v, (q.dim(1) + k.dim(1)) * width)
 }
 
 #[track_caller]
@@ -182,7 +195,7 @@ pub fn forward(
         let mut out = Buffer::uninit(q.dtype(), shape.iter().product(), Placement::Passing);
         let lse = Tensor::build::<R>([shape[0], shape[1]], |lse| {
             let out = HeadsMut::contiguous(out.as_mut_slice::<T>(), shape);
-            kernel::forward(heads::<T>(q), heads::<T>(k), heads::<T>(v), &spans, attributes, out, lse);
+            kernel::forward(heads_of::<T>(q), heads_of::<T>(k), heads_of::<T>(v), &spans, attributes, out, lse);
         });
         (Tensor::from_buffer(out, shape), lse)
     })
@@ -218,6 +231,25 @@ pub fn backward(
     let (spans, attributes) = (config.spans(), config.attributes(q.dim(2), dropout));
     let inputs = [q, k, v];
     let lse = lse.contiguous();
+    if needs == [true; 3] && are_side_by_side(inputs) {
+        // The gradients then lie as the inputs do, and become the projection's gradient without being copied.
+        let (rows, heads, width) = (q.dim(0), inputs.map(|x| x.dim(1)), q.dim(2));
+        let all = heads.iter().sum::<usize>();
+        let grad = with_float!("attention", q.dtype(), T => {
+            type R = <T as cupola_cpu::real::Number>::Real;
+            Tensor::build::<T>([rows, all, width], |grad| {
+                let [dq, dk, dv] = HeadsMut::side_by_side(grad, rows, heads, width).map(Some);
+                let (lse, [dy, out]) = (lse.slice_of::<R>(), [dy, out].map(heads_of::<T>));
+                let [q, k, v] = inputs.map(heads_of::<T>);
+                kernel::backward(dy, q, k, v, out, lse, &spans, attributes, dq, dk, dv);
+            })
+        });
+        let mut start = 0;
+        return heads.map(|heads| {
+            start += heads;
+            Some(grad.narrow(1, start - heads, heads))
+        });
+    }
     with_float!("attention", q.dtype(), T => {
         type R = <T as cupola_cpu::real::Number>::Real;
         let new = |i: usize| needs[i].then(|| Buffer::uninit(q.dtype(), inputs[i].numel(), Placement::Passing));
@@ -229,11 +261,11 @@ pub fn backward(
             });
             let [dq, dk, dv] = std::array::from_fn(|_| views.next().flatten());
             kernel::backward(
-                heads::<T>(dy),
-                heads::<T>(q),
-                heads::<T>(k),
-                heads::<T>(v),
-                heads::<T>(out),
+                heads_of::<T>(dy),
+                heads_of::<T>(q),
+                heads_of::<T>(k),
+                heads_of::<T>(v),
+                heads_of::<T>(out),
                 lse.slice_of::<R>(),
                 &spans,
                 attributes,
@@ -272,7 +304,7 @@ impl Op for Attention {
 /// sees and where that lies in its segment, and on nothing else: not on other rows or segments, not on where the queries of a segment
 /// are cut, not on the number of threads.
 ///
-/// Dropout (inside a training scope) takes one random call; what is dropped is a function of the call, the sample, the query's
+/// Dropout takes one random call of the training scope, and like [`Tensor::dropout`] drops nothing outside of one; what is dropped is a function of the call, the sample, the query's
 /// number in its segment, its head and the key's number.
 ///
 /// # Shapes
@@ -280,8 +312,7 @@ impl Op for Attention {
 /// `h / (H / Hkv)`. The segments of `config` cut N and M.
 ///
 /// # Panics
-/// When shapes, dtypes, segments or attributes do not fit; and with dropout, when a backward pass is expected outside of a training
-/// scope.
+/// When shapes, dtypes, segments or attributes do not fit.
 #[track_caller]
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, config: &AttentionConfig) -> Tensor {
     let dtype = q.dtype().promote(k.dtype()).promote(v.dtype());
@@ -293,15 +324,8 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, config: &AttentionConfig) -
 }
 
 /// The dropout of a new random call of the training scope; `None` outside of one.
-#[track_caller]
 fn random_call(probability: f64) -> Option<Dropout> {
-    let call = mode::next_random_call();
-    assert!(
-        call.is_some() || !mode::expects_backward(),
-        "attention: dropout of {probability} was recorded outside of a training scope; open one with training(seed, step), or \
-         evaluate under no_grad"
-    );
-    call.map(|(rng, first_sample)| Dropout { probability, rng, first_sample })
+    mode::next_random_call().map(|(rng, first_sample)| Dropout { probability, rng, first_sample })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Comparisons, indices of extremes, and logic on bools. The results carry no gradient.
+//! Comparisons, and logic on bools. The results carry no gradient.
 
 use cupola_core::DType;
 use cupola_cpu::binary::{self, Comparison};
@@ -12,7 +12,7 @@ use crate::op::{Differentiable, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
 /// What this file offers.
-pub const OPS: &[OpInfo] = &[Compare::INFO, ArgExtreme::INFO, AllAny::INFO];
+pub const OPS: &[OpInfo] = &[Compare::INFO, AllAny::INFO];
 
 /// `y = a < b` and the like, broadcast; bool. Every comparison with NaN is false but "differs".
 pub struct Compare(pub Comparison);
@@ -32,36 +32,6 @@ impl Op for Compare {
         with_number!(Self::NAME, dtype, T => Tensor::build::<bool>(shape, |y| {
             let (a, b) = ((a.buffer().as_slice::<T>(), a.layout()), (b.buffer().as_slice::<T>(), b.layout()));
             binary::compare(self.0, shape, a, b, y);
-        }))
-        .into()
-    }
-}
-
-/// The index of the first largest or smallest element along a dimension, which disappears; i64. A NaN is the extreme.
-pub struct ArgExtreme {
-    /// The dimension.
-    pub axis: usize,
-    /// Of the largest element, else of the smallest.
-    pub largest: bool,
-}
-
-impl Op for ArgExtreme {
-    const NAME: &'static str = "arg_extreme";
-    const DIFFERENTIABLE: Differentiable = Differentiable::Discrete;
-
-    fn forward(&self, inputs: &[&Tensor], _saved: &mut Saved) -> Outputs {
-        let [x] = inputs else { unreachable!("arg_extreme has one input") };
-        let name = if self.largest { "argmax" } else { "argmin" };
-        assert!(
-            x.shape()[self.axis] > 0,
-            "{name}: nothing to choose from along dimension {} of {}",
-            self.axis,
-            x.shape()
-        );
-        let (dims, x) = (dims_of(x.shape(), self.axis..self.axis + 1), x.contiguous());
-        with_number!(name, x.dtype(), T => Tensor::build::<i64>(x.shape().without(self.axis), |y| {
-            let find = if self.largest { reduce::argmax::<T> } else { reduce::argmin::<T> };
-            find(x.slice_of::<T>(), dims, y);
         }))
         .into()
     }
@@ -132,42 +102,6 @@ comparisons! {
 }
 
 impl Tensor {
-    /// The index of the first largest element along `axis`, which disappears; i64. A NaN counts as the largest.
-    ///
-    /// # Panics
-    /// When there is no such dimension or it is empty.
-    #[track_caller]
-    pub fn argmax(&self, axis: isize) -> Tensor {
-        ArgExtreme { axis: self.shape().axis(axis, "argmax"), largest: true }.apply(&[self])
-    }
-
-    /// As [`Tensor::argmax`], and the dimension stays with size 1.
-    ///
-    /// # Panics
-    /// As [`Tensor::argmax`].
-    #[track_caller]
-    pub fn argmax_keepdim(&self, axis: isize) -> Tensor {
-        self.argmax(axis).reshape(kept_shape(self.shape(), &[self.shape().axis(axis, "argmax")]))
-    }
-
-    /// The index of the first smallest element along `axis`, which disappears; i64. A NaN counts as the smallest.
-    ///
-    /// # Panics
-    /// When there is no such dimension or it is empty.
-    #[track_caller]
-    pub fn argmin(&self, axis: isize) -> Tensor {
-        ArgExtreme { axis: self.shape().axis(axis, "argmin"), largest: false }.apply(&[self])
-    }
-
-    /// As [`Tensor::argmin`], and the dimension stays with size 1.
-    ///
-    /// # Panics
-    /// As [`Tensor::argmin`].
-    #[track_caller]
-    pub fn argmin_keepdim(&self, axis: isize) -> Tensor {
-        self.argmin(axis).reshape(kept_shape(self.shape(), &[self.shape().axis(axis, "argmin")]))
-    }
-
     /// Whether all elements along `axes` (none named means all) are true, or not zero.
     ///
     /// # Panics
@@ -207,7 +141,7 @@ impl Tensor {
 
 #[cfg(test)]
 pub(super) fn cases() -> Vec<crate::testing::Case> {
-    use crate::testing::{Array, Case, uniform};
+    use crate::testing::{Array, Case};
     let flag = f64::from;
     let grid = || Tensor::from_vec((0..66).map(|i| f64::from(i * 7 % 5)).collect(), [2, 33]);
     let middle = || Tensor::full_of([33], 2.0, DType::F64);
@@ -223,23 +157,6 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         compare("le", Tensor::le, |a, b| a <= b),
         compare("gt", Tensor::gt, |a, b| a > b),
         compare("ge", Tensor::ge, |a, b| a >= b),
-        Case::new("argmax and argmin", [uniform([3, 33], 1)], |x| {
-            vec![x[0].argmax_keepdim(-1), x[0].argmin_keepdim(0), x[0].argmax(-1), x[0].argmin(0)]
-        })
-        .reference(|x| {
-            let value = |i: usize, j: usize| x[0].at(&[i, j]);
-            let down = |j: usize| (0..3).min_by(|&a, &b| value(a, j).total_cmp(&value(b, j)));
-            let across = |i: usize| (0..33).max_by(|&a, &b| value(i, a).total_cmp(&value(i, b)));
-            let index = |found: Option<usize>| found.map_or(f64::NAN, |i| i as f64);
-            vec![
-                Array::from_fn(&[3, 1], |i| index(across(i[0]))),
-                Array::from_fn(&[1, 33], |i| index(down(i[1]))),
-                Array::from_fn(&[3], |i| index(across(i[0]))),
-                Array::from_fn(&[33], |i| index(down(i[0]))),
-            ]
-        })
-        .forward_only()
-        .no_half_precision(),
         Case::new("all and any that stay", [grid()], |x| vec![x[0].all_keepdim([1]), x[0].any_keepdim([0])])
             .reference(move |x| {
                 let zero = |i: usize, j: usize| x[0].at(&[i, j]) == 0.0;

@@ -49,7 +49,7 @@ pub const OPS: &[OpInfo] = &[CrossEntropy::INFO];
 
 impl CrossEntropy {
     /// Calls `body` with the kernel's options for logits of dtype `T`.
-    fn with_options<R: cupola_core::Element, O>(&self, body: impl FnOnce(&Options<'_, R>) -> O) -> O {
+    pub(super) fn with_options<R: cupola_core::Element, O>(&self, body: impl FnOnce(&Options<'_, R>) -> O) -> O {
         let weights = self.config.class_weights.as_ref().map(|w| w.to_dtype(R::DTYPE).contiguous());
         body(&Options {
             ignore_index: self.config.ignore_index,
@@ -60,7 +60,7 @@ impl CrossEntropy {
     }
 
     /// What each row's loss is multiplied by.
-    fn scale(&self, targets: &[i64], classes: usize) -> f64 {
+    pub(super) fn scale(&self, targets: &[i64], classes: usize) -> f64 {
         match (self.config.reduction, self.config.divisor) {
             (Reduction::Mean, Some(divisor)) => 1.0 / divisor,
             (Reduction::Mean, None) => {

@@ -2,7 +2,7 @@
 //! `cupola_cpu::vmath` states, and rounded once.
 
 use cupola_cpu::unary::{
-    Abs, Ceil, Clamp, Cos, Erf, Exp, Floor, Log, Recip, Round, Rsqrt, Sigmoid, Sign, Sin, Sqrt, Square, Tanh,
+    Abs, Ceil, Cos, Erf, Exp, Floor, Log, Recip, Round, Rsqrt, Sigmoid, Sign, Sin, Sqrt, Square, Tanh,
 };
 
 use super::unary::elementwise;
@@ -10,8 +10,6 @@ use super::unary::elementwise;
 elementwise! {
     /// `|x|`; slope 0 at 0.
     abs() => Abs, on 0.1..2.0 as f64::abs;
-    /// `min` where `x` is smaller, `max` where it is larger, `x` elsewhere, the ends included.
-    clamp(min: f64 = -0.5, max: f64 = 0.75) => Clamp(Clamp { min, max }), on -2.0..2.0 as |x| x.clamp(-0.5, 0.75);
     /// `e^x`.
     exp() => Exp, on -3.0..2.0 as f64::exp;
     /// The natural logarithm; NaN below 0.

@@ -75,7 +75,8 @@ pub fn gated_delta_rule(
             &none
         }
     };
-    let inputs: Vec<&Tensor> = [Some(q), Some(k), Some(v), Some(decay), Some(beta), state].into_iter().flatten().collect();
+    let inputs: Vec<&Tensor> =
+        [Some(q), Some(k), Some(v), Some(decay), Some(beta), state].into_iter().flatten().collect();
     let op = GatedDeltaRule(MatrixState {
         segments: segments.clone(),
         scale: false,

@@ -37,10 +37,7 @@ impl GatedLinearAttention {
         let shapes: Vec<&Shape> = inputs.iter().map(|x| x.shape()).collect();
         let [q, k, v, decay] = [shapes[0], shapes[1], shapes[2], shapes[3]];
         let fits = q.rank() == 3 && k == q && decay == q && v.rank() == 3 && v[..2] == q[..2];
-        assert!(
-            fits,
-            "gated_linear_attention: shapes {shapes:?}, expected q, k, log_decay [N, H, S] and v [N, H, P]"
-        );
+        assert!(fits, "gated_linear_attention: shapes {shapes:?}, expected q, k, log_decay [N, H, S] and v [N, H, P]");
         assert!(
             q[0] == self.segments.total(),
             "gated_linear_attention: q {q} for segments of {} tokens in all",
@@ -164,7 +161,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             let mut y = vec![0.0; n * heads * values];
             let mut last = vec![0.0; count * heads * keys * values];
             for (sequence, range) in known.iter().enumerate() {
-                for (h, s, p) in (0..heads * keys * values).map(|i| (i / (keys * values), i / values % keys, i % values)) {
+                for (h, s, p) in
+                    (0..heads * keys * values).map(|i| (i / (keys * values), i / values % keys, i % values))
+                {
                     let mut one = if state { x[4].at(&[sequence, h, s, p]) } else { 0.0 };
                     for t in range.clone() {
                         one = one * x[3].at(&[t, h, s]).exp() + x[1].at(&[t, h, s]) * x[2].at(&[t, h, p]);

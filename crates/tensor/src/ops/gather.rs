@@ -87,7 +87,7 @@ impl Op for ScatterAdd {
             out.copy_from_slice(x.slice_of::<T>());
             for (&value, target) in source.slice_of::<T>().iter().zip(targets) {
                 out[target] = if T::DTYPE.is_float() {
-                    T::from_f64(out[target].to_f64() + value.to_f64())
+                    <T as Element>::from_f64(out[target].to_f64() + value.to_f64())
                 } else {
                     T::from_i64(out[target].to_i64().wrapping_add(value.to_i64()))
                 };

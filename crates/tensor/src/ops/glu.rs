@@ -55,6 +55,15 @@ impl Op for Glu {
         .into()
     }
 
+    fn recomputes(&self) -> bool {
+        true
+    }
+
+    fn recompute(&self, saved: &[Option<Tensor>]) -> Tensor {
+        let [Some(a), Some(b)] = saved else { unreachable!("glu keeps its inputs as they are") };
+        self.forward(&[a, b], &mut Saved::default()).into_first()
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let ([a, b], dy) = (cx.saved(), cx.take_dy().contiguous());
         let (shape, width) = (*a.shape(), a.dim(-1));

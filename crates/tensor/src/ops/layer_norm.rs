@@ -4,11 +4,14 @@ use super::row_norm::{self, Kind, wide};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
-/// `y = (x - mean) * rstd * weight + bias` with `rstd = 1 / sqrt(mean((x - mean)^2) + eps)`, over the last dimension.
+/// `y = (h - mean) * rstd * weight + bias` with `h = x + residual` and `rstd = 1 / sqrt(mean((h - mean)^2) + eps)`, over the last
+/// dimension.
 pub struct LayerNorm {
     /// Added to the variance.
     pub eps: f64,
-    /// Whether the second input is a weight.
+    /// Whether the second input is a residual, and `h` the second output.
+    pub residual: bool,
+    /// Whether the next input is a weight.
     pub weighted: bool,
     /// Whether the last input is a bias.
     pub biased: bool,
@@ -19,11 +22,11 @@ pub const OPS: &[OpInfo] = &[LayerNorm::INFO];
 
 impl LayerNorm {
     fn weight_index(&self) -> Option<usize> {
-        self.weighted.then_some(1)
+        self.weighted.then_some(1 + usize::from(self.residual))
     }
 
     fn bias_index(&self) -> Option<usize> {
-        self.biased.then_some(1 + usize::from(self.weighted))
+        self.biased.then_some(1 + usize::from(self.residual) + usize::from(self.weighted))
     }
 }
 
@@ -33,20 +36,35 @@ impl Op for LayerNorm {
     fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Outputs {
         let weight = self.weight_index().map(|index| inputs[index]);
         let bias = self.bias_index().map(|index| inputs[index]);
-        let result = row_norm::forward(Kind::Layer, inputs[0], None, weight, bias, self.eps);
-        saved.keep([inputs[0], &result.mean, &result.rstd]);
-        weight.into_iter().for_each(|w| saved.keep([w]));
-        result.y.into()
+        let residual = self.residual.then(|| inputs[1]);
+        let result = row_norm::forward(Kind::Layer, inputs[0], residual, weight, bias, self.eps);
+        saved.keep([result.sum.as_ref().unwrap_or(inputs[0]), &result.mean, &result.rstd]);
+        // Backward has no need of the bias, the result computed again has.
+        weight.into_iter().chain(bias).for_each(|parameter| saved.keep([parameter]));
+        std::iter::once(result.y).chain(result.sum).collect::<Vec<_>>().into()
+    }
+
+    fn recomputes(&self) -> bool {
+        true
+    }
+
+    fn recompute(&self, saved: &[Option<Tensor>]) -> Tensor {
+        let inputs: Vec<&Tensor> = saved[..1].iter().chain(&saved[3..]).flatten().collect();
+        Self { residual: false, ..*self }.forward(&inputs, &mut Saved::default()).into_first()
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        let (saved, dy) = (cx.all_saved(), cx.take_dy());
-        let (x, statistics, weight) = (&saved[0], (&saved[1], &saved[2]), saved.get(3));
-        let dtype = wide(x.dtype());
+        let (saved, dy) = (cx.all_saved(), cx.output_grad_or_zeros(0));
+        let dh = if self.residual { cx.output_grad(1) } else { None };
+        let (h, statistics, weight) = (&saved[0], (&saved[1], &saved[2]), saved.get(3).filter(|_| self.weighted));
+        let dtype = wide(h.dtype());
         let dweight = row_norm::running(cx, self.weight_index(), dtype);
         let dbias = row_norm::running(cx, self.bias_index(), dtype);
-        let grads = row_norm::backward(Kind::Layer, x, weight, statistics, &dy, None, dweight, dbias);
-        let mut all = vec![cx.needs(0).then_some(grads.dx)];
+        let grads = row_norm::backward(Kind::Layer, h, weight, statistics, &dy, dh.as_ref(), dweight, dbias);
+        let mut all = vec![cx.needs(0).then(|| grads.dx.clone())];
+        if self.residual {
+            all.push(cx.needs(1).then_some(grads.dx));
+        }
         if self.weighted {
             all.push(grads.dweight.map(|sum| sum.finish()));
         }
@@ -87,9 +105,28 @@ impl Tensor {
     /// When the shapes do not fit or the dtype is not floating-point.
     #[track_caller]
     pub fn layer_norm(&self, weight: Option<&Tensor>, bias: Option<&Tensor>, eps: f64) -> Tensor {
-        let op = LayerNorm { eps, weighted: weight.is_some(), biased: bias.is_some() };
+        let op = LayerNorm { eps, residual: false, weighted: weight.is_some(), biased: bias.is_some() };
         let inputs: Vec<&Tensor> = std::iter::once(self).chain(weight).chain(bias).collect();
         op.apply(&inputs)
+    }
+
+    /// `h = x + residual` and its [`Tensor::layer_norm`], in one pass: `(y, h)`.
+    ///
+    /// # Panics
+    /// When the shapes do not fit or the dtypes differ.
+    #[track_caller]
+    pub fn layer_norm_residual(
+        &self,
+        residual: &Tensor,
+        weight: Option<&Tensor>,
+        bias: Option<&Tensor>,
+        eps: f64,
+    ) -> (Tensor, Tensor) {
+        let op = LayerNorm { eps, residual: true, weighted: weight.is_some(), biased: bias.is_some() };
+        let inputs: Vec<&Tensor> = [self, residual].into_iter().chain(weight).chain(bias).collect();
+        let mut outputs = op.apply_all(&inputs).into_iter();
+        let (Some(y), Some(h)) = (outputs.next(), outputs.next()) else { unreachable!("there are two outputs") };
+        (y, h)
     }
 }
 
@@ -114,6 +151,19 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
                 })
         })
         .collect();
+    for width in [31, 65] {
+        let inputs = [normal([5, width], 1), normal([5, width], 2), uniform([width], 3), uniform([width], 4)];
+        let run = |x: &[Tensor]| {
+            let (y, h) = x[0].layer_norm_residual(&x[1], Some(&x[2]), Some(&x[3]), 1e-5);
+            vec![y + &h, h]
+        };
+        cases.push(Case::new(format!("residual, width {width}"), inputs, run).reference(move |x| {
+            let h = Array::from_fn(&[5, width], |i| x[0].at(i) + x[1].at(i));
+            let y = normed(&h, width);
+            let y = Array::from_fn(&[5, width], |i| y.at(i) * x[2].at(&[i[1]]) + x[3].at(&[i[1]]) + h.at(i));
+            vec![y, h]
+        }));
+    }
     cases.push(
         Case::new("bare", [normal([2, 3, 5], 1)], |x| vec![x[0].layer_norm(None, None, 1e-5)])
             .reference(|x| vec![normed(&x[0], 5)]),

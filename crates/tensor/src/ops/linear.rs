@@ -4,6 +4,7 @@ use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, DType, Shape};
 use cupola_cpu::gemm;
 
+use crate::autograd::running::RunningSum;
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::product::{Finish, Matrix, multiply, operand, product_dtype};
 use crate::tensor::Tensor;
@@ -37,10 +38,10 @@ impl Activation {
     }
 
     /// `dy * activation'(pre)`.
-    fn backward(self, pre: &Tensor, dy: &Tensor) -> Tensor {
+    fn backward(self, pre: &Tensor, dy: Tensor) -> Tensor {
         use cupola_cpu::unary::{Gelu, GeluTanh, Relu, Silu};
         match self {
-            Activation::None => dy.clone(),
+            Activation::None => dy,
             Activation::Relu => super::unary_backward(Relu, pre, dy),
             Activation::Gelu => super::unary_backward(Gelu, pre, dy),
             Activation::GeluTanh => super::unary_backward(GeluTanh, pre, dy),
@@ -80,8 +81,10 @@ impl Op for Linear {
             bias.map(Tensor::shape)
         );
         let shape = x.shape().with_dim(x.rank() - 1, weight.shape()[0]);
+        let again = saved.is_enabled() && Saved::recomputes(x);
         // In the product's own dtype the input is all that backward reads of it, and half the size under bf16 autocast.
-        let x = if saved.is_enabled() { x.to_dtype(self.compute) } else { operand(x, self.compute) };
+        let input = x;
+        let x = if saved.is_enabled() && !again { x.to_dtype(self.compute) } else { operand(x, self.compute) };
         let (x, weight) = (rows(&x), operand(weight, self.compute));
         let keeps_pre = saved.is_enabled() && self.activation != Activation::None;
         let mut out = Buffer::uninit(self.compute, shape.numel(), Placement::Passing);
@@ -94,25 +97,44 @@ impl Op for Linear {
             ..Finish::default()
         };
         multiply(self.compute, Matrix::whole(&x), Matrix::whole(&weight).t(), &mut out, pre.as_mut(), &finish);
-        saved.keep([&x, &weight]);
+        if again {
+            saved.keep_or_recompute(input);
+        } else {
+            saved.keep([&x]);
+        }
+        saved.keep([&weight]);
         if let Some(pre) = pre {
             saved.keep([&Tensor::from_buffer(pre, shape)]);
         }
         Tensor::from_buffer(out, shape).into()
     }
 
+    fn recomputes(&self) -> bool {
+        self.activation != Activation::None
+    }
+
+    fn recompute(&self, saved: &[Option<Tensor>]) -> Tensor {
+        self.activate(saved[2].as_ref().expect("the argument of an activation is kept as it is"))
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        let (x, weight) = (&cx.all_saved()[0], &cx.all_saved()[1]);
+        let weight = &cx.all_saved()[1];
         let dy = cx.take_dy();
-        let dy = cx.all_saved().get(2).map_or(dy.clone(), |pre| self.activation.backward(pre, &dy));
+        let dy = match cx.all_saved().get(2) {
+            Some(pre) => self.activation.backward(pre, dy),
+            None => dy,
+        };
         let dy = rows(&operand(&dy, self.compute)).contiguous();
         let dx = cx.needs(0).then(|| {
             let meta = cx.input(0);
-            let mut out = Buffer::uninit(self.grad_dtype(meta.dtype), x.numel(), Placement::Passing);
+            let mut out = Buffer::uninit(self.grad_dtype(meta.dtype), meta.shape.numel(), Placement::Passing);
             multiply(self.compute, Matrix::whole(&dy), Matrix::whole(weight), &mut out, None, &Finish::default());
             Tensor::from_buffer(out, meta.shape).to_dtype(meta.dtype)
         });
-        let dweight = cx.needs(1).then(|| self.weight_gradient(cx, x, &dy));
+        let dweight = cx.needs(1).then(|| {
+            let x = rows(&operand(&cx.all_saved()[0], self.compute));
+            self.weight_gradient(cx, &x, &dy)
+        });
         let mut grads = vec![dx, dweight];
         if cx.inputs() == 3 {
             grads.push(cx.needs(2).then(|| bias_gradient(cx, &dy)));
@@ -122,6 +144,17 @@ impl Op for Linear {
 }
 
 impl Linear {
+    /// `activation(pre)`; in the dtype of the product, so that of a bf16 product the argument has been rounded.
+    fn activate(&self, pre: &Tensor) -> Tensor {
+        match self.activation {
+            Activation::None => pre.clone(),
+            Activation::Relu => pre.relu(),
+            Activation::Gelu => pre.gelu(),
+            Activation::GeluTanh => pre.gelu_tanh(),
+            Activation::Silu => pre.silu(),
+        }
+    }
+
     /// The dtype in which a gradient for an input of dtype `input` is computed.
     fn grad_dtype(&self, input: DType) -> DType {
         if self.compute == DType::BF16 && input == DType::F32 { DType::F32 } else { self.compute }
@@ -131,25 +164,10 @@ impl Linear {
     fn weight_gradient(&self, cx: &mut Backward<'_>, x: &Tensor, dy: &Tensor) -> Tensor {
         let meta = cx.input(1);
         let dtype = self.grad_dtype(meta.dtype);
-        let (dy, x) = (Matrix::whole(dy).t(), Matrix::whole(x));
-        let accumulator = cx.take_accumulator(1);
-        let earlier = match accumulator.map(Tensor::into_buffer) {
-            Some(Ok(mut buffer)) if dtype == meta.dtype => {
-                let finish = Finish { accumulate: true, ..Finish::default() };
-                multiply(self.compute, dy, x, &mut buffer, None, &finish);
-                return Tensor::from_buffer(buffer, meta.shape);
-            }
-            Some(Ok(buffer)) => Some(Tensor::from_buffer(buffer, meta.shape)),
-            Some(Err(shared)) => Some(shared),
-            None => None,
-        };
-        let mut out = Buffer::uninit(dtype, meta.shape.numel(), Placement::Passing);
-        multiply(self.compute, dy, x, &mut out, None, &Finish::default());
-        let grad = Tensor::from_buffer(out, meta.shape).to_dtype(meta.dtype);
-        match earlier {
-            Some(earlier) => earlier.accumulate(&grad),
-            None => grad,
-        }
+        let mut sum = RunningSum::unwritten(cx, 1, dtype);
+        let finish = Finish { accumulate: sum.continues(), ..Finish::default() };
+        multiply(self.compute, Matrix::whole(dy).t(), Matrix::whole(x), sum.buffer(), None, &finish);
+        sum.finish()
     }
 }
 
@@ -241,6 +259,35 @@ mod tests {
             linear(&part, &w, None, Activation::None).sum([]).backward_into(&mut grads);
         }
         assert!(grads[&w].same_bits(&whole[&w]));
+    }
+
+    #[test]
+    fn large_results_of_norms_and_activations_are_computed_again_instead_of_kept() {
+        let (tokens, width) = (4096, 384);
+        let leaf = |shape: [usize; 2], seed| (uniform(shape, seed) * 0.05).to_dtype(DType::F32).requires_grad();
+        let (up, down) = (leaf([2 * width, width], 1), leaf([width, 2 * width], 2));
+        let gain = Tensor::full([width], 0.5).requires_grad();
+        let x = uniform([tokens, width], 3).to_dtype(DType::F32).requires_grad();
+        // An operation in between whose result is not offered again makes the next one keep it.
+        let run = |keep: bool| {
+            let plain = |x: Tensor| if keep { x.affine(1.0, 0.0) } else { x };
+            let normed = plain(x.layer_norm(Some(&gain), None, 1e-5));
+            let y = linear(&plain(linear(&normed, &up, None, Activation::Gelu)), &down, None, Activation::None);
+            let loss = (&y * &y).sum([]);
+            let saved = crate::autograd::inspect::summary(&loss).saved_bytes;
+            (saved, loss.backward())
+        };
+        let ((kept, expected), (again, grads)) = (run(true), run(false));
+        // Two f32 tensors less: the norm's, and the activation's of twice the width.
+        assert_eq!(kept - again, 3 * tokens * width * 4);
+        for leaf in [&x, &gain, &up, &down] {
+            assert!(grads[leaf].same_bits(&expected[leaf]));
+        }
+        // The graph can be walked twice, and dropped without having been walked.
+        let loss = || linear(&x.layer_norm(Some(&gain), None, 1e-5), &up, None, Activation::None).sum([]);
+        let graph = loss();
+        assert!(graph.backward_retain()[&up].same_bits(&graph.backward()[&up]));
+        drop(loss());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, DType, Layout, Shape};
+use cupola_cpu::integer::{self, Integers};
 
+use crate::dispatch::with_integer;
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::product::{Matrix, multiply_batch, operand, product_dtype};
 use crate::tensor::Tensor;
@@ -25,6 +27,9 @@ impl Op for MatMul {
         let leading = |x: &Tensor| Shape::new(&x.shape()[..x.rank() - 2]);
         let batch = if fits { leading(a).broadcast(&leading(b)) } else { None };
         let Some(batch) = batch else { panic!("matmul: shapes {} and {} do not fit", a.shape(), b.shape()) };
+        if self.compute.is_integer() {
+            return integer_product(self.compute, a, b, batch).into();
+        }
         let (a, b) = (operand(a, self.compute), operand(b, self.compute));
         saved.keep([&a, &b]);
         product(self.compute, self.compute, &a, &b, batch).into()
@@ -45,6 +50,34 @@ impl Op for MatMul {
     }
 }
 
+/// The same for integers, by plain loops.
+fn integer_product(compute: DType, a: &Tensor, b: &Tensor, batch: Shape) -> Tensor {
+    let (rows, cols) = (a.dim(-2), b.dim(-1));
+    let dims: Vec<usize> = batch.iter().copied().chain([rows, cols]).collect();
+    let (a, b) = (a.to_dtype(compute), b.to_dtype(compute));
+    let pairs: Vec<_> = starts(&a, batch).into_iter().zip(starts(&b, batch)).collect();
+    let view = |x: &Tensor| {
+        let (shape, strides, rank) = (x.shape(), x.layout().strides(), x.rank());
+        ([shape[rank - 2], shape[rank - 1]], [strides[rank - 2], strides[rank - 1]])
+    };
+    let ((a_shape, a_strides), (b_shape, b_strides)) = (view(&a), view(&b));
+    with_integer!("matmul", compute, T => Tensor::build::<T>(Shape::new(&dims), |out| {
+        let (left, right) = (a.buffer().as_slice::<T>(), b.buffer().as_slice::<T>());
+        for (out, &(from, to)) in out.chunks_mut((rows * cols).max(1)).zip(&pairs) {
+            let left = Integers { data: left, offset: from, shape: a_shape, strides: a_strides };
+            integer::matmul(left, Integers { data: right, offset: to, shape: b_shape, strides: b_strides }, out);
+        }
+    }))
+}
+
+/// Where the matrices of `x` begin, one for each place of the batch that its leading dimensions broadcast to.
+fn starts(x: &Tensor, batch: Shape) -> Vec<usize> {
+    let rank = x.rank();
+    let strides = &x.layout().strides()[..rank - 2];
+    let leading = Layout::strided(Shape::new(&x.shape()[..rank - 2]), strides, x.layout().offset);
+    leading.broadcast_to(batch).expect("the batch shape was computed by broadcasting").positions().collect()
+}
+
 /// The batched product of two tensors of rank 2 or more whose leading dimensions broadcast to `batch`.
 fn product(compute: DType, result: DType, a: &Tensor, b: &Tensor, batch: Shape) -> Tensor {
     let (rows, cols) = (a.dim(-2), b.dim(-1));
@@ -63,13 +96,7 @@ fn product(compute: DType, result: DType, a: &Tensor, b: &Tensor, batch: Shape) 
         multiply_batch(compute, Matrix::whole(&a), Matrix::whole(b), &offsets, &mut out);
         return Tensor::from_buffer(out, shape);
     }
-    let starts = |x: &Tensor| -> Vec<usize> {
-        let rank = x.rank();
-        let leading =
-            Layout::strided(Shape::new(&x.shape()[..rank - 2]), &x.layout().strides()[..rank - 2], x.layout().offset);
-        leading.broadcast_to(batch).expect("the batch shape was computed by broadcasting").positions().collect()
-    };
-    let pairs: Vec<_> = starts(a).into_iter().zip(starts(b)).collect();
+    let pairs: Vec<_> = starts(a, batch).into_iter().zip(starts(b, batch)).collect();
     multiply_batch(compute, Matrix::last_two(a), Matrix::last_two(b), &pairs, &mut out);
     Tensor::from_buffer(out, shape)
 }
@@ -77,17 +104,18 @@ fn product(compute: DType, result: DType, a: &Tensor, b: &Tensor, batch: Shape) 
 impl Tensor {
     /// The matrix product, as PyTorch's `matmul`: leading dimensions broadcast; a vector on the left is a row, one on the right
     /// a column, and the dimension added for it is dropped again. Sums are kept in f32, of f64 in f64; under autocast
-    /// the factors are rounded to its dtype first, and the result has it.
+    /// the factors are rounded to its dtype first, and the result has it. Products of integers are integers, modulo the range of
+    /// their type.
     ///
     /// # Shapes
     /// `[.., M, K]` by `[.., K, N]` -> `[.., M, N]`.
     ///
     /// # Panics
-    /// When the shapes do not fit or a dtype is not floating-point.
+    /// When the shapes do not fit or both operands are bool.
     #[track_caller]
     pub fn matmul(&self, other: &Tensor) -> Tensor {
         let compute = product_dtype(self.dtype(), other.dtype());
-        assert!(compute.is_float(), "matmul: operands are {} and {}, expected floats", self.dtype(), other.dtype());
+        assert!(compute != DType::Bool, "matmul: operands are bool, expected numbers");
         assert!(
             self.rank() > 0 && other.rank() > 0,
             "matmul: shapes {} and {} do not fit",
@@ -186,6 +214,19 @@ mod tests {
     #[should_panic(expected = "matmul: shapes [2, 3] and [4, 2] do not fit")]
     fn shapes_that_do_not_fit_are_named() {
         Tensor::zeros([2, 3]).matmul(&Tensor::zeros([4, 2]));
+    }
+
+    #[test]
+    fn integers_are_multiplied_as_integers() {
+        let a = Tensor::from_vec((0..24).collect::<Vec<i32>>(), [2, 3, 4]);
+        let b = Tensor::from_vec((0..20).map(|i| i * i - 7).collect::<Vec<i32>>(), [5, 4]).transpose(0, 1);
+        let y = a.matmul(&b);
+        assert_eq!((y.dtype(), y.shape().dims()), (DType::I32, &[2, 3, 5][..]));
+        assert!(y.to_f64().equals(&a.to_f64().matmul(&b.to_f64())));
+        // Beyond what f64 holds, and mixed with a narrower type.
+        let big = Tensor::from_vec(vec![(1i64 << 60) + 1, 3], [2]);
+        assert_eq!(big.matmul(&Tensor::from_vec(vec![1u8, 1], [2])).to_vec::<i64>(), [(1i64 << 60) + 4]);
+        assert_eq!(Tensor::zeros_of([2, 0], DType::I64).matmul(&Tensor::zeros_of([0, 3], DType::I64)).numel(), 6);
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn shared(x: &Tensor, y: &Tensor, dy: &Tensor, axes: &Range<usize>) -> Tensor {
 /// `1 / y`, 0 where y is 0.
 fn inverse_or_zero(y: &Tensor) -> Tensor {
     with_float!("norm", y.dtype(), T => {
-        let inverse = |v: T| if v.to_f64() == 0.0 { T::from_f64(0.0) } else { T::from_f64(1.0 / v.to_f64()) };
+        let inverse = |v: T| <T as Element>::from_f64(if v.to_f64() == 0.0 { 0.0 } else { 1.0 / v.to_f64() });
         Tensor::from_vec(y.to_vec::<T>().into_iter().map(inverse).collect(), *y.shape())
     })
 }
@@ -156,17 +156,18 @@ fn others(x: &Tensor, axes: &Range<usize>) -> Tensor {
     let x = x.contiguous();
     with_float!("prod", x.dtype(), T => Tensor::build::<T>(*x.shape(), |out| {
         let data = x.slice_of::<T>();
+        let mut befores = vec![1.0f64; dims.n];
         for line in 0..dims.outer * dims.inner {
             let (outer, inner) = (line / dims.inner, line % dims.inner);
             let at = |k: usize| (outer * dims.n + k) * dims.inner + inner;
             let mut before = 1.0;
-            for k in 0..dims.n {
-                out[at(k)] = T::from_f64(before);
+            for (k, product) in befores.iter_mut().enumerate() {
+                *product = before;
                 before *= data[at(k)].to_f64();
             }
             let mut after = 1.0;
             for k in (0..dims.n).rev() {
-                out[at(k)] = T::from_f64(out[at(k)].to_f64() * after);
+                out[at(k)] = <T as Element>::from_f64(befores[k] * after);
                 after *= data[at(k)].to_f64();
             }
         }
@@ -205,16 +206,16 @@ impl Op for Variance {
 }
 
 /// Which dimensions are reduced, and whether they stay: what every reduction's method is given.
-struct Reduced {
-    x: Tensor,
-    axes: Range<usize>,
-    shape: Shape,
+pub(super) struct Reduced {
+    pub x: Tensor,
+    pub axes: Range<usize>,
+    pub shape: Shape,
 }
 
 impl Reduced {
     /// `x` with the dimensions `axes` made neighbours, and the shape of the result.
     #[track_caller]
-    fn new(op: &str, x: &Tensor, axes: &[isize], keepdim: bool) -> Self {
+    pub fn new(op: &str, x: &Tensor, axes: &[isize], keepdim: bool) -> Self {
         let found = reduced_axes(op, x.shape(), axes);
         let shape = if keepdim { kept_shape(x.shape(), &found) } else { dropped_shape(x.shape(), &found) };
         let (start, count) = (found.first().copied().unwrap_or(0), found.len());

@@ -29,6 +29,15 @@ impl Op for RmsNorm {
         std::iter::once(result.y).chain(result.sum).collect::<Vec<_>>().into()
     }
 
+    fn recomputes(&self) -> bool {
+        true
+    }
+
+    fn recompute(&self, saved: &[Option<Tensor>]) -> Tensor {
+        let inputs: Vec<&Tensor> = saved[..1].iter().chain(&saved[2..]).flatten().collect();
+        Self { residual: false, ..*self }.forward(&inputs, &mut Saved::default()).into_first()
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let (h, rstd, weight) = (&cx.all_saved()[0], &cx.all_saved()[1], cx.all_saved().get(2));
         let dy = cx.output_grad_or_zeros(0);

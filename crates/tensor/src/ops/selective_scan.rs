@@ -177,8 +177,15 @@ pub fn selective_scan(
 #[cfg(test)]
 pub(super) fn cases() -> Vec<crate::testing::Case> {
     use crate::testing::{Array, Case, between, uniform};
-    let all: [(&[usize], usize, usize); 7] =
-        [(&[5], 3, 4), (&[4, 0, 7, 1], 5, 3), (&[33, 2], 2, 1), (&[1, 1, 1], 2, 16), (&[3], 33, 2), (&[65, 1], 1, 2), (&[0, 0], 2, 3)];
+    let all: [(&[usize], usize, usize); 7] = [
+        (&[5], 3, 4),
+        (&[4, 0, 7, 1], 5, 3),
+        (&[33, 2], 2, 1),
+        (&[1, 1, 1], 2, 16),
+        (&[3], 33, 2),
+        (&[65, 1], 1, 2),
+        (&[0, 0], 2, 3),
+    ];
     let mut cases = Vec::new();
     for (lengths, channels, states) in all {
         let segments = Segments::from_lengths(lengths);
@@ -217,11 +224,12 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         let [x, dt, a, b, c] = inputs.clone();
         let (skip, state) = (uniform([channels], 6), uniform([count, channels, states], 7));
         let (parts, full) = (segments.clone(), reference.clone());
-        let case = Case::new(format!("{lengths:?} by {channels}, {states} states"), [x, dt, a, b, c, skip, state], move |x| {
-            let config = SelectiveScanConfig { skip: Some(&x[5]), state: Some(&x[6]), final_state: true };
-            let (y, last) = selective_scan(&x[0], &x[1], &x[2], &x[3], &x[4], &parts, config);
-            vec![y, last.expect("the final state was asked for")]
-        });
+        let case =
+            Case::new(format!("{lengths:?} by {channels}, {states} states"), [x, dt, a, b, c, skip, state], move |x| {
+                let config = SelectiveScanConfig { skip: Some(&x[5]), state: Some(&x[6]), final_state: true };
+                let (y, last) = selective_scan(&x[0], &x[1], &x[2], &x[3], &x[4], &parts, config);
+                vec![y, last.expect("the final state was asked for")]
+            });
         cases.push(case.reference(move |x| {
             let (y, last) = full(x, true, true);
             vec![y, last]

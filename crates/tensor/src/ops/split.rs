@@ -1,11 +1,14 @@
 //! A dimension cut into pieces.
 
-use cupola_core::Layout;
+use std::sync::Arc;
+
+use cupola_core::{Layout, Shape};
 
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
-/// Consecutive pieces of dimension `axis`. Views; their gradients are put together by one concatenation.
+/// Consecutive pieces of dimension `axis`. Views; their gradients are put together by one concatenation, or none where they lie
+/// beside each other already.
 pub struct Split {
     /// The dimension.
     pub axis: usize,
@@ -30,7 +33,9 @@ impl Op for Split {
         );
         let mut offset = x.layout().offset as isize;
         let piece = |&size: &usize| {
-            let layout = Layout::strided(x.shape().with_dim(axis, size), x.layout().strides(), offset as usize);
+            // Without elements there is nothing to step over.
+            let begin = if x.numel() == 0 { x.layout().offset } else { offset as usize };
+            let layout = Layout::strided(x.shape().with_dim(axis, size), x.layout().strides(), begin);
             offset += size as isize * x.layout().strides()[axis];
             x.view(layout)
         };
@@ -39,7 +44,30 @@ impl Op for Split {
 
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let grads: Vec<Tensor> = (0..self.sizes.len()).map(|piece| cx.output_grad_or_zeros(piece)).collect();
+        if let Some(whole) = self.put_together(&grads, cx.input_shape(0)) {
+            return whole.into();
+        }
         Tensor::cat(&grads.iter().collect::<Vec<_>>(), self.axis as isize).into()
+    }
+}
+
+impl Split {
+    /// The tensor of shape `shape` that the pieces are views of, when they lie in one buffer as in a contiguous whole: a rule that
+    /// knows where its inputs came from (attention) writes their gradients so.
+    fn put_together(&self, pieces: &[Tensor], shape: Shape) -> Option<Tensor> {
+        let first = pieces.first()?;
+        let whole = Layout::strided(shape, Layout::contiguous(shape).strides(), first.layout().offset);
+        let mut offset = whole.offset;
+        for (piece, &size) in pieces.iter().zip(&self.sizes) {
+            let placed = Arc::ptr_eq(piece.buffer(), first.buffer())
+                && piece.layout().strides() == whole.strides()
+                && piece.layout().offset == offset;
+            if !placed {
+                return None;
+            }
+            offset += size * whole.strides()[self.axis] as usize;
+        }
+        Some(first.view(whole))
     }
 }
 
@@ -73,6 +101,8 @@ impl Tensor {
 pub(super) fn cases() -> Vec<crate::testing::Case> {
     use crate::testing::{Array, Case, uniform};
     vec![
+        Case::new("nothing", [uniform([0, 6], 1)], |x| x[0].split(1, &[2, 4]))
+            .reference(|_| vec![Array::new(&[0, 2], vec![]), Array::new(&[0, 4], vec![])]),
         Case::new("columns", [uniform([3, 7], 1)], |x| x[0].split(1, &[2, 0, 5])).reference(|x| {
             let piece = |start: usize, size: usize| Array::from_fn(&[3, size], |i| x[0].at(&[i[0], start + i[1]]));
             vec![piece(0, 2), piece(2, 0), piece(2, 5)]

@@ -59,13 +59,7 @@ pub struct SsdConfig<'a> {
 /// # Panics
 /// When the shapes do not fit or a dtype is not floating-point.
 #[track_caller]
-pub fn ssd(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    segments: &Segments,
-    config: SsdConfig<'_>,
-) -> (Tensor, Option<Tensor>) {
+pub fn ssd(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, config: SsdConfig<'_>) -> (Tensor, Option<Tensor>) {
     let SsdConfig { log_decay, scale, diagonal, state, final_state } = config;
     let none;
     let decay = match log_decay {
@@ -116,7 +110,9 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
         let [ranks, groups, heads, keys, values] = sizes;
         let segments = Segments::from_lengths(lengths);
         let (n, count) = (segments.total(), segments.count());
-        let shape = |width: [usize; 2]| if ranks == 1 { vec![n, width[0], width[1]] } else { vec![n, ranks, width[0], width[1]] };
+        let shape = |width: [usize; 2]| {
+            if ranks == 1 { vec![n, width[0], width[1]] } else { vec![n, ranks, width[0], width[1]] }
+        };
         let (of_keys, of_values) = (shape([groups, keys]), shape([heads, values]));
         let array = |shape: &[usize], seed| uniform(shape, seed);
         let [q, k, v] = [array(&of_keys, 1), array(&of_keys, 2), array(&of_values, 3)];
@@ -158,15 +154,17 @@ pub(super) fn cases() -> Vec<crate::testing::Case> {
             outputs
         };
         cases.push(plain.reference(move |x| {
- let plain = Definition::plain(&parts, sizes, [&x[0], &x[1], &x[2]]);
- first(arrange(Definition { decay: Some(&x[3]), ..plain }.compute()))
-}));
+            let plain = Definition::plain(&parts, sizes, [&x[0], &x[1], &x[2]]);
+            first(arrange(Definition { decay: Some(&x[3]), ..plain }.compute()))
+        }));
         if n > 0 {
             let parts = segments.clone();
             let bare = Case::new(format!("{name}, without decay"), [q, k, v], move |x| {
                 vec![ssd(&x[0], &x[1], &x[2], &parts, SsdConfig::default()).0]
             });
-            cases.push(bare.reference(move |x| first(outputs(Definition::plain(&segments, sizes, [&x[0], &x[1], &x[2]]).compute()))));
+            cases.push(bare.reference(move |x| {
+                first(outputs(Definition::plain(&segments, sizes, [&x[0], &x[1], &x[2]]).compute()))
+            }));
         }
     }
     cases
@@ -183,7 +181,9 @@ mod tests {
 
     impl Scanner for Heads {
         fn inputs(&self, tokens: usize) -> Vec<Tensor> {
-            let shape = |heads, width| if self.0 == 1 { vec![tokens, heads, width] } else { vec![tokens, self.0, heads, width] };
+            let shape = |heads, width| {
+                if self.0 == 1 { vec![tokens, heads, width] } else { vec![tokens, self.0, heads, width] }
+            };
             vec![
                 uniform(&shape(1, 7)[..], 1),
                 uniform(&shape(1, 7)[..], 2),

@@ -31,9 +31,18 @@ impl<F: UnaryKernel> Op for Elementwise<F> {
         y.into()
     }
 
+    fn recomputes(&self) -> bool {
+        matches!(F::SAVES, Saves::Input)
+    }
+
+    fn recompute(&self, saved: &[Option<Tensor>]) -> Tensor {
+        let x = saved[0].as_ref().expect("a function's argument is kept as it is");
+        self.forward(&[x], &mut Saved::default()).into_first()
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let [saved] = cx.saved();
-        super::unary_backward(self.0, saved, &cx.take_dy()).into()
+        super::unary_backward(self.0, saved, cx.take_dy()).into()
     }
 }
 

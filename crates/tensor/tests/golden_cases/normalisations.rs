@@ -12,8 +12,9 @@ fn layer_norm(case: &Case) -> Results {
     let norm = |x: &Tensor| row(x).layer_norm(weight.as_ref(), bias.as_ref(), case.number("eps")).reshape(x.shape());
     match case.maybe("residual") {
         Some(residual) => {
-            let sum = case.x() + residual;
-            named([("y", norm(&sum)), ("sum", sum)])
+            let eps = case.number("eps");
+            let (y, sum) = row(case.x()).layer_norm_residual(&row(residual), weight.as_ref(), bias.as_ref(), eps);
+            named([("y", y.reshape(case.x().shape())), ("sum", sum.reshape(case.x().shape()))])
         }
         None => one(norm(case.x())),
     }

@@ -2,6 +2,7 @@
 
 use cupola_tensor::ops::cross_entropy::{CrossEntropyConfig, Reduction};
 use cupola_tensor::ops::linear::{Activation, linear};
+use cupola_tensor::ops::linear_cross_entropy;
 use cupola_tensor::ops::rotary::{Pairing, rotary_tables};
 use cupola_tensor::{DType, Tensor};
 
@@ -49,8 +50,8 @@ fn rotary(case: &Case) -> Tensor {
     tokens.rotary(&positions, &cos, &sin, pairing).reshape(x.shape())
 }
 
-fn cross_entropy(case: &Case) -> Tensor {
-    let config = CrossEntropyConfig {
+fn loss_config(case: &Case) -> CrossEntropyConfig {
+    CrossEntropyConfig {
         reduction: match case.text("reduction") {
             "none" => Reduction::None,
             "mean" => Reduction::Mean,
@@ -61,8 +62,15 @@ fn cross_entropy(case: &Case) -> Tensor {
         class_weights: case.maybe("weight").cloned(),
         z_loss: case.number("z_loss"),
         divisor: None,
-    };
-    case.x().cross_entropy(case.arg("target"), &config)
+    }
+}
+
+fn cross_entropy(case: &Case) -> Tensor {
+    case.x().cross_entropy(case.arg("target"), &loss_config(case))
+}
+
+fn head_and_cross_entropy(case: &Case) -> Tensor {
+    linear_cross_entropy(case.x(), case.arg("head"), case.arg("target"), &loss_config(case))
 }
 
 pub fn readers() -> Vec<Reader> {
@@ -74,6 +82,7 @@ pub fn readers() -> Vec<Reader> {
         Reader::new("linear", &["linear"], |case| {
             one(linear(case.x(), case.arg("weight"), case.maybe("bias"), activation(case)))
         }),
+        Reader::new("linear_cross_entropy", &["linear_cross_entropy"], |case| one(head_and_cross_entropy(case))),
         Reader::new("embedding", &["embedding"], |case| one(embedding(case))),
         Reader::new("gather", &["gather"], |case| one(case.x().gather(case.axis("dim"), case.arg("index")))),
         Reader::new("index_select", &["gather"], |case| {

@@ -3,6 +3,7 @@
 //! - `json`: Hugging Face's `tokenizer.json` and model directories
 //! - `tiktoken`: `.tiktoken` rank files
 //! - `sentencepiece`: SentencePiece `.model` files, over `protobuf`
+//! - `spm`: the pieces of such a file as text
 //! - `tekken`: Mistral's `tekken.json`
 //! - `gguf`: the vocabulary inside a GGUF file
 //! - `byte_chars`: the printable characters that stand for bytes
@@ -12,6 +13,7 @@ pub mod gguf;
 pub mod json;
 mod protobuf;
 pub mod sentencepiece;
+pub mod spm;
 pub mod tekken;
 pub mod tiktoken;
 

@@ -53,28 +53,37 @@ pub(crate) struct Piece {
 }
 
 /// The settings of a `.model` file that matter, with SentencePiece's defaults.
-struct Spec {
-    pieces: Vec<Piece>,
-    model_type: u64,
-    byte_fallback: bool,
-    whitespace_as_suffix: bool,
-    charsmap: Vec<u8>,
-    add_dummy_prefix: bool,
-    remove_extra_whitespaces: bool,
-    escape_whitespaces: bool,
+pub(super) struct Spec {
+    pub pieces: Vec<Piece>,
+    pub model_type: u64,
+    pub byte_fallback: bool,
+    pub whitespace_as_suffix: bool,
+    pub charsmap: Vec<u8>,
+    pub add_dummy_prefix: bool,
+    pub remove_extra_whitespaces: bool,
+    pub escape_whitespaces: bool,
+}
+
+/// The number of BPE among the model types.
+pub(super) const BPE: u64 = 2;
+
+impl Default for Spec {
+    fn default() -> Self {
+        Self {
+            pieces: Vec::new(),
+            model_type: 1,
+            byte_fallback: false,
+            whitespace_as_suffix: false,
+            charsmap: Vec::new(),
+            add_dummy_prefix: true,
+            remove_extra_whitespaces: true,
+            escape_whitespaces: true,
+        }
+    }
 }
 
 fn parse(file: &[u8]) -> Result<Spec> {
-    let mut spec = Spec {
-        pieces: Vec::new(),
-        model_type: 1,
-        byte_fallback: false,
-        whitespace_as_suffix: false,
-        charsmap: Vec::new(),
-        add_dummy_prefix: true,
-        remove_extra_whitespaces: true,
-        escape_whitespaces: true,
-    };
+    let mut spec = Spec::default();
     let wrong = |field: &str| Error::malformed(FORMAT, format!("the field {field} has another type than it should"));
     for field in Fields::new(FORMAT, file) {
         let (number, value) = field?;
@@ -210,10 +219,13 @@ impl Tokenizer {
     /// # Errors
     /// When the file is malformed, or its model type is not BPE or Unigram.
     pub fn from_sentencepiece(file: &[u8]) -> Result<Self> {
-        let spec = parse(file)?;
+        Self::from_spec(parse(file)?)
+    }
+
+    pub(super) fn from_spec(spec: Spec) -> Result<Self> {
         let model = match spec.model_type {
             1 => Model::Unigram(unigram(FORMAT, &spec.pieces, spec.byte_fallback)?),
-            2 => {
+            BPE => {
                 let frozen = spec.pieces.iter().enumerate().filter(|(_, p)| p.kind == Kind::UserDefined);
                 let frozen: Vec<u32> = frozen.map(|(id, _)| id as u32).collect();
                 Model::Bpe(bpe(FORMAT, &spec.pieces, spec.byte_fallback)?.with_frozen(&frozen))

@@ -42,6 +42,9 @@ pub enum Model {
 pub(crate) struct Scratch {
     pub merge: bpe::merge::MergeBuffers,
     pub cache: bpe::cache::PieceCache,
+    pub long: bpe::cache::LongCache,
+    pub pairs: bpe::rules::PairCache,
+    pub greedy: bpe::greedy::GreedyBuffers,
     pub ids: Vec<u32>,
     pub lattice: unigram::Lattice,
     /// Pieces of a pre-tokenizer with several steps.

@@ -87,7 +87,8 @@ impl TokenizerParts {
 
 /// Working memories that no call uses at the moment.
 #[derive(Debug, Default)]
-struct Pool(Mutex<Vec<Scratch>>);
+#[allow(clippy::vec_box, reason = "they are handed out and back for every short text, and moving one costs as much")]
+struct Pool(Mutex<Vec<Box<Scratch>>>);
 
 /// No more working memories are kept than this; each holds at most a few megabytes.
 const POOL_LIMIT: usize = 64;

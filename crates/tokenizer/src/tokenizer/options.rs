@@ -19,6 +19,8 @@ pub struct EncodeOptions {
     pub sample_alpha: Option<f32>,
     /// Seed of the two options above.
     pub seed: u64,
+    /// Threads of a batch at most; as many as the machine has when `None`. The result does not depend on it.
+    pub threads: Option<usize>,
 }
 
 impl EncodeOptions {

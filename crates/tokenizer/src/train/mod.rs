@@ -2,12 +2,13 @@
 //!
 //! - `bpe`: byte-pair encoding over bytes or characters
 //! - `wordpiece`: vocabularies for longest match first
-//! - `unigram`: the unigram language model, over `expectation`
+//! - `unigram`: the unigram language model, over `expectation` and `lattice`
 //! - `words`: the pieces of a text and how often each occurs, counted on several threads
 //! - `merges`: learning merges from counted pieces
 
 pub mod bpe;
 mod expectation;
+mod lattice;
 mod merges;
 pub mod unigram;
 pub mod wordpiece;

@@ -5,6 +5,7 @@
 //! likelihood misses least.
 
 use super::expectation::Pieces;
+use super::lattice::Lattice;
 use super::{Progress, words};
 use crate::added::AddedToken;
 use crate::decode::{DecodeStep, Decoder};
@@ -113,22 +114,27 @@ impl UnigramTrainer {
             )));
         }
         let (mut texts, mut scores) = self.seeds(&words, &chars);
+        let mut lattice = Lattice::new(&words, &texts, self.max_piece_length)?;
         // A tenth more than wanted: the last choice is by score.
         let desired = room + room / 10;
         loop {
             for _ in 0..self.sub_iterations.max(1) {
-                let expected = Pieces::new(&texts, &scores).expected(&words)?;
-                (texts, scores) = maximise(&texts, &expected);
+                let expected = Pieces::new(&texts, &scores, &lattice).expected()?;
+                let kept;
+                (kept, scores) = maximise(&expected);
+                texts = kept.iter().map(|&id| texts[id as usize]).collect();
+                lattice.keep(&kept);
             }
             progress(Progress::Learning { tokens: texts.len(), of: room });
             if texts.len() <= desired {
                 break;
             }
-            let before = texts.len();
-            (texts, scores) = self.prune(&texts, &scores, &words, desired)?;
-            if texts.len() == before {
+            let kept = self.prune(&texts, &scores, &lattice, &words, desired)?;
+            if texts.len() == kept.len() {
                 break;
             }
+            (texts, scores) = kept.iter().map(|&id| (texts[id as usize], scores[id as usize])).unzip();
+            lattice.keep(&kept);
         }
         self.assemble(&texts, &scores, &chars, room)
     }
@@ -180,25 +186,26 @@ impl UnigramTrainer {
         (texts, weights.iter().map(|&w| (w.max(1) as f64 / total).ln()).collect())
     }
 
-    /// Keeps what the likelihood would miss most.
-    fn prune<'a>(
+    /// What the likelihood would miss most, in order of the numbers.
+    fn prune(
         &self,
-        texts: &[&'a str],
+        texts: &[&str],
         scores: &[f64],
+        lattice: &Lattice,
         words: &[(&str, u64)],
         desired: usize,
-    ) -> Result<(Vec<&'a str>, Vec<f64>)> {
-        let pieces = Pieces::new(texts, scores);
-        let (counts, in_words) = pieces.best_counts(words)?;
+    ) -> Result<Vec<u32>> {
+        let pieces = Pieces::new(texts, scores, lattice);
+        let (counts, in_words) = pieces.best_counts()?;
         let total: f64 = counts.iter().sum();
         let all_words: f64 = words.iter().map(|w| w.1 as f64).sum();
         let mut kept = Vec::new();
         let mut candidates = Vec::new();
         let mut buffer = Vec::new();
-        for (id, text) in texts.iter().enumerate() {
-            let Some((score, parts)) = pieces.best(text, Some(id as u32), &mut buffer) else {
+        for id in 0..texts.len() {
+            let Some((score, parts)) = pieces.instead(id as u32, &mut buffer) else {
                 // Nothing can stand for it.
-                kept.push(id);
+                kept.push(id as u32);
                 continue;
             };
             if counts[id] == 0.0 || score > scores[id] {
@@ -208,14 +215,14 @@ impl UnigramTrainer {
             let log_total = (total + counts[id] * (parts.len() as f64 - 1.0)).ln();
             let with = counts[id].ln() - total.ln();
             let without: f64 = parts.iter().map(|&p| (counts[p as usize] + counts[id]).ln() - log_total).sum();
-            candidates.push((in_words[id] / all_words * (with - without), id));
+            candidates.push((in_words[id] / all_words * (with - without), id as u32));
         }
         let size = desired.max((self.shrinking_factor * texts.len() as f64) as usize);
         candidates.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         candidates.truncate(size.saturating_sub(kept.len()));
         kept.extend(candidates.into_iter().map(|(_, id)| id));
         kept.sort_unstable();
-        Ok((kept.iter().map(|&id| texts[id]).collect(), kept.iter().map(|&id| scores[id]).collect()))
+        Ok(kept)
     }
 
     fn assemble(&self, texts: &[&str], scores: &[f64], chars: &[(String, u64)], room: usize) -> Result<Tokenizer> {
@@ -272,12 +279,12 @@ impl UnigramTrainer {
     }
 }
 
-/// New scores from expected counts; rare pieces go.
-fn maximise<'a>(texts: &[&'a str], expected: &[f64]) -> (Vec<&'a str>, Vec<f64>) {
-    let kept = || texts.iter().zip(expected).filter(|(_, n)| **n >= LEAST_EXPECTED);
+/// The pieces that are not too rare, and their new scores from expected counts.
+fn maximise(expected: &[f64]) -> (Vec<u32>, Vec<f64>) {
+    let kept = || (0..).zip(expected).filter(|(_, n)| **n >= LEAST_EXPECTED);
     let total: f64 = kept().map(|(_, n)| n).sum();
     let log_total = digamma(total);
-    kept().map(|(text, n)| (*text, digamma(*n) - log_total)).unzip()
+    kept().map(|(id, n)| (id, digamma(*n) - log_total)).unzip()
 }
 
 /// The logarithmic derivative of the gamma function, by recurrence up to 7 and the asymptotic series (Abramowitz and

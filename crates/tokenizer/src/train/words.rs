@@ -57,7 +57,7 @@ fn count_block<T: AsRef<str> + Sync>(
     let jobs = block.len().div_ceil(per_job);
     let maps: Mutex<Vec<FastMap<String, u64>>> = Mutex::default();
     let take = || maps.lock().ok().and_then(|mut m| m.pop()).unwrap_or_default();
-    parallel(jobs, size, |job| {
+    parallel(jobs, size, None, |job| {
         let mut map = take();
         let mut scratch = Scratch::default();
         let end = ((job + 1) * per_job).min(block.len());

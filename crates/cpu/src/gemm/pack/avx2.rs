@@ -12,10 +12,17 @@ pub trait Vectors: Form<Word = u32> {
     unsafe fn along(from: *const Self::Source) -> __m256i;
     /// One word of each of 8 neighbouring lanes, from GROUP depths that lie `stride` elements apart.
     unsafe fn across(from: *const Self::Source, stride: isize) -> __m256i;
+    /// Whether there is [`Vectors::across_some`]: elements of 32 bits can be read singly.
+    const MASKED: bool = false;
+    /// [`Vectors::across`] for the lanes whose sign bit is set in `mask`, zeros for the others.
+    unsafe fn across_some(_from: *const Self::Source, _stride: isize, _mask: __m256i) -> __m256i {
+        unreachable!("elements of this form cannot be read singly")
+    }
 }
 
 macro_rules! vectors {
-    ($form:ty, $source:ty, |$p:ident| $along:expr, |$q:ident, $stride:ident| $across:expr) => {
+    ($form:ty, $source:ty, |$p:ident| $along:expr, |$q:ident, $stride:ident| $across:expr
+        $(, |$r:ident, $far:ident, $mask:ident| $some:expr)?) => {
         impl Vectors for $form {
             #[inline(always)]
             unsafe fn along($p: *const $source) -> __m256i {
@@ -27,11 +34,21 @@ macro_rules! vectors {
                 // SAFETY: as above.
                 unsafe { $across }
             }
+            $(
+                const MASKED: bool = true;
+                #[inline(always)]
+                unsafe fn across_some($r: *const $source, $far: isize, $mask: __m256i) -> __m256i {
+                    // SAFETY: as above; lanes that are not in the mask are not touched.
+                    unsafe { $some }
+                }
+            )?
         }
     };
 }
 
-vectors!(F32Same, f32, |p| _mm256_loadu_si256(p.cast()), |p, _stride| _mm256_loadu_si256(p.cast()));
+vectors!(F32Same, f32, |p| _mm256_loadu_si256(p.cast()), |p, _stride| _mm256_loadu_si256(p.cast()), |p, _far, mask| {
+    _mm256_maskload_epi32(p.cast(), mask)
+});
 vectors!(F32FromF16, f16, |p| _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast()))), |p, _stride| {
     _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(p.cast())))
 });
@@ -47,7 +64,12 @@ vectors!(
         let packed = _mm256_packus_epi32(rounded(p), rounded(p.add(8)));
         _mm256_permute4x64_epi64::<0b11_01_10_00>(packed)
     },
-    |p, stride| _mm256_or_si256(rounded(p), _mm256_slli_epi32::<16>(rounded(p.offset(stride))))
+    |p, stride| _mm256_or_si256(rounded(p), _mm256_slli_epi32::<16>(rounded(p.offset(stride)))),
+    |p, stride, mask| {
+        let first = rounded_vector(_mm256_maskload_ps(p, mask));
+        let second = rounded_vector(_mm256_maskload_ps(p.offset(stride), mask));
+        _mm256_or_si256(first, _mm256_slli_epi32::<16>(second))
+    }
 );
 vectors!(ByteSame, u8, |p| _mm256_loadu_si256(p.cast()), |p, stride| bytes(p, stride));
 vectors!(
@@ -68,8 +90,14 @@ unsafe fn halves(from: *const bf16) -> __m256i {
 #[inline(always)]
 unsafe fn rounded(from: *const f32) -> __m256i {
     // SAFETY: the caller vouches for 8 elements.
+    unsafe { rounded_vector(_mm256_loadu_ps(from)) }
+}
+
+/// As [`rounded`], of elements in a register.
+#[inline(always)]
+unsafe fn rounded_vector(x: __m256) -> __m256i {
+    // SAFETY: register operands only; inlined into functions with AVX2.
     unsafe {
-        let x = _mm256_loadu_ps(from);
         let bits = _mm256_castps_si256(x);
         let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
         let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
@@ -118,6 +146,33 @@ unsafe fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
     }
 }
 
+/// Packs `words` words, a multiple of 8, of ROWS lanes that are contiguous along the depth and `stride` elements apart: eight words
+/// of each at a time, transposed in registers. The number of lanes is fixed so that the loads are straight code.
+///
+/// # Safety
+/// As [`pack`].
+#[inline(always)]
+unsafe fn pack_along<F: Vectors, const ROWS: usize>(
+    from: *const F::Source,
+    stride: isize,
+    words: usize,
+    width: usize,
+    to: *mut u8,
+) {
+    for word in (0..words).step_by(8) {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut rows = [_mm256_setzero_si256(); 8];
+            for (i, row) in rows.iter_mut().enumerate().take(ROWS) {
+                *row = F::along(from.wrapping_offset(i as isize * stride + (word * F::GROUP) as isize));
+            }
+            for (i, row) in transpose(rows).into_iter().enumerate() {
+                _mm256_storeu_si256(to.add((word + i) * width * 4).cast(), row);
+            }
+        }
+    }
+}
+
 /// See [`super::PackFn`].
 ///
 /// # Safety
@@ -129,15 +184,16 @@ pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: 
         from.wrapping_offset(lane as isize * source.lane_stride + k as isize * source.depth_stride)
     };
     let whole = depth / F::GROUP;
-    let along = source.depth_stride == 1;
+    // A single lane is read across, one word after the other, where it can be.
+    let along = source.depth_stride == 1 && (lanes > 1 || source.lane_stride != 1);
     let mut done = 0;
     for lane in (0..width).step_by(8) {
         let here = lanes.saturating_sub(lane).min(8);
         let columns = (width - lane).min(8);
         // Only the last block of lanes may write past the width, and only onto words that are written later.
         let words = match () {
-            () if along && lanes > 1 => whole / 8 * 8,
-            () if source.lane_stride == 1 && here == 8 => whole,
+            () if along => whole / 8 * 8,
+            () if source.lane_stride == 1 && (here == 8 || F::MASKED && here > 0) => whole,
             () => 0,
         };
         // SAFETY: offsets stay within the lanes and depth of the view. Rows are stored in rising order of address, so that
@@ -145,14 +201,26 @@ pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: 
         // the overrun.
         unsafe {
             if along {
-                for word in (0..words).step_by(8) {
-                    let mut rows = [_mm256_setzero_si256(); 8];
-                    for (i, row) in rows.iter_mut().enumerate().take(here) {
-                        *row = F::along(at(lane + i, word * F::GROUP));
-                    }
-                    for (i, row) in transpose(rows).into_iter().enumerate() {
-                        _mm256_storeu_si256(target.add(((word + i) * width + lane) * 4).cast(), row);
-                    }
+                let (first, to) = (at(lane, 0), target.add(lane * 4));
+                let stride = source.lane_stride;
+                // Calls, not a choice of function: only so are they inlined, and compiled with this function's instructions.
+                match here {
+                    8 => pack_along::<F, 8>(first, stride, words, width, to),
+                    7 => pack_along::<F, 7>(first, stride, words, width, to),
+                    6 => pack_along::<F, 6>(first, stride, words, width, to),
+                    5 => pack_along::<F, 5>(first, stride, words, width, to),
+                    4 => pack_along::<F, 4>(first, stride, words, width, to),
+                    3 => pack_along::<F, 3>(first, stride, words, width, to),
+                    2 => pack_along::<F, 2>(first, stride, words, width, to),
+                    1 => pack_along::<F, 1>(first, stride, words, width, to),
+                    _ => pack_along::<F, 0>(first, stride, words, width, to),
+                }
+            } else if here < 8 {
+                let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+                let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(here as i32), lanes);
+                for word in 0..words {
+                    let row = F::across_some(at(lane, word * F::GROUP), source.depth_stride, mask);
+                    _mm256_storeu_si256(target.add((word * width + lane) * 4).cast(), row);
                 }
             } else {
                 for word in 0..words {

@@ -75,6 +75,10 @@ where
             let groups: Vec<_> = sizes.iter().map(|&rows| (rows, &b)).collect();
             P::matmul_grouped(w.a.view(), &groups, MatMut::new(&mut c, m, n), Epilogue::default());
             assert_eq!(bits(&c), want, "groups of {sizes:?}, {tier:?}");
+            let views: Vec<_> = sizes.iter().map(|&rows| (rows, w.b.view())).collect();
+            let mut c = vec![P::Acc::default(); m * n];
+            P::matmul_grouped_strided(w.a.view(), &views, MatMut::new(&mut c, m, n), Epilogue::default());
+            assert_eq!(bits(&c), want, "strided groups of {sizes:?}, {tier:?}");
         }
     });
 }
@@ -117,14 +121,19 @@ fn large_products_have_the_same_bits_on_any_number_of_threads() {
 fn groups_use_their_own_right_operands() {
     every_tier(|tier| {
         let (k, n) = (33, 40);
-        let sizes = [2, 0, 31, 1];
+        // The last group is larger than what a task takes, so that its operand is packed beforehand.
+        let sizes = [2, 0, 31, 1, 300];
         let m = sizes.iter().sum();
         let a = stored::<f32>(1, m, k, 0);
-        let experts: Vec<_> = (0..4).map(|e| stored::<f32>(100 + e, k, n, 1)).collect();
+        let experts: Vec<_> = (0..5).map(|e| stored::<f32>(100 + e, k, n, 1)).collect();
         let packed: Vec<_> = experts.iter().map(|e| Packed::<F32>::new(e.view())).collect();
         let groups: Vec<_> = sizes.into_iter().zip(&packed).collect();
         let mut c = vec![0.0f32; m * n];
         F32::matmul_grouped(a.view(), &groups, MatMut::new(&mut c, m, n), Epilogue::default());
+        let views: Vec<_> = sizes.into_iter().zip(experts.iter().map(|e| e.view())).collect();
+        let mut strided = vec![0.0f32; m * n];
+        F32::matmul_grouped_strided(a.view(), &views, MatMut::new(&mut strided, m, n), Epilogue::default());
+        assert_eq!(bits(&strided), bits(&c), "{tier:?}");
         let mut row = 0;
         for (size, expert) in sizes.into_iter().zip(&experts) {
             let mut want = vec![0.0f32; size * n];

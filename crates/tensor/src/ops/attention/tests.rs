@@ -447,11 +447,39 @@ fn dropout_keeps_the_mean_and_follows_its_address() {
 }
 
 #[test]
-#[should_panic(expected = "attention: dropout of 0.5 was recorded outside of a training scope")]
-fn dropout_outside_of_a_step_panics() {
-    let config = AttentionConfig { dropout: 0.5, ..causal(&Segments::one(3)) };
-    let [q, k, v] = f32s(&config, 1, 1, 2);
-    attention(&q.requires_grad(), &k, &v, &config);
+fn dropout_outside_of_a_training_scope_drops_nothing_as_that_of_a_tensor() {
+    let plain = causal(&Segments::one(3));
+    let config = AttentionConfig { dropout: 0.5, ..plain.clone() };
+    let qkv = f32s(&config, 1, 1, 2);
+    for dtype in [DType::F32, DType::BF16] {
+        let [q, k, v] = [0, 1, 2].map(|i| qkv[i].to_dtype(dtype).requires_grad());
+        let (y, whole) = (attention(&q, &k, &v, &config), attention(&q, &k, &v, &plain));
+        assert!(y.same_bits(&whole) && y.needs_grad());
+    }
+}
+
+#[test]
+fn views_of_one_projection_have_gradients_in_one_buffer() {
+    let (heads, shared, width) = (4, 2, 3);
+    let segments = Segments::from_lengths(&[5, 4]);
+    let config = causal(&segments);
+    let projected = crate::testing::uniform([9, (heads + 2 * shared) * width], 3).to_dtype(DType::F32);
+    let dy = crate::testing::uniform([9, heads, width], 4).to_dtype(DType::F32);
+    let sizes = [heads * width, shared * width, shared * width];
+    let cut =
+        |x: &Tensor| x.split(1, &sizes).iter().map(|x| x.reshape([9, x.dim(1) / width, width])).collect::<Vec<_>>();
+    let leaf = projected.requires_grad();
+    let qkv = cut(&leaf);
+    let grads = (attention(&qkv[0], &qkv[1], &qkv[2], &config) * &dy).sum([]).backward();
+    // The same from copies, whose gradients are put together by a concatenation.
+    let apart: Vec<Tensor> = cut(&projected).iter().map(|x| x.contiguous().requires_grad()).collect();
+    let expected = (attention(&apart[0], &apart[1], &apart[2], &config) * &dy).sum([]).backward();
+    let flat: Vec<Tensor> = apart.iter().map(|x| expected[x].reshape([9, x.dim(1) * width])).collect();
+    assert!(grads[&leaf].same_bits(&Tensor::cat(&flat.iter().collect::<Vec<_>>(), 1)));
+    // Not copied: the pieces that backward returns are views of one buffer.
+    let (out, lse) = forward(&qkv[0], &qkv[1], &qkv[2], &config, None);
+    let pieces = backward(&dy, &qkv[0], &qkv[1], &qkv[2], &out, &lse, &config, None, [true; 3]).map(Option::unwrap);
+    assert!(pieces.iter().all(|piece| std::sync::Arc::ptr_eq(piece.buffer(), pieces[0].buffer())));
 }
 
 #[test]

@@ -143,6 +143,66 @@ impl PieceCache {
     }
 }
 
+/// Pieces of up to this many bytes, and longer than [`MAX_PIECE`], have a cache of their own.
+pub(crate) const MAX_LONG: usize = 64;
+
+const LONG_SLOTS: usize = 1 << 14;
+/// Bytes of pieces, and ids, that are held at once; then everything goes.
+const LONG_BYTES: usize = 512 << 10;
+const LONG_IDS: usize = 128 << 10;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct LongEntry {
+    hash: u64,
+    piece: u32,
+    ids: u32,
+    len: u16,
+    n: u16,
+}
+
+/// Long words and their ids, as languages have them whose characters take several bytes. At most 1.4 MB.
+#[derive(Debug, Default)]
+pub(crate) struct LongCache {
+    slots: Vec<LongEntry>,
+    bytes: Vec<u8>,
+    ids: Vec<u32>,
+}
+
+impl LongCache {
+    /// The ids of a piece, if they are known.
+    #[inline]
+    pub(crate) fn get(&self, piece: &[u8]) -> Option<&[u32]> {
+        let hash = hash::bytes(piece);
+        let entry = self.slots.get(hash as usize & (LONG_SLOTS - 1))?;
+        let (at, len) = (entry.piece as usize, usize::from(entry.len));
+        if entry.hash != hash || self.bytes.get(at..at + len) != Some(piece) {
+            return None;
+        }
+        self.ids.get(entry.ids as usize..entry.ids as usize + usize::from(entry.n))
+    }
+
+    /// Remembers a piece of at most [`MAX_LONG`] bytes, in the place of one with the same slot.
+    pub(crate) fn insert(&mut self, piece: &[u8], ids: &[u32]) {
+        if self.slots.is_empty() || self.bytes.len() + piece.len() > LONG_BYTES || self.ids.len() + ids.len() > LONG_IDS
+        {
+            self.slots.clear();
+            self.slots.resize(LONG_SLOTS, LongEntry::default());
+            self.bytes.clear();
+            self.ids.clear();
+        }
+        let hash = hash::bytes(piece);
+        self.slots[hash as usize & (LONG_SLOTS - 1)] = LongEntry {
+            hash,
+            piece: self.bytes.len() as u32,
+            ids: self.ids.len() as u32,
+            len: piece.len() as u16,
+            n: ids.len() as u16,
+        };
+        self.bytes.extend_from_slice(piece);
+        self.ids.extend_from_slice(ids);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,5 +243,21 @@ mod tests {
             assert!(word.is_none_or(|id| (id, i % 5) == (i, 0)));
         }
         assert!(cache.buckets.len() * size_of::<Bucket>() <= 2 << 20 && cache.list.len() <= MAX_LIST);
+    }
+
+    #[test]
+    fn long_pieces_come_back_and_memory_is_bounded() {
+        let mut cache = LongCache::default();
+        let piece = |i: u32| [&i.to_le_bytes()[..], &[7; 30][..]].concat();
+        for i in 0..60_000 {
+            assert_eq!(cache.get(&piece(i)), None);
+            cache.insert(&piece(i), &[i, 1, 2]);
+            assert_eq!(cache.get(&piece(i)), Some(&[i, 1, 2][..]));
+            assert!(cache.bytes.len() <= LONG_BYTES && cache.ids.len() <= LONG_IDS);
+        }
+        for i in 0..60_000 {
+            assert!(cache.get(&piece(i)).is_none_or(|ids| ids == [i, 1, 2]));
+        }
+        assert_eq!(LongCache::default().get(&[1; 20]), None);
     }
 }

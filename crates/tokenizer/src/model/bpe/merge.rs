@@ -158,36 +158,37 @@ fn windows<R: Rules>(rules: &R, text: &[u8], buffers: &mut MergeBuffers) {
     std::mem::swap(symbols, settled);
 }
 
+/// The ranks lie in an array of their own: the smallest of a few dozen neighbours is found by a loop that the compiler
+/// turns into vector instructions.
 fn scan<R: Rules>(rules: &R, text: &[u8], symbols: &mut Vec<Symbol>) {
+    let mut ranks = [NONE; SHORT];
     let end_of = |symbols: &[Symbol], i: usize| symbols.get(i).map_or(text.len(), |s| s.start as usize);
-    for i in 0..symbols.len().saturating_sub(1) {
-        let (left, right) = (symbols[i], symbols[i + 1]);
-        symbols[i].merge = rules.merge(left.id, right.id, &text[left.start as usize..end_of(symbols, i + 2)]);
-    }
-    while symbols.len() > 1 {
-        let mut best = 0;
-        let mut rank = NONE;
-        for (i, symbol) in symbols.iter().enumerate() {
-            if symbol.merge.rank < rank {
-                rank = symbol.merge.rank;
-                best = i;
-            }
+    let pair = |symbols: &[Symbol], i: usize| match symbols.get(i + 1) {
+        Some(right) => {
+            let left = symbols[i];
+            rules.merge(left.id, right.id, &text[left.start as usize..end_of(symbols, i + 2)])
         }
+        None => Merge::NONE,
+    };
+    for i in 0..symbols.len().saturating_sub(1) {
+        symbols[i].merge = pair(symbols, i);
+        ranks[i] = symbols[i].merge.rank;
+    }
+    loop {
+        let n = symbols.len();
+        let ranks_here = &ranks[..n.next_multiple_of(8).min(SHORT)];
+        let rank = ranks_here.iter().fold(NONE, |least, &rank| least.min(rank));
         if rank == NONE {
             return;
         }
+        let best = ranks_here.iter().position(|&r| r == rank).unwrap_or(0);
         symbols[best].id = symbols[best].merge.id;
         symbols.remove(best + 1);
-        let pair = |symbols: &[Symbol], i: usize| match symbols.get(i + 1) {
-            Some(right) => {
-                let left = symbols[i];
-                rules.merge(left.id, right.id, &text[left.start as usize..end_of(symbols, i + 2)])
-            }
-            None => Merge::NONE,
-        };
-        symbols[best].merge = pair(symbols, best);
-        if best > 0 {
-            symbols[best - 1].merge = pair(symbols, best - 1);
+        ranks.copy_within(best + 2..n, best + 1);
+        ranks[n - 1] = NONE;
+        for i in best.saturating_sub(1)..=best {
+            symbols[i].merge = pair(symbols, i);
+            ranks[i] = symbols[i].merge.rank;
         }
     }
 }

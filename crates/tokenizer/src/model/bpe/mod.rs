@@ -2,25 +2,32 @@
 //!
 //! - `rules`: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
 //! - `merge`: the merge loop
+//! - `greedy`: long pieces, token by token
 //! - `cache`: short pieces and their ids
+//! - `emit`: what becomes of merged symbols
 
 pub(crate) mod cache;
+mod emit;
+pub(crate) mod greedy;
 pub(crate) mod merge;
 pub(crate) mod rules;
 
 use super::{Scratch, Sink};
-use crate::error::{Error, Result, excerpt};
+use crate::error::Result;
+use crate::rng::Rng;
 use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
-use cache::MAX_PIECE;
-use merge::Symbol;
+use cache::{MAX_LONG, MAX_PIECE};
+use greedy::{Reader, Tables};
+use merge::{MergeBuffers, Symbol};
 pub use rules::MergeRule;
-use rules::{Below, Concat, ConcatRules, PairRules, Rules};
+use rules::{Below, Concat, ConcatRules, PairRules, Remembered, Rules};
+use std::sync::{Arc, OnceLock};
 
 /// What becomes of text for which the vocabulary has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {
-    /// [`Error::NoToken`].
+    /// [`crate::Error::NoToken`].
     Refuse,
     /// It is left out, as Hugging Face's BPE does when `unk_token` is null.
     Drop,
@@ -68,6 +75,8 @@ pub struct Bpe {
     unused: crate::hash::FastMap<u32, Vec<u32>>,
     /// Pieces that are tokens wherever they stand and merge with nothing (SentencePiece's user-defined symbols).
     frozen: Option<Trie>,
+    /// Made when the first long piece comes.
+    tables: OnceLock<Arc<Tables>>,
 }
 
 /// SentencePiece's mark for a space, U+2581.
@@ -139,7 +148,10 @@ impl Bpe {
         let mut model = Self::build(vocab, rules, bytes, config);
         for &id in unused {
             let parts = model.parts(id);
-            model.unused.insert(id, parts);
+            // A piece that nothing was merged into is given out as it is.
+            if parts != [id] {
+                model.unused.insert(id, parts);
+            }
         }
         Ok(model)
     }
@@ -172,6 +184,7 @@ impl Bpe {
             suffix,
             cut_at_marker,
             unused,
+            tables: OnceLock::new(),
         }
     }
 
@@ -286,9 +299,36 @@ impl Bpe {
     ) -> Result<()> {
         match end - start {
             0 => Ok(()),
-            1..=MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
+            len if len <= MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
+            len if len <= MAX_LONG => self.encode_remembered(text, start, end, scratch, sink),
             _ => self.encode_uncached(text, start, end, scratch, sink),
         }
+    }
+
+    /// A piece for the cache of long ones; on its own, so that the way of the short ones stays short.
+    #[inline(never)]
+    fn encode_remembered<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let piece = &text[start..end];
+        if let Some(ids) = scratch.long.get(piece) {
+            sink.ids(ids);
+            return Ok(());
+        }
+        let mut ids = std::mem::take(&mut scratch.ids);
+        ids.clear();
+        let done = self.encode_uncached(text, start, end, scratch, &mut ids);
+        if done.is_ok() {
+            scratch.long.insert(piece, &ids);
+            sink.ids(&ids);
+        }
+        scratch.ids = ids;
+        done
     }
 
     /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
@@ -425,18 +465,56 @@ impl Bpe {
             sink.token(id, start, end);
             return Ok(());
         }
+        if self.read_long(piece, scratch) {
+            return self.emit(piece, start, &scratch.merge.symbols, sink);
+        }
         self.fill_symbols(piece, &mut scratch.merge.symbols);
         match &self.rules {
-            RuleSet::Pairs(rules) => Self::merge(rules, piece, scratch),
-            RuleSet::Concat(rules) => Self::merge(&Concat { rules, vocab: &self.vocab }, piece, scratch),
+            RuleSet::Pairs(rules) => Self::merge(rules, piece, &mut scratch.merge, &mut scratch.dropout),
+            RuleSet::Concat(rules) => {
+                let rules = Concat { rules, vocab: &self.vocab };
+                if scratch.pairs.serves(self.vocab.id_bound()) {
+                    let rules = Remembered { rules, pairs: &scratch.pairs };
+                    Self::merge(&rules, piece, &mut scratch.merge, &mut scratch.dropout);
+                } else {
+                    Self::merge(&rules, piece, &mut scratch.merge, &mut scratch.dropout);
+                }
+            }
         }
         self.emit(piece, start, &scratch.merge.symbols, sink)
     }
 
-    fn merge<R: Rules>(rules: &R, piece: &[u8], scratch: &mut Scratch) {
-        match &mut scratch.dropout {
-            None => merge::run(rules, piece, &mut scratch.merge),
-            Some((p, rng)) => merge::run_dropout(rules, piece, &mut scratch.merge, *p, rng),
+    /// Reads the tokens of a long piece into `scratch.merge.symbols`; false when that has to be left to the merge loop.
+    fn read_long(&self, piece: &[u8], scratch: &mut Scratch) -> bool {
+        let plain = self.alphabet == Alphabet::Bytes && self.prefix.is_empty() && self.suffix.is_empty();
+        if piece.len() < greedy::LEAST
+            || self.vocab.longest() > greedy::LONGEST
+            || !plain
+            || scratch.dropout.is_some()
+            || !scratch.pairs.serves(self.vocab.id_bound())
+            || self.bytes.contains(&NONE)
+        {
+            return false;
+        }
+        let tables = &**self.tables.get_or_init(|| Arc::new(Tables::new(&self.vocab)));
+        let (vocab, bytes) = (&self.vocab, &*self.bytes);
+        let Scratch { merge, greedy, pairs, .. } = scratch;
+        match &self.rules {
+            RuleSet::Pairs(rules) => {
+                Reader { rules, vocab, bytes, tables, by_id: false }.read(piece, &mut merge.symbols, greedy)
+            }
+            RuleSet::Concat(concat) => {
+                let rules = &Remembered { rules: Concat { rules: concat, vocab }, pairs };
+                let by_id = concat.is_by_id();
+                Reader { rules, vocab, bytes, tables, by_id }.read(piece, &mut merge.symbols, greedy)
+            }
+        }
+    }
+
+    fn merge<R: Rules>(rules: &R, piece: &[u8], buffers: &mut MergeBuffers, dropout: &mut Option<(f32, Rng)>) {
+        match dropout {
+            None => merge::run(rules, piece, buffers),
+            Some((p, rng)) => merge::run_dropout(rules, piece, buffers, *p, rng),
         }
     }
 
@@ -483,62 +561,6 @@ impl Bpe {
                 }
             }
         }
-    }
-
-    fn emit<S: Sink>(&self, piece: &[u8], offset: usize, symbols: &[Symbol], sink: &mut S) -> Result<()> {
-        let mut run_of_unknown: Option<usize> = None;
-        for (i, symbol) in symbols.iter().enumerate() {
-            let from = symbol.start as usize;
-            let to = symbols.get(i + 1).map_or(piece.len(), |s| s.start as usize);
-            let fallback = |b: &u8| self.bytes[usize::from(*b)];
-            let known =
-                symbol.id != NONE || self.byte_fallback && piece[from..to].iter().map(fallback).all(|id| id != NONE);
-            if known && let Some(start) = run_of_unknown.take() {
-                self.unknown(piece, start, from, offset, sink)?;
-            }
-            if symbol.id != NONE {
-                match self.unused.get(&symbol.id) {
-                    None => sink.token(symbol.id, offset + from, offset + to),
-                    Some(parts) => self.emit_parts(parts, offset + from, offset + to, sink),
-                }
-            } else if known {
-                for (k, b) in piece[from..to].iter().enumerate() {
-                    sink.token(fallback(b), offset + from + k, offset + from + k + 1);
-                }
-            } else if matches!(self.unknown, Unknown::Token { fuse: true, .. }) {
-                run_of_unknown.get_or_insert(from);
-            } else {
-                self.unknown(piece, from, to, offset, sink)?;
-            }
-        }
-        match run_of_unknown {
-            Some(start) => self.unknown(piece, start, piece.len(), offset, sink),
-            None => Ok(()),
-        }
-    }
-
-    fn emit_parts<S: Sink>(&self, parts: &[u32], start: usize, end: usize, sink: &mut S) {
-        let mut at = start;
-        for &part in parts.iter().filter(|&&p| p != NONE) {
-            let to = (at + self.vocab.token_len(part)).min(end);
-            match self.unused.get(&part) {
-                None => sink.token(part, at, to),
-                Some(inner) => self.emit_parts(inner, at, to, sink),
-            }
-            at = to;
-        }
-    }
-
-    fn unknown<S: Sink>(&self, piece: &[u8], from: usize, to: usize, offset: usize, sink: &mut S) -> Result<()> {
-        match self.unknown {
-            Unknown::Token { id, .. } => sink.token(id, offset + from, offset + to),
-            Unknown::Drop => {}
-            Unknown::Refuse => {
-                let text = excerpt(&String::from_utf8_lossy(&piece[from..to]));
-                return Err(Error::NoToken { text, offset: offset + from });
-            }
-        }
-        Ok(())
     }
 }
 

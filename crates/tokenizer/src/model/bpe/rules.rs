@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::hash;
 use crate::vocab::{NONE, Vocab};
+use std::cell::Cell;
 
 /// A merge that is possible now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,6 +154,11 @@ impl ConcatRules {
         }
     }
 
+    /// Whether the rank of a token is its id.
+    pub(crate) fn is_by_id(&self) -> bool {
+        self.ranks.is_empty()
+    }
+
     #[inline]
     pub(crate) fn rank(&self, id: u32) -> u32 {
         if self.ranks.is_empty() { id } else { self.ranks[id as usize] }
@@ -178,6 +184,55 @@ impl Rules for Concat<'_> {
             },
             None => Merge::NONE,
         }
+    }
+}
+
+/// [`Concat`] behind a small table of pairs that have been asked for. A miss of the vocabulary's tables goes to memory two
+/// or three times; the few thousand pairs that most of a text consists of stay in the cache of the processor here.
+pub(crate) struct Remembered<'a> {
+    pub rules: Concat<'a>,
+    pub pairs: &'a PairCache,
+}
+
+/// Pairs of ids and the token they make, direct-mapped: 21 bits of each id, 22 of the result.
+#[derive(Debug, Default)]
+pub(crate) struct PairCache(Vec<Cell<u64>>);
+
+const PAIRS: usize = 1 << 14;
+const PAIR_BITS: u32 = 21;
+const RESULT: u64 = (1 << 22) - 1;
+
+impl PairCache {
+    /// Makes room; false when the ids of a vocabulary do not fit.
+    pub(crate) fn serves(&mut self, id_bound: usize) -> bool {
+        let fits = id_bound < 1 << PAIR_BITS;
+        if fits && self.0.is_empty() {
+            // No pair of ids has this key.
+            self.0 = vec![Cell::new(u64::MAX); PAIRS];
+        }
+        fits
+    }
+}
+
+impl Rules for Remembered<'_> {
+    #[inline]
+    fn merge(&self, left: u32, right: u32, text: &[u8]) -> Merge {
+        if left == NONE || right == NONE {
+            return self.rules.merge(left, right, text);
+        }
+        let key = u64::from(left) << PAIR_BITS | u64::from(right);
+        let slot = &self.pairs.0[hash::pair(left, right) as usize & (PAIRS - 1)];
+        let entry = slot.get();
+        if entry >> 22 == key {
+            return match entry & RESULT {
+                RESULT => Merge::NONE,
+                id => Merge { rank: self.rules.rules.rank(id as u32), id: id as u32 },
+            };
+        }
+        let merge = self.rules.merge(left, right, text);
+        let result = if merge.id == NONE { RESULT } else { u64::from(merge.id) };
+        slot.set(key << 22 | result);
+        merge
     }
 }
 

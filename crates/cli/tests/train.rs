@@ -1,0 +1,311 @@
+//! `cupola train` and what follows it, run as a user runs them: killed, stopped, gone on with.
+
+mod common;
+
+use common::{Run, arg, cupola};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A text and settings for a model so small that hundreds of steps take a second.
+struct Micro {
+    folder: tempfile::TempDir,
+}
+
+const SETS: [&str; 10] = [
+    "model.spec={hidden_size=16,num_hidden_layers=1,attention={num_attention_heads=2}}",
+    "tokenizer.kind=chars",
+    "batch.window=16",
+    "batch.rows=4",
+    "eval.every=50",
+    "checkpoint.every=3",
+    "sample.every=0",
+    "model.dropout=0.1",
+    "data.workers=2",
+    "optimizer.ema=0.9",
+];
+
+impl Micro {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let line = |n: usize| format!("{} the furnace is lit, {} times.\n", ["before", "after", "while"][n % 3], n % 7);
+        let text: String = (0..300).map(line).collect();
+        fs::write(folder.path().join("text.txt"), text).expect("the folder is ours");
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn arguments(&self, out: &str, more: &[&str]) -> Vec<String> {
+        let mut all = vec!["train".to_string(), arg(&self.path("text.txt")).to_string()];
+        all.extend(["--out".to_string(), arg(&self.path(out)).to_string()]);
+        all.extend(SETS.iter().flat_map(|set| ["--set".to_string(), set.to_string()]));
+        all.extend(more.iter().map(|more| more.to_string()));
+        all
+    }
+
+    fn train(&self, out: &str, more: &[&str]) -> Run {
+        let all = self.arguments(out, more);
+        cupola(&all.iter().map(String::as_str).collect::<Vec<_>>(), b"")
+    }
+
+    fn spawn(&self, out: &str, more: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cupola"));
+        command.args(self.arguments(out, more)).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("the program starts")
+    }
+
+    /// All files of the last checkpoint, one after the other with their names.
+    fn last(&self, out: &str) -> Vec<(String, Vec<u8>)> {
+        let root = self.path(out).join("checkpoints");
+        let name = fs::read_to_string(root.join("last")).expect("there is a checkpoint");
+        let mut files = Vec::new();
+        collect(&root.join(name.trim()), "", &mut files);
+        files
+    }
+}
+
+fn collect(folder: &Path, prefix: &str, out: &mut Vec<(String, Vec<u8>)>) {
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = format!("{prefix}{}", path.file_name().expect("a name").to_string_lossy());
+        if path.is_dir() {
+            collect(&path, &format!("{name}/"), out)
+        } else {
+            out.push((name, fs::read(&path).expect("a file")))
+        }
+    }
+}
+
+#[track_caller]
+fn assert_same(a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]) {
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(a), names(b));
+    for ((name, one), (_, other)) in a.iter().zip(b) {
+        assert!(one == other, "{name} differs");
+    }
+}
+
+/// Waits until the metrics have grown by so many bytes, or the program has ended.
+fn wait_for(child: &mut Child, metrics: &Path, more: u64) -> bool {
+    let length = || fs::metadata(metrics).map_or(0, |about| about.len());
+    let goal = length() + more;
+    while length() < goal {
+        if child.try_wait().expect("the child is ours").is_some() {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+#[test]
+fn a_run_killed_at_twenty_moments_ends_with_the_bits_of_one_that_was_not() {
+    let micro = Micro::new();
+    let steps = ["--steps", "300"];
+    micro.train("whole", &steps).ok();
+    let metrics = micro.path("killed").join("metrics.jsonl");
+    let mut kills = 0;
+    // Moments from a fixed sequence, so that a failure can be repeated.
+    let mut moment = 7u64;
+    while kills < 20 {
+        moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut child =
+            micro.spawn("killed", &["--steps", "300", "--resume", "--threads", if kills % 2 == 0 { "1" } else { "2" }]);
+        let alive = wait_for(&mut child, &metrics, 300 + (moment >> 33) % 2000);
+        child.kill().expect("the child is ours");
+        child.wait().expect("as above");
+        assert!(alive, "the run ended after {kills} kills");
+        kills += 1;
+        // No half file ever has a final name: what is there can be read.
+        let root = micro.path("killed").join("checkpoints");
+        if let Ok(name) = fs::read_to_string(root.join("last")) {
+            assert!(root.join(name.trim()).join("training/state.json").is_file());
+        }
+    }
+    let run = micro.train("killed", &["--steps", "300", "--resume", "--json"]).ok();
+    assert_eq!(run.json()[0]["steps"], 300);
+    assert_same(&micro.last("whole"), &micro.last("killed"));
+    let log = fs::read_to_string(&metrics).expect("it was written");
+    assert!(log.matches("\"resume\"").count() >= 10, "most processes went on with a checkpoint");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_saves_and_ends_with_130_and_the_run_goes_on_where_it_was() {
+    let micro = Micro::new();
+    micro.train("whole", &["--steps", "400"]).ok();
+    for (index, signal) in ["-INT", "-TERM", "-HUP"].into_iter().enumerate() {
+        let out = format!("stopped{index}");
+        let mut child = micro.spawn(&out, &["--steps", "400"]);
+        assert!(wait_for(&mut child, &micro.path(&out).join("metrics.jsonl"), 2000));
+        let sent = Command::new("kill").args([signal, &child.id().to_string()]).status().expect("there is a kill");
+        assert!(sent.success());
+        let status = child.wait().expect("the child is ours");
+        assert_eq!(status.code(), Some(130));
+        let info: Value =
+            serde_json::from_slice(&fs::read(micro.path(&out).join("run.json")).expect("a run")).expect("JSON");
+        assert_eq!(info["status"], "interrupted");
+        cupola(&["resume", arg(&micro.path(&out))], b"").ok();
+        assert_same(&micro.last("whole"), &micro.last(&out));
+    }
+}
+
+#[test]
+fn from_text_to_a_model_that_writes_is_measured_and_looked_at() {
+    let micro = Micro::new();
+    let run = micro.train("run", &["--steps", "60", "--json"]).ok();
+    let result = &run.json()[0];
+    for key in ["steps", "tokens", "seconds", "train_loss", "val_loss", "val_bits_per_byte"] {
+        assert!(result[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {result}");
+    }
+    assert!(result["checkpoint"].as_str().is_some_and(|path| path.contains("checkpoints/step-")), "{result}");
+    assert!(run.err.contains("text") && run.err.contains("held-out loss"), "{}", run.err);
+    let out = micro.path("run");
+    let write = |seed: &str, threads: &str| {
+        let arguments =
+            ["generate", arg(&out), "--prompt", "the fur", "--tokens", "20", "--seed", seed, "--threads", threads];
+        cupola(&arguments, b"").ok().text().to_string()
+    };
+    assert_eq!(write("1", "1"), write("1", "2"));
+    assert_ne!(write("1", "1"), write("2", "1"));
+    assert!(write("1", "1").chars().count() <= 20);
+    let eval = cupola(&["eval", arg(&out), "--checkpoint", "last", "--json"], b"").ok().json();
+    let (found, expected) = (eval[0]["loss"].as_f64(), result["val_loss"].as_f64());
+    assert!(found.zip(expected).is_some_and(|(a, b)| (a - b).abs() < 1e-6), "{found:?} {expected:?}");
+    let text = micro.path("text.txt");
+    let eval = cupola(&["eval", arg(&out), arg(&text), "--window", "16", "--json"], b"").ok().json();
+    assert!(eval[0]["perplexity"].as_f64().is_some_and(|value| value > 1.0 && value < 80.0), "{eval:?}");
+    let questions = micro.path("questions.jsonl");
+    let question =
+        r#"{"prompt": "before the furnace is l", "choices": ["it, ", "qqq"], "answer": 0}"#.replace("qqq", "fff");
+    fs::write(&questions, question).expect("the folder is ours");
+    let eval = cupola(&["eval", arg(&out), "--choices", arg(&questions), "--json"], b"").ok().json();
+    assert_eq!(eval[0]["accuracy"], 1.0);
+    let model = cupola(&["model", "inspect", arg(&out), "--json"], b"").ok().json();
+    assert_eq!(model[0]["spec"]["hidden_size"], 16);
+    let names: Vec<&str> =
+        model[0]["tensors"].as_array().expect("a list").iter().filter_map(|t| t["name"].as_str()).collect();
+    assert!(names.iter().any(|name| name.ends_with("layers.0.self_attn.q_proj.weight")), "{names:?}");
+    let tree = cupola(&["model", "inspect", arg(&out)], b"").ok();
+    assert!(tree.text().contains("self_attn"), "{}", tree.text());
+    // A run that is finished is left alone; one that is there is not begun again; another length is not the same run.
+    micro.train("run", &["--steps", "60", "--resume"]).ok();
+    micro.train("run", &["--steps", "60"]).fails(3, "there is a run already");
+    micro.train("run", &["--steps", "61", "--resume"]).fails(2, "the run has steps=60, and cannot go on with steps=61");
+    let log = fs::read_to_string(out.join("metrics.jsonl")).expect("it was written");
+    assert!(log.starts_with("{\"kind\":\"header\",\"schema\":1}\n"));
+    assert_eq!(log.matches("\"kind\":\"step\"").count(), 60);
+    assert!(fs::read_dir(out.join("tensorboard")).expect("a folder").count() >= 1);
+}
+
+#[test]
+fn what_is_wrong_ends_with_its_exit_code() {
+    let micro = Micro::new();
+    let file = micro.path("run.toml");
+    fs::write(&file, "[optimizer]\nlearning_rat = 1\n").expect("the folder is ours");
+    let wrong = "run.toml:2:1: unknown key `learning_rat` in [optimizer]; did you mean `learning_rate`?";
+    micro.train("a", &["--config", arg(&file)]).fails(2, wrong);
+    cupola(&["config", "check", arg(&file)], b"").fails(2, wrong);
+    cupola(&["train", "nothing-there.txt", "--out", arg(&micro.path("a"))], b"").fails(2, "nothing-there.txt");
+    micro.train("a", &["--set", "batch.window=4097"]).fails(3, "batch.window = 4097 is longer than");
+    fs::write(micro.path("bad.txt"), b"abc\xff").expect("the folder is ours");
+    cupola(&["train", arg(&micro.path("bad.txt")), "--out", arg(&micro.path("b"))], b"").fails(3, "byte 3");
+    micro.train("text.txt", &[]).fails(3, "text.txt: cannot create the run's folder");
+    cupola(&["generate", arg(&micro.path("a"))], b"").fails(3, "config.json");
+    cupola(&["train", "--time", "soon"], b"").fails(2, "no time");
+    let shown = cupola(&["config", "show", "--set", "steps=5"], b"").ok();
+    assert!(shown.text().starts_with("seed = 1\n") && shown.text().contains("steps = 5"), "{}", shown.text());
+    let schema = cupola(&["config", "schema"], b"").ok();
+    let schema: Value = serde_json::from_str(schema.text()).expect("JSON");
+    assert_eq!(schema["properties"]["checkpoint"]["properties"]["every"]["type"], "integer");
+}
+
+#[test]
+fn a_folder_in_use_is_refused_with_its_owner() {
+    let micro = Micro::new();
+    let mut child = micro.spawn("run", &["--steps", "1000000"]);
+    assert!(wait_for(&mut child, &micro.path("run").join("metrics.jsonl"), 1000));
+    let refused = cupola(&["resume", arg(&micro.path("run"))], b"");
+    child.kill().expect("the child is ours");
+    let id = child.id();
+    child.wait().expect("as above");
+    refused.fails(3, &format!("in use by process {id} on "));
+    // The lock of a process that is gone is no lock.
+    let mut child = micro.spawn("run", &["--steps", "1000000", "--resume"]);
+    let alive = wait_for(&mut child, &micro.path("run").join("metrics.jsonl"), 1000);
+    child.kill().expect("the child is ours");
+    child.wait().expect("as above");
+    assert!(alive);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_the_run_with_the_path_and_leaves_the_last_checkpoint() {
+    let micro = Micro::new();
+    let arguments = micro.arguments("full", &["--steps", "300"]);
+    // Files may grow to 48 KiB: enough for checkpoints, not for the metrics of all steps.
+    let script = "trap '' XFSZ; ulimit -f 48; exec \"$0\" \"$@\"";
+    let mut command = Command::new("bash");
+    let output = command.args(["-c", script, env!("CARGO_BIN_EXE_cupola")]).args(&arguments).output().expect("a shell");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("cannot write") && err.contains(arg(&micro.path("full"))), "{err}");
+    // With room again it goes on.
+    let run = micro.train("full", &["--steps", "300", "--resume", "--json"]).ok();
+    assert_eq!(run.json()[0]["steps"], 300);
+}
+
+#[test]
+fn text_becomes_shards_that_are_counted_read_checked_and_trained_on() {
+    let micro = Micro::new();
+    micro.train("run", &["--steps", "1"]).ok();
+    let tokenizer = micro.path("run").join("data/tokenizer");
+    let (text, shards) = (micro.path("text.txt"), micro.path("shards"));
+    let made =
+        cupola(&["data", "tokenize", arg(&text), "-t", arg(&tokenizer), "-o", arg(&shards), "--json"], b"").ok().json();
+    let bytes = fs::metadata(&text).expect("a file").len();
+    assert_eq!((made[0]["bytes"].as_u64(), made[0]["documents"].as_u64()), (Some(bytes), Some(1)));
+    let stats = cupola(&["data", "stats", arg(&text), "-t", arg(&tokenizer), "--json"], b"").ok().json();
+    assert_eq!((stats[0]["tokens"].as_u64(), stats[0]["characters"].as_u64()), (Some(bytes), Some(bytes)));
+    let shown = cupola(&["data", "inspect", arg(&shards), "-t", arg(&tokenizer), "--tokens", "12"], b"").ok();
+    assert!(shown.text().contains("<|endoftext|>before the"), "{}", shown.text());
+    cupola(&["data", "validate", arg(&shards.join("00000.shard")), arg(&text)], b"").ok();
+    let (a, b) = (micro.path("a.txt"), micro.path("b.txt"));
+    cupola(&["data", "split", arg(&text), "--train", arg(&a), "--val", arg(&b)], b"").ok();
+    let joined = [fs::read(&a).expect("a file"), fs::read(&b).expect("a file")].concat();
+    assert!(joined == fs::read(&text).expect("a file") && !fs::read(&b).expect("a file").is_empty());
+    let sets: Vec<&str> =
+        SETS.iter().filter(|set| !set.starts_with("tokenizer")).flat_map(|set| ["--set", set]).collect();
+    let shard = shards.join("00000.shard");
+    let out = micro.path("from-shards");
+    let mut arguments = vec!["train", arg(&shard), "--tokenizer", arg(&tokenizer), "--out", arg(&out), "--steps", "4"];
+    arguments.extend(&sets);
+    cupola(&arguments, b"").ok();
+    let mut damaged = fs::read(&shard).expect("a file");
+    damaged[200] ^= 1;
+    fs::write(&shard, damaged).expect("the folder is ours");
+    cupola(&["data", "validate", arg(&shard)], b"").fails(3, "00000.shard: the checksum");
+}
+
+#[test]
+fn tiny_shakespeare_trains_where_it_is_there() {
+    let Some(data) = std::env::var_os("CUPOLA_TEST_DATA") else {
+        println!("skipped: CUPOLA_TEST_DATA is not set");
+        return;
+    };
+    let micro = Micro::new();
+    let text = PathBuf::from(data).join("tinyshakespeare.txt");
+    let out = micro.path("run");
+    let mut arguments = vec!["train", arg(&text), "--out", arg(&out), "--steps", "3", "--json", "--tokenizer", "chars"];
+    let sets: Vec<&str> = SETS[..1].iter().flat_map(|set| ["--set", set]).collect();
+    arguments.extend(&sets);
+    let run = cupola(&arguments, b"").ok();
+    assert_eq!(run.json()[0]["steps"], 3);
+    assert!(run.err.contains("66 tokens") && run.err.contains("1,003,855 tokens, 111,540 held out"), "{}", run.err);
+}

@@ -1,0 +1,313 @@
+//! Long pieces of a byte-level model, token by token instead of merge by merge.
+//!
+//! A sequence of tokens is what the merge loop makes of a text exactly when each two neighbours, merged alone, stay those
+//! two (see `merge`). So the text can be read from the left: take the longest token that stays apart from the one before,
+//! and where none does, go back and take a shorter one. As that sequence is unique for every beginning of the text, a
+//! position from which it was necessary to go back need not be looked at again, and the whole is linear. (This way of
+//! encoding is that of the `bpe` crate of GitHub's rust-gems.) Which two tokens stay apart is remembered: there are few such
+//! questions in a text.
+
+use super::merge::{MergeBuffers, Symbol, run};
+use super::rules::{Below, Rules};
+use crate::hash;
+use crate::vocab::{NONE, Vocab};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Shorter pieces are merged faster than they are read.
+pub(crate) const LEAST: usize = 24;
+
+/// Vocabularies with longer tokens are left to the merge loop: each length is tried at each place.
+pub(crate) const LONGEST: usize = 512;
+
+/// Tokens of at least this length share a bit.
+const LONG: usize = 31;
+
+/// What is known of the vocabulary.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// Which lengths the tokens have that begin with three bytes, by a hash of the three.
+    lengths: Box<[u32]>,
+    /// The two halves that each token was merged from, `left << 32 | right`; worked out when they are asked for.
+    halves: Box<[AtomicU64]>,
+}
+
+/// Halves that nobody has asked for.
+const UNASKED: u64 = u64::MAX;
+/// Halves of what was not merged from two.
+const NO_HALVES: u64 = u64::MAX - 1;
+
+const SLOTS: usize = 1 << 15;
+
+#[inline(always)]
+fn slot(a: u8, b: u8, c: u8) -> usize {
+    let bytes = u64::from(a) | u64::from(b) << 8 | u64::from(c) << 16;
+    (bytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as usize & (SLOTS - 1)
+}
+
+impl Tables {
+    pub(crate) fn new(vocab: &Vocab) -> Self {
+        let mut masks = vec![0; SLOTS].into_boxed_slice();
+        for (_, token) in vocab.iter() {
+            if let [a, b, c, ..] = *token {
+                masks[slot(a, b, c)] |= 1 << token.len().min(LONG);
+            }
+        }
+        Self { lengths: masks, halves: (0..vocab.id_bound()).map(|_| AtomicU64::new(UNASKED)).collect() }
+    }
+
+    /// The longest token of at most `most` bytes that `text` begins with: its length and id.
+    #[inline]
+    fn longest(&self, vocab: &Vocab, bytes: &[u32; 256], text: &[u8], most: usize) -> Option<(usize, u32)> {
+        let most = most.min(text.len());
+        if let ([a, b, c, ..], 3..) = (text, most) {
+            let mut mask = self.lengths[slot(*a, *b, *c)];
+            if most < LONG {
+                mask &= (2 << most) - 1;
+            } else if mask >> LONG != 0 {
+                let found =
+                    (LONG..=most.min(vocab.longest())).rev().find_map(|len| Some((len, vocab.id(&text[..len])?)));
+                if found.is_some() {
+                    return found;
+                }
+            }
+            mask &= (1 << LONG) - 1;
+            while mask != 0 {
+                let len = 31 - mask.leading_zeros() as usize;
+                if let Some(id) = vocab.id(&text[..len]) {
+                    return Some((len, id));
+                }
+                mask ^= 1 << len;
+            }
+        }
+        if most >= 2
+            && let Some(id) = vocab.id(&text[..2])
+        {
+            return Some((2, id));
+        }
+        (most >= 1).then(|| (1, bytes[usize::from(text[0])]))
+    }
+}
+
+/// Buffers, kept between pieces.
+#[derive(Debug, Default)]
+pub(crate) struct GreedyBuffers {
+    /// Positions from which it was necessary to go back, one bit each.
+    dead: Vec<u64>,
+    /// Two neighbours under test.
+    pair: MergeBuffers,
+    /// Two ids and whether they stay apart, direct-mapped; see [`Apart`].
+    apart: Vec<u64>,
+}
+
+const PAIRS: usize = 1 << 14;
+
+/// What reading needs to know of the model.
+pub(crate) struct Reader<'a, R> {
+    pub rules: &'a R,
+    pub vocab: &'a Vocab,
+    pub bytes: &'a [u32; 256],
+    pub tables: &'a Tables,
+    /// The rank of a token is its id.
+    pub by_id: bool,
+}
+
+impl<R: Rules> Reader<'_, R> {
+    /// Reads the tokens of a piece. False when it cannot be read: then there is a token that no merges lead to, and the
+    /// merge loop has to decide. Ids have at most 31 bits.
+    pub(crate) fn read(&self, piece: &[u8], tokens: &mut Vec<Symbol>, buffers: &mut GreedyBuffers) -> bool {
+        if buffers.apart.is_empty() {
+            // No two ids have this key.
+            buffers.apart = vec![u64::MAX; PAIRS];
+        }
+        buffers.dead.clear();
+        buffers.dead.resize(piece.len() / 64 + 1, 0);
+        tokens.clear();
+        let (mut at, mut most) = (0, usize::MAX);
+        while at < piece.len() {
+            let Some((len, id)) = self.tables.longest(self.vocab, self.bytes, &piece[at..], most) else {
+                // No token goes on from here.
+                let Some(last) = tokens.pop() else {
+                    return false;
+                };
+                buffers.dead[at / 64] |= 1 << (at % 64);
+                let start = last.start as usize;
+                (at, most) = (start, at - start - 1);
+                continue;
+            };
+            let end = at + len;
+            let dead = buffers.dead[end / 64] >> (end % 64) & 1 != 0;
+            let fits = !dead
+                && match tokens.last() {
+                    None => self.can_be_made(id, &piece[..end], buffers),
+                    Some(last) => self.apart(piece, *last, at, end, id, buffers),
+                };
+            if fits {
+                tokens.push(Symbol::new(at, id));
+                (at, most) = (end, usize::MAX);
+            } else {
+                most = len - 1;
+            }
+        }
+        tokens.len() > 1
+    }
+
+    /// Whether merges lead to a token. Of two that stay apart that is known; the first has none before it.
+    fn can_be_made(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> bool {
+        if text.len() == 1 || self.by_id && self.halves(id, text, buffers).is_some() {
+            return true;
+        }
+        self.merge(self.rules, text, buffers);
+        matches!(buffers.pair.symbols[..], [one] if one.id == id)
+    }
+
+    /// Whether two neighbours stay apart: `last`, which ends at `middle`, and the token `id` from there to `end`.
+    #[inline]
+    fn apart(
+        &self,
+        piece: &[u8],
+        last: Symbol,
+        middle: usize,
+        end: usize,
+        id: u32,
+        buffers: &mut GreedyBuffers,
+    ) -> bool {
+        let key = u64::from(last.id) << 31 | u64::from(id);
+        let slot = hash::pair(last.id, id) as usize & (PAIRS - 1);
+        let entry = buffers.apart[slot];
+        if entry >> 1 == key {
+            return entry & 1 != 0;
+        }
+        let halves =
+            self.by_id.then(|| self.stay_apart(piece, [last.start as usize, middle, end], last.id, id, buffers));
+        let apart = halves.flatten().unwrap_or_else(|| {
+            let text = &piece[last.start as usize..end];
+            self.merge(self.rules, text, buffers);
+            matches!(buffers.pair.symbols[..], [a, b] if a.id == last.id && b.id == id
+                && (last.start + b.start) as usize == middle)
+        });
+        buffers.apart[slot] = key << 1 | u64::from(apart);
+        apart
+    }
+
+    /// Merges a text from its bytes; the tokens are in `buffers.pair.symbols`.
+    fn merge<S: Rules>(&self, rules: &S, text: &[u8], buffers: &mut GreedyBuffers) {
+        let symbols = &mut buffers.pair.symbols;
+        symbols.clear();
+        symbols.extend(text.iter().enumerate().map(|(i, &b)| Symbol::new(i, self.bytes[usize::from(b)])));
+        run(rules, text, &mut buffers.pair);
+    }
+
+    /// The two halves that a token was merged from. There are none when no merges lead to it, or only merges of higher ranks
+    /// than its own.
+    fn halves(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> Option<(u32, u32)> {
+        let place = &self.tables.halves[id as usize];
+        let mut known = place.load(Ordering::Relaxed);
+        if known == UNASKED {
+            self.merge(&Below { rules: self.rules, rank: id }, text, buffers);
+            known = match buffers.pair.symbols[..] {
+                [a, b] if a.id != NONE && b.id != NONE => u64::from(a.id) << 32 | u64::from(b.id),
+                _ => NO_HALVES,
+            };
+            // Whoever else works it out finds the same.
+            place.store(known, Ordering::Relaxed);
+        }
+        (known != NO_HALVES).then_some(((known >> 32) as u32, known as u32))
+    }
+
+    /// Whether two neighbours stay apart, from their halves: back through the history of the symbols to the left and to the
+    /// right of where the two meet, at no time may those two have been the next merge. `None` when a token has no halves.
+    ///
+    /// While two symbols meet there, the next merge to touch one of them has the rank of what it makes. The pair of the
+    /// two comes first if its rank is smaller, and, being further to the left, also if it is equal and the other merge lies
+    /// on the right.
+    fn stay_apart(
+        &self,
+        piece: &[u8],
+        [start, middle, end]: [usize; 3],
+        mut left: u32,
+        mut right: u32,
+        buffers: &mut GreedyBuffers,
+    ) -> Option<bool> {
+        let (mut from, mut to) = (start, end);
+        let mut next = u64::MAX;
+        loop {
+            let pair = self.rules.merge(left, right, &piece[from..to]);
+            if pair.id != NONE && 2 * u64::from(pair.rank) < next {
+                return Some(false);
+            }
+            let (one, other) = (middle - from == 1, to - middle == 1);
+            if one && other {
+                return Some(true);
+            }
+            // Undo the later of the two merges. Even numbers are ranks on the left; one more lets an equal rank pass first.
+            if other || !one && left > right {
+                next = 2 * u64::from(left);
+                left = self.halves(left, &piece[from..middle], buffers)?.1;
+                from = middle - self.vocab.token_len(left);
+            } else {
+                next = 2 * u64::from(right) + 1;
+                right = self.halves(right, &piece[middle..to], buffers)?.0;
+                to = middle + self.vocab.token_len(right);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::{Concat, ConcatRules};
+    use super::*;
+    use crate::rng::Rng;
+
+    /// A vocabulary of all bytes and of random merges over a few letters.
+    fn vocabulary(rng: &mut Rng, letters: u64, size: usize) -> Vocab {
+        let mut tokens: Vec<Vec<u8>> = (0..=255u8).map(|b| vec![b]).collect();
+        while tokens.len() < 256 + size {
+            let mut pick = || {
+                let n = tokens.len() - 256 + letters as usize;
+                let i = rng.next_u64() as usize % n;
+                tokens[if i < letters as usize { i } else { 256 + i - letters as usize }].clone()
+            };
+            let new = [pick(), pick()].concat();
+            if new.len() < 90 && !tokens.contains(&new) {
+                tokens.push(new);
+            }
+        }
+        Vocab::new("test", tokens.iter().enumerate().map(|(i, t)| (i as u32, t))).unwrap()
+    }
+
+    #[test]
+    fn reading_gives_what_merging_gives() {
+        let mut rng = Rng::new(3);
+        let mut read = 0;
+        for round in 0..120 {
+            let letters = 1 + round % 4;
+            // One letter makes few different tokens.
+            let size = if letters == 1 { 10 + round as usize / 4 } else { 10 + 3 * round as usize };
+            let vocab = vocabulary(&mut rng, letters, size);
+            let rules = ConcatRules::by_id(&vocab);
+            let rules = Concat { rules: &rules, vocab: &vocab };
+            let bytes = std::array::from_fn(|b| b as u32);
+            let tables = Tables::new(&vocab);
+            // From the halves, and by merging each two neighbours.
+            let by_id = round % 3 != 0;
+            let reader = Reader { rules: &rules, vocab: &vocab, bytes: &bytes, tables: &tables, by_id };
+            let mut buffers = GreedyBuffers::default();
+            for n in [2, 3, 25, 60, 90, 400] {
+                let text: Vec<u8> = (0..n).map(|_| (rng.next_u64() % letters) as u8).collect();
+                let mut merged = MergeBuffers::default();
+                merged.symbols.extend(text.iter().enumerate().map(|(i, &b)| Symbol::new(i, u32::from(b))));
+                run(&rules, &text, &mut merged);
+                let mut tokens = Vec::new();
+                let view = |symbols: &[Symbol]| symbols.iter().map(|s| (s.start, s.id)).collect::<Vec<_>>();
+                if reader.read(&text, &mut tokens, &mut buffers) {
+                    read += 1;
+                    assert_eq!(view(&tokens), view(&merged.symbols), "{text:?}");
+                } else {
+                    assert_eq!(merged.symbols.len(), 1, "only one token alone is left to merging: {text:?}");
+                }
+            }
+        }
+        assert!(read > 400, "{read} texts were read");
+    }
+}

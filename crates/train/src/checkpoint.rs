@@ -1,0 +1,342 @@
+//! Checkpoints: model directories with all that is needed to go on.
+//!
+//! ```text
+//! step-000300/
+//!   config.json model.safetensors tokenizer.json tokenizer_config.json generation_config.json
+//!   training/state.json             step, tokens, place in the data, schedule, guards, counters of the optimiser
+//!   training/optimizer.safetensors  its tensors
+//!   training/weights.safetensors    the weights proper, where model.safetensors holds their average
+//!   training/checksums.json         a checksum of every file and of every tensor
+//! ```
+//!
+//! Equal runs give equal files: no time and no path stands in them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cupola_data::Position;
+use cupola_data::digest::{digest, hex, of_file};
+use cupola_io::atomic;
+use cupola_io::run::RunDir;
+use cupola_io::safetensors::{Metadata, SafeTensors};
+use cupola_models::{Decoder, ModelSpec};
+use cupola_nn::StateDict;
+use cupola_nn::files::{load_tensors, save_tensors};
+use cupola_nn::optim::Ema;
+use cupola_nn::schedule::Schedule;
+use cupola_tensor::Tensor;
+use cupola_tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::guard::Guard;
+use crate::optimizer::Optimizer;
+
+/// The folder inside a model directory.
+pub const TRAINING: &str = "training";
+const CHECKSUMS: &str = "checksums.json";
+
+/// The part of a run's state that is text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// The version of this form.
+    pub schema: u32,
+    /// Steps done.
+    pub step: u64,
+    /// Tokens learnt from.
+    pub tokens: u64,
+    /// The next batch.
+    pub position: Position,
+    /// The course of the learning rate, with what it was told.
+    pub schedule: Schedule,
+    /// What the guards remember.
+    pub guard: Guard,
+    /// The lowest held-out loss so far.
+    pub best: Option<Best>,
+    /// Evaluations since then.
+    pub stale: u64,
+    /// The optimiser's options and counters.
+    pub optimizer: Value,
+}
+
+/// The lowest held-out loss.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// The loss.
+    pub loss: f64,
+    /// The step it was measured at.
+    pub step: u64,
+}
+
+/// All that a checkpoint holds, sharing memory with the run until its next step.
+pub struct Snapshot {
+    /// The text.
+    pub state: TrainState,
+    /// The model.
+    pub model: Decoder,
+    /// The optimiser's tensors.
+    pub optimizer: BTreeMap<String, Tensor>,
+    /// The average of the weights.
+    pub ema: Option<BTreeMap<String, Tensor>>,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+/// Checksums of a folder's files, and of the tensors in them.
+#[derive(Serialize, Deserialize)]
+struct Checksums {
+    files: BTreeMap<String, String>,
+    tensors: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Snapshot {
+    /// Writes the checkpoint of this step, whole or not at all.
+    ///
+    /// # Errors
+    /// When the system refuses; earlier checkpoints are as they were.
+    pub fn write(&self, run: &RunDir) -> Result<PathBuf> {
+        let path = run.checkpoint_path(self.state.step);
+        let parent = path.parent().expect("a checkpoint is inside the run's folder");
+        fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
+        atomic::write_dir(&path, |folder| self.fill(folder))?;
+        Ok(path)
+    }
+
+    fn fill(&self, folder: &Path) -> Result<()> {
+        let inner = folder.join(TRAINING);
+        fs::create_dir_all(&inner).map_err(Error::io(&inner, "create"))?;
+        match &self.ema {
+            None => cupola_models::save(folder, &self.model)?,
+            Some(average) => {
+                let mut averaged = Decoder::new(self.model.spec());
+                averaged.load_state_dict(average).map_err(|error| Error::checkpoint(folder, error))?;
+                cupola_models::save(folder, &averaged)?;
+                save_tensors(inner.join("weights.safetensors"), &self.model.state_dict(), &Metadata::new())?;
+            }
+        }
+        let tokenizer = |source| Error::Tokenizer { place: folder.display().to_string(), source };
+        self.tokenizer.save_dir(folder).map_err(tokenizer)?;
+        let generation = json!({
+            "bos_token_id": self.tokenizer.bos(),
+            "eos_token_id": self.tokenizer.eos(),
+            "do_sample": true,
+            "temperature": 0.8,
+        });
+        write_json(&folder.join("generation_config.json"), &generation)?;
+        save_tensors(inner.join("optimizer.safetensors"), &self.optimizer, &Metadata::new())?;
+        write_json(&inner.join("state.json"), &self.state)?;
+        write_json(&inner.join(CHECKSUMS), &checksums(folder)?)
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).expect("plain data has a JSON form");
+    text.push('\n');
+    Ok(atomic::write_bytes(path, text.as_bytes())?)
+}
+
+/// All files of a folder but the checksums themselves, by their path inside it.
+fn files(folder: &Path, prefix: &str, out: &mut Vec<String>) -> Result<()> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(Error::io(folder, "list"))? {
+        entries.push(entry.map_err(Error::io(folder, "list"))?);
+    }
+    for entry in entries {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            files(&entry.path(), &format!("{name}/"), out)?;
+        } else if name != format!("{TRAINING}/{CHECKSUMS}") {
+            out.push(name);
+        }
+    }
+    out.sort();
+    Ok(())
+}
+
+fn checksums(folder: &Path) -> Result<Checksums> {
+    let mut all = Checksums { files: BTreeMap::new(), tensors: BTreeMap::new() };
+    let mut names = Vec::new();
+    files(folder, "", &mut names)?;
+    for name in names {
+        let path = folder.join(&name);
+        all.files.insert(name.clone(), of_file(&path)?);
+        if name.ends_with(".safetensors") {
+            let file = SafeTensors::open(&path)?;
+            let tensors = file.iter().map(|tensor| (tensor.name().to_string(), hex(&digest(tensor.bytes()))));
+            all.tensors.insert(name, tensors.collect());
+        }
+    }
+    Ok(all)
+}
+
+/// Checks every file of a checkpoint against its checksum.
+///
+/// # Errors
+/// With the first file, and the tensor in it, that is not as it was written.
+pub fn verify(folder: &Path) -> Result<()> {
+    let path = folder.join(TRAINING).join(CHECKSUMS);
+    let text = fs::read(&path).map_err(Error::io(&path, "read"))?;
+    let expected: Checksums = serde_json::from_slice(&text).map_err(|error| Error::checkpoint(&path, error))?;
+    let mut names = Vec::new();
+    files(folder, "", &mut names)?;
+    let listed: Vec<String> = expected.files.keys().cloned().collect();
+    if let Some(name) = listed.iter().find(|name| !names.contains(name)) {
+        return Err(Error::checkpoint(&folder.join(name), "the file is missing, expected one with a checksum"));
+    }
+    for (name, expected_sum) in &expected.files {
+        let path = folder.join(name);
+        let found = of_file(&path)?;
+        if found == *expected_sum {
+            continue;
+        }
+        let mut reason = format!("the checksum is {}, expected {}", &found[..16], expected_sum.get(..16).unwrap_or(""));
+        if let (Some(tensors), Ok(file)) = (expected.tensors.get(name), SafeTensors::open(&path)) {
+            let changed = file
+                .iter()
+                .find(|tensor| tensors.get(tensor.name()).is_none_or(|sum| *sum != hex(&digest(tensor.bytes()))));
+            if let Some(tensor) = changed {
+                reason = format!("tensor `{}` is not as it was written: {reason}", tensor.name());
+            }
+        }
+        return Err(Error::checkpoint(&path, reason));
+    }
+    Ok(())
+}
+
+/// A checkpoint that was read back.
+pub struct Loaded {
+    /// The text.
+    pub state: TrainState,
+    /// The model with the weights proper.
+    pub model: Decoder,
+    /// The optimiser's tensors.
+    pub optimizer: BTreeMap<String, Tensor>,
+    /// The average of the weights.
+    pub ema: Option<BTreeMap<String, Tensor>>,
+}
+
+/// Reads a checkpoint whose files are whole and whose model is `spec`.
+///
+/// # Errors
+/// When a file is damaged or missing, or the model is another one, with what differs.
+pub fn load(folder: &Path, spec: &ModelSpec) -> Result<Loaded> {
+    verify(folder)?;
+    let inner = folder.join(TRAINING);
+    let path = inner.join("state.json");
+    let text = fs::read(&path).map_err(Error::io(&path, "read"))?;
+    let state: TrainState = serde_json::from_slice(&text).map_err(|error| Error::checkpoint(&path, error))?;
+    if state.schema != 1 {
+        return Err(Error::checkpoint(&path, format!("the schema is {}, expected 1", state.schema)));
+    }
+    same_model(folder, &cupola_models::load_spec(folder)?, spec)?;
+    let mut model = cupola_models::load(folder)?;
+    let weights = inner.join("weights.safetensors");
+    let ema = if weights.exists() {
+        let average = model.state_dict();
+        let proper = load_tensors(&weights)?;
+        model.load_state_dict(&proper).map_err(|error| Error::checkpoint(&weights, error))?;
+        Some(average)
+    } else {
+        None
+    };
+    let optimizer = load_tensors(inner.join("optimizer.safetensors"))?;
+    Ok(Loaded { state, model, optimizer, ema })
+}
+
+/// Whether two specifications are the same, with the first five fields that differ.
+fn same_model(folder: &Path, found: &ModelSpec, expected: &ModelSpec) -> Result<()> {
+    let fields = |spec: &ModelSpec| serde_json::to_value(spec).expect("a specification is plain data");
+    let (found, expected) = (fields(found), fields(expected));
+    let keys = |value: &Value| value.as_object().map(|all| all.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+    let mut names = keys(&found);
+    names.extend(keys(&expected));
+    names.sort();
+    names.dedup();
+    let differ: Vec<String> = names
+        .iter()
+        .filter(|name| found.get(name.as_str()) != expected.get(name.as_str()))
+        .map(|name| {
+            let show = |value: &Value| value.get(name.as_str()).map_or("nothing".to_string(), Value::to_string);
+            format!("{name} is {}, expected {}", show(&found), show(&expected))
+        })
+        .collect();
+    if differ.is_empty() {
+        return Ok(());
+    }
+    let more = if differ.len() > 5 { format!(" and {} more", differ.len() - 5) } else { String::new() };
+    Err(Error::checkpoint(folder, format!("another model: {}{more}", differ[..differ.len().min(5)].join("; "))))
+}
+
+/// The newest checkpoint of a run that is whole; and what was wrong with newer ones.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub fn newest(run: &RunDir, spec: &ModelSpec) -> Result<(Option<Loaded>, Vec<String>)> {
+    let mut damaged = Vec::new();
+    for step in run.checkpoints()?.into_iter().rev() {
+        let path = run.checkpoint_path(step);
+        match load(&path, spec) {
+            Ok(loaded) => return Ok((Some(loaded), damaged)),
+            Err(error) => damaged.push(error.to_string()),
+        }
+    }
+    Ok((None, damaged))
+}
+
+/// Puts the run's folder in order after a crash: finishes an interrupted replacement, and removes what was half written.
+/// Returns what was removed.
+///
+/// # Errors
+/// When the system refuses.
+pub fn sweep(run: &RunDir) -> Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    for folder in [run.path().to_owned(), run.path().join("checkpoints")] {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.map_err(Error::io(&folder, "list"))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if let Some(target) = name.strip_prefix('.').and_then(|name| name.strip_suffix(".previous")) {
+                atomic::recover_dir(folder.join(target))?;
+            } else if name.starts_with('.') && name.ends_with(".tmp") {
+                let done = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+                done.map_err(Error::io(&path, "delete"))?;
+                removed.push(path);
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// Deletes all checkpoints but the newest `keep` and those that have a name.
+///
+/// # Errors
+/// When the system refuses.
+pub fn prune(run: &RunDir, keep: usize) -> Result<()> {
+    let steps = run.checkpoints()?;
+    let named: Vec<PathBuf> = ["best", "last"].iter().filter_map(|name| run.checkpoint(name).ok()).collect();
+    for step in &steps[..steps.len().saturating_sub(keep.max(1))] {
+        let path = run.checkpoint_path(*step);
+        if !named.contains(&path) {
+            // Under another name first: a folder that is half deleted is no checkpoint.
+            let doomed = path.with_file_name(format!(".step-{step}.tmp"));
+            fs::rename(&path, &doomed).map_err(Error::io(&path, "delete"))?;
+            fs::remove_dir_all(&doomed).map_err(Error::io(&doomed, "delete"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The average of the weights that goes on from `values`.
+pub fn average(values: BTreeMap<String, Tensor>, decay: f64) -> Ema {
+    Ema::from_values(values, decay)
+}
+
+/// What an optimiser and a schedule need to go on.
+pub fn restore_optimizer(optimizer: &mut Optimizer, loaded: &mut Loaded, folder: &Path) -> Result<()> {
+    let tensors = std::mem::take(&mut loaded.optimizer);
+    optimizer.restore(&loaded.state.optimizer, tensors).map_err(|reason| Error::checkpoint(folder, reason))
+}

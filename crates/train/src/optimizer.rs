@@ -1,0 +1,185 @@
+//! The optimisers of a run behind one face.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cupola_nn::Module;
+use cupola_nn::optim::{
+    AdamW, AdamWConfig, LrAdjustment, Muon, MuonConfig, Optimizer as Single, OptimizerState, Rule, Sgd, SgdConfig,
+    matches,
+};
+use cupola_tensor::{Gradients, Tensor};
+use serde_json::{Value, json};
+
+use crate::config::{OptimizerConfig, OptimizerKind};
+
+/// One optimiser, or two that share the parameters.
+#[derive(Clone)]
+pub enum Optimizer {
+    /// Muon for the layers' matrices, AdamW for the rest.
+    Muon(Box<(Muon, AdamW)>),
+    /// AdamW for all.
+    Adamw(Box<AdamW>),
+    /// Stochastic gradient descent.
+    Sgd(Box<Sgd>),
+}
+
+/// Patterns that match these names and no others among `all`: numbers become stars where that is exact.
+fn patterns(chosen: &BTreeSet<String>, all: &[String]) -> Vec<String> {
+    let mut result = BTreeSet::new();
+    for name in chosen {
+        let general: Vec<&str> =
+            name.split('.').map(|part| if part.bytes().all(|b| b.is_ascii_digit()) { "*" } else { part }).collect();
+        let general = general.join(".");
+        let exact = all.iter().all(|other| !matches(&general, other) || chosen.contains(other));
+        result.insert(if exact { general } else { name.clone() });
+    }
+    result.into_iter().collect()
+}
+
+impl Optimizer {
+    /// The optimiser of this configuration for this model.
+    pub fn new(config: &OptimizerConfig, lr: f64, model: &impl Module) -> Self {
+        let mut all = Vec::new();
+        let (mut vectors, mut inner) = (BTreeSet::new(), BTreeSet::new());
+        for (path, param) in model.named_parameters() {
+            for (name, rows) in param.parts(&path) {
+                let shape = param.part_shape(&rows);
+                if shape.rank() < 2 {
+                    vectors.insert(name.clone());
+                } else if shape.rank() == 2 && name.starts_with("layers.") {
+                    inner.insert(name.clone());
+                }
+                all.push(name);
+            }
+        }
+        let adamw = AdamWConfig {
+            lr,
+            betas: config.betas,
+            eps: config.eps,
+            weight_decay: config.weight_decay,
+            ..AdamWConfig::default()
+        };
+        let plain = AdamWConfig { weight_decay: 0.0, ..adamw.clone() };
+        let with_groups = || {
+            let new = AdamW::new(adamw.clone());
+            patterns(&vectors, &all).into_iter().fold(new, |optimizer, name| optimizer.group(name, plain.clone()))
+        };
+        match config.kind {
+            OptimizerKind::Muon if !inner.is_empty() => {
+                let muon = MuonConfig {
+                    lr,
+                    weight_decay: config.weight_decay,
+                    momentum: config.momentum,
+                    adjust_lr: LrAdjustment::MatchRmsAdamw,
+                    ..MuonConfig::default()
+                };
+                let names = patterns(&inner, &all);
+                let muon = names.iter().fold(Muon::new(muon), |optimizer, name| optimizer.only(name.clone()));
+                let rest = names.iter().fold(with_groups(), |optimizer, name| optimizer.except(name.clone()));
+                Self::Muon(Box::new((muon, rest)))
+            }
+            OptimizerKind::Muon | OptimizerKind::Adamw => Self::Adamw(Box::new(with_groups())),
+            OptimizerKind::Sgd => {
+                let sgd = SgdConfig {
+                    lr,
+                    momentum: config.momentum,
+                    weight_decay: config.weight_decay,
+                    ..SgdConfig::default()
+                };
+                let plain = SgdConfig { weight_decay: 0.0, ..sgd.clone() };
+                let new = Sgd::new(sgd);
+                let groups = patterns(&vectors, &all);
+                Self::Sgd(Box::new(groups.into_iter().fold(new, |sgd, name| sgd.group(name, plain.clone()))))
+            }
+        }
+    }
+
+    /// Sets the learning rate.
+    pub fn set_lr(&mut self, lr: f64) {
+        match self {
+            Self::Muon(both) => {
+                both.0.set_lr(lr);
+                both.1.set_lr(lr);
+            }
+            Self::Adamw(one) => one.set_lr(lr),
+            Self::Sgd(one) => one.set_lr(lr),
+        }
+    }
+
+    /// Changes all parameters by their gradients times `scale`.
+    pub fn step(&mut self, model: &mut impl Module, grads: &Gradients, scale: f64) {
+        match self {
+            Self::Muon(both) => {
+                both.0.step_scaled(model, grads, scale);
+                both.1.step_scaled(model, grads, scale);
+            }
+            Self::Adamw(one) => one.step_scaled(model, grads, scale),
+            Self::Sgd(one) => one.step_scaled(model, grads, scale),
+        }
+    }
+
+    /// All that is needed to go on: text, and tensors by name.
+    pub fn state(&self) -> (Value, BTreeMap<String, Tensor>) {
+        match self {
+            Self::Muon(both) => {
+                let ((muon, mut tensors), (adamw, more)) = (both.0.state(), both.1.state());
+                tensors.extend(more);
+                (json!({ "muon": muon, "adamw": adamw }), tensors)
+            }
+            Self::Adamw(one) => {
+                let (text, tensors) = one.state();
+                (json!({ "adamw": text }), tensors)
+            }
+            Self::Sgd(one) => {
+                let (text, tensors) = one.state();
+                (json!({ "sgd": text }), tensors)
+            }
+        }
+    }
+
+    /// This optimiser with a state that [`Optimizer::state`] gave.
+    ///
+    /// # Errors
+    /// When text and tensors do not belong together, or to an optimiser of another kind.
+    pub fn restore(&mut self, text: &Value, tensors: BTreeMap<String, Tensor>) -> Result<(), String> {
+        match self {
+            Self::Muon(both) => {
+                let (mut first, mut second) = (BTreeMap::new(), BTreeMap::new());
+                for (name, tensor) in tensors {
+                    let side = if name.ends_with(".momentum_buffer") { &mut first } else { &mut second };
+                    side.insert(name, tensor);
+                }
+                both.0 = restored(text, "muon", first)?;
+                both.1 = restored(text, "adamw", second)?;
+            }
+            Self::Adamw(one) => **one = restored(text, "adamw", tensors)?,
+            Self::Sgd(one) => **one = restored(text, "sgd", tensors)?,
+        }
+        Ok(())
+    }
+}
+
+fn restored<C: Rule>(text: &Value, key: &str, tensors: BTreeMap<String, Tensor>) -> Result<Single<C>, String> {
+    let text = text.get(key).ok_or_else(|| format!("the optimiser's state has no `{key}`"))?;
+    let state: OptimizerState<C> = serde_json::from_value(text.clone()).map_err(|error| error.to_string())?;
+    Single::from_state(state, tensors).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cupola_models::{Decoder, ModelSpec};
+
+    #[test]
+    fn every_parameter_has_one_optimiser_and_few_patterns_say_which() {
+        let spec = ModelSpec::preset("gpt2-nano", 65).expect("a preset");
+        let model = Decoder::new(&spec).init(1);
+        let config = OptimizerConfig::default();
+        let Optimizer::Muon(both) = Optimizer::new(&config, 1e-3, &model) else { panic!("muon") };
+        both.0.check(&model).expect("matrices alone");
+        both.1.check(&model).expect("all patterns match");
+        let (muon, _) = both.0.state();
+        assert!(muon.only.len() <= 8, "{:?}", muon.only);
+        assert!(muon.only.iter().all(|pattern| pattern.contains(".*.")), "{:?}", muon.only);
+    }
+}
