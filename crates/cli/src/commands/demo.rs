@@ -1,9 +1,9 @@
 //! `cupola demo`.
 
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::train::{Train, with_threads};
+use super::train::{Train, choose_folder, with_threads};
 
 /// What two minutes are without what stands around them.
 const SECONDS: f64 = 110.0;
@@ -19,25 +19,37 @@ pub struct Demo {
     /// Threads to compute with
     #[arg(long)]
     threads: Option<usize>,
-    /// End with one JSON object on standard output
+    /// The port of the dashboard, and then of the chat; 0 picks one that is free for each
+    #[arg(long, default_value_t = 7860)]
+    port: u16,
+    /// End when training does, without a chat
+    #[arg(long)]
+    no_serve: bool,
+    /// End with one JSON object on standard output, without a chat
     #[arg(long)]
     json: bool,
 }
 
 impl Demo {
-    /// Trains on the text that the program carries.
+    /// Trains on the text that the program carries, watched in the browser; then the same address answers with a chat.
     ///
     /// # Errors
-    /// As `cupola train`.
+    /// As `cupola train` and `cupola serve`.
     pub fn run(self) -> anyhow::Result<()> {
         eprintln!("training a small model on the text that this program carries: its own documents and sources");
+        let out = self.out.map_or_else(|| choose_folder(Path::new("runs"), "demo", false), Ok)?;
         let train = Train {
-            out: self.out,
+            out: Some(out.clone()),
+            dash: Some(self.port),
             steps: self.steps,
             time: if self.steps.is_none() { Some(SECONDS) } else { None },
             json: self.json,
             ..Train::default()
         };
-        with_threads(self.threads, || train.start(train.configuration()?))
+        with_threads(self.threads, || train.start(train.configuration()?))?;
+        if self.no_serve || self.json {
+            return Ok(());
+        }
+        super::serve::trained(&out, self.port)
     }
 }

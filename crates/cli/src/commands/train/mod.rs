@@ -292,7 +292,8 @@ fn sentence(outcome: &Outcome) -> String {
 
 /// The folder of a new run: `NAME-DATE`, with a number when that is taken. To go on, the newest run that is not finished, of that
 /// name if there is one.
-fn choose_folder(root: &Path, name: &str, resume: bool) -> anyhow::Result<PathBuf> {
+/// The folder of a new run, or with `resume` that of the last one that was not finished.
+pub fn choose_folder(root: &Path, name: &str, resume: bool) -> anyhow::Result<PathBuf> {
     if resume && root.is_dir() {
         let mut open = Vec::new();
         for run in RunDir::list(root)? {
