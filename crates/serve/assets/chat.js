@@ -241,7 +241,7 @@ $("tune").onclick = () => panel($("panel").hidden);
 const panel = open => { $("panel").hidden = !open; $("tune").ariaExpanded = String(open); };
 function knobs() {
   $("knobs").replaceChildren(...KNOBS.map(([name, label, min, max, step]) => {
-    const input = make("input", { id: "k-" + name, type: "number", min, max, step, value: settings[name] ?? "", placeholder: "neutral" });
+    const input = make("input", { id: "k-" + name, type: "number", min, max, step, value: settings[name] ?? "", placeholder: "–" });
     input.onchange = () => {
       if (input.value && input.checkValidity()) settings[name] = +input.value; else { delete settings[name]; input.value = ""; }
       keep();

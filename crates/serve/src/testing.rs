@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::get;
 use cupola_models::{Decoder, ModelSpec};
 use cupola_nn::Module;
 use cupola_tokenizer::model::{Bytes, Model};
@@ -59,7 +61,7 @@ pub(crate) fn job(prompt: &[u32], limit: usize, seed: u64) -> Job {
         score_prompt: false,
         constraint: None,
     };
-    Job { prompt: prompt.to_vec(), work: Work::Generate(generate) }
+    Job { prompt: prompt.to_vec(), work: Work::Generate(Box::new(generate)) }
 }
 
 /// Changes how a job generates.
@@ -110,6 +112,9 @@ impl Running {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
             runtime.block_on(async move {
                 let server = Server::bind(ServerConfig { port: 0, ..config }, models).await.unwrap();
+                let extra =
+                    Router::new().route("/", get(|| async { "extra page" })).route("/x", get(|| async { "extra x" }));
+                let server = server.nest("/extra/", extra);
                 ready.send(server.address()).unwrap();
                 server
                     .run(async {

@@ -44,15 +44,11 @@ impl Dash {
 /// # Errors
 /// When the port is taken.
 pub fn beside(run: &Path, port: u16) -> anyhow::Result<Background> {
-    let hub = Hub::folder(folder_of(run));
-    let page = Background::start_under_runs(hub, &format!("127.0.0.1:{port}")).map_err(failure)?;
+    let folder = run.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Where a server that takes over the port afterwards has it too.
+    let page = Background::start_under_runs(Hub::folder(folder), &format!("127.0.0.1:{port}")).map_err(failure)?;
     eprintln!("dashboard: {}", page.url());
     Ok(page)
-}
-
-/// The folder that a run is in.
-pub fn folder_of(run: &Path) -> &Path {
-    run.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn start(runs: &Path, address: &str) -> anyhow::Result<Background> {

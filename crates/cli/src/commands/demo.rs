@@ -1,11 +1,9 @@
 //! `cupola demo`.
 
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::dash::folder_of;
-use super::serve::Serve;
-use super::train::{Train, with_threads};
+use super::train::{Train, choose_folder, with_threads};
 
 /// What two minutes are without what stands around them.
 const SECONDS: f64 = 110.0;
@@ -21,41 +19,37 @@ pub struct Demo {
     /// Threads to compute with
     #[arg(long)]
     threads: Option<usize>,
-    /// The port of the dashboard and, when the model is trained, of the chat; 0 picks one that is free
+    /// The port of the dashboard, and then of the chat; 0 picks one that is free for each
     #[arg(long, default_value_t = 7860)]
     port: u16,
-    /// End when the model is trained, without dashboard and chat
+    /// End when training does, without a chat
     #[arg(long)]
     no_serve: bool,
-    /// End the training with one JSON object on standard output
+    /// End with one JSON object on standard output, without a chat
     #[arg(long)]
     json: bool,
 }
 
 impl Demo {
-    /// Trains on the text that the program carries, with the dashboard open, then serves the model on the same port.
+    /// Trains on the text that the program carries, watched in the browser; then the same address answers with a chat.
     ///
     /// # Errors
     /// As `cupola train` and `cupola serve`.
     pub fn run(self) -> anyhow::Result<()> {
         eprintln!("training a small model on the text that this program carries: its own documents and sources");
+        let out = self.out.map_or_else(|| choose_folder(Path::new("runs"), "demo", false), Ok)?;
         let train = Train {
-            out: self.out,
+            out: Some(out.clone()),
+            dash: Some(self.port),
             steps: self.steps,
             time: if self.steps.is_none() { Some(SECONDS) } else { None },
             json: self.json,
-            dash: (!self.no_serve).then_some(self.port),
             ..Train::default()
         };
-        let config = train.configuration()?;
-        let run = train.folder(&config)?;
-        with_threads(self.threads, || train.start_in(run.clone(), config))?;
-        if self.no_serve {
+        with_threads(self.threads, || train.start(train.configuration()?))?;
+        if self.no_serve || self.json {
             return Ok(());
         }
-        eprintln!(
-            "now talk to it: open the address below; the dashboard is under /runs/, the OpenAI API under /v1; Ctrl-C ends"
-        );
-        Serve::of(&run, self.port)?.run_beside(folder_of(&run))
+        super::serve::trained(&out, self.port)
     }
 }

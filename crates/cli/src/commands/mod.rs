@@ -20,7 +20,7 @@ use clap::Subcommand;
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Train a small model on the text that the program carries, for about two minutes
+    /// Train a small model on the text that the program carries, for about two minutes, then chat with it
     Demo(demo::Demo),
     /// Train a model on text
     Train(Box<train::Train>),

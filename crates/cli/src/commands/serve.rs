@@ -1,11 +1,11 @@
 //! `cupola serve`.
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use cupola_monitor::Hub;
 use cupola_serve::{EngineConfig, Keys, Limits, LoadOptions, Registry, Server, ServerConfig, Source, StartError};
 
 use crate::exit::Failure;
@@ -60,6 +60,9 @@ pub struct Serve {
     /// Unload models other than the first when nobody has asked for them for so many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     idle: u64,
+    /// Show the training runs of this folder under /runs/
+    #[arg(long, value_name = "FOLDER")]
+    runs: Option<PathBuf>,
     /// Seconds that answers may go on after the signal to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
@@ -92,34 +95,8 @@ pub(super) fn failure(error: StartError) -> anyhow::Error {
 }
 
 impl Serve {
-    /// Serves one model on this machine's own address, with every option at its default.
-    pub fn of(model: &Path, port: u16) -> anyhow::Result<Self> {
-        #[derive(clap::Parser)]
-        struct Alone {
-            #[command(flatten)]
-            serve: Serve,
-        }
-        let words = [
-            OsStr::new("serve"),
-            OsStr::new("--port"),
-            OsStr::new(&port.to_string()),
-            OsStr::new("--"),
-            model.as_os_str(),
-        ];
-        Ok(<Alone as clap::Parser>::try_parse_from(words.map(OsStr::to_owned))?.serve)
-    }
-
-    /// Serves until a signal comes, with the dashboard of these runs under `/runs/`.
-    pub fn run_beside(self, runs: &Path) -> anyhow::Result<()> {
-        self.serve(Some(cupola_monitor::Hub::folder(runs)))
-    }
-
     /// Serves until a signal comes.
     pub fn run(self) -> anyhow::Result<()> {
-        self.serve(None)
-    }
-
-    fn serve(self, runs: Option<cupola_monitor::Hub>) -> anyhow::Result<()> {
         if self.name.len() > self.models.len() {
             let (names, models) = (self.name.len(), self.models.len());
             return Err(Failure::Usage(format!("--name is given {names} times for {models} directories")).into());
@@ -174,16 +151,38 @@ impl Serve {
             // First the port, so that a second server on it fails at once, then the model.
             let server = Server::bind(config, models).await.map_err(failure)?;
             server.load().map_err(failure)?;
-            let server = match runs {
-                Some(runs) => server.with(cupola_monitor::under_runs(runs)),
-                None => server,
-            };
             println!("listening on {scheme}://{}", server.address());
             std::io::stdout().flush()?;
-            server.run(signal()).await;
+            with_runs(server, self.runs.as_deref()).run(signal()).await;
             Ok(())
         })
     }
+}
+
+/// The dashboard of a folder of runs beside the chat page.
+fn with_runs(server: Server, runs: Option<&Path>) -> Server {
+    match runs {
+        Some(runs) => server.nest("/runs/", cupola_monitor::router(Hub::folder(runs))),
+        None => server,
+    }
+}
+
+/// Serves a run that was just trained, on this machine alone, until a signal comes.
+///
+/// # Errors
+/// When the port is taken or the run has saved no model.
+pub fn trained(run: &Path, port: u16) -> anyhow::Result<()> {
+    let models = Registry::new(vec![Source::new(run).map_err(failure)?], LoadOptions::default()).map_err(failure)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async move {
+        let server = Server::bind(ServerConfig { port, ..ServerConfig::default() }, models).await.map_err(failure)?;
+        server.load().map_err(failure)?;
+        let address = server.address();
+        println!("chat with it: http://{address}   its training: http://{address}/runs/   API: http://{address}/v1");
+        std::io::stdout().flush()?;
+        with_runs(server, run.parent()).run(signal()).await;
+        Ok(())
+    })
 }
 
 /// Ready when the program is asked to stop.

@@ -22,7 +22,7 @@ pub struct Job {
 #[derive(Clone)]
 pub enum Work {
     /// Go on with it.
-    Generate(Generate),
+    Generate(Box<Generate>),
     /// The mean of its tokens' last hidden values.
     Embed,
 }

@@ -72,7 +72,7 @@ pub(super) fn start(served: &Arc<Served>, seed: u64, conversation: Conversation)
         constraint,
     };
     let usage = Usage { prompt: prompt.ids.len(), ..Usage::default() };
-    let job = Job { prompt: prompt.ids.clone(), work: Work::Generate(generate) };
+    let job = Job { prompt: prompt.ids.clone(), work: Work::Generate(Box::new(generate)) };
     let answer = served.engine.submit(job).map_err(Served::refused)?;
     Ok(Started { reading: Reading::new(Arc::clone(served), answer, prompt.ids, choices, &stops), usage })
 }

@@ -60,7 +60,7 @@ fn start(served: &Arc<Served>, seed: u64, request: CompletionRequest) -> ApiResu
         };
         let text = || served.tokenizer.decode_lossy(&ids).unwrap_or_default();
         echoes.push(request.echo.then(text));
-        jobs.push(Job { prompt: ids, work: Work::Generate(generate) });
+        jobs.push(Job { prompt: ids, work: Work::Generate(Box::new(generate)) });
     }
     let prompts: Vec<Vec<u32>> = jobs.iter().map(|job| job.prompt.clone()).collect();
     let answers = served.engine.submit_all(jobs).map_err(Served::refused)?;

@@ -1,7 +1,7 @@
 //! The HTTP server.
 //!
-//! - [`limits`]: how much, how many and how long
-//! - [`keys`]: who may ask
+//! - `limits`: how much, how many and how long
+//! - `keys`: who may ask
 //! - `connection`: sockets, time-outs, draining
 //! - `guard`: what every request passes: hosts, origins, keys, panics
 //! - `body`: reading a body within its limits
@@ -39,7 +39,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
@@ -148,10 +148,15 @@ impl Server {
         self.app.models.load_first()
     }
 
-    /// Answers the routes of another router as well, behind the same guards.
+    /// Answers the routes of another router under a path such as `/runs/`, behind the same guards.
     #[must_use]
-    pub fn with(mut self, routes: Router) -> Self {
-        self.extra = Some(self.extra.map_or(routes.clone(), |extra| extra.merge(routes)));
+    pub fn nest(mut self, path: &str, routes: Router) -> Self {
+        let whole = format!("/{}/", path.trim_matches('/'));
+        let bare = whole.trim_end_matches('/').to_owned();
+        let extra = self.extra.unwrap_or_default();
+        // Links of pages are relative to the path with its slash.
+        let there = Redirect::permanent(&whole);
+        self.extra = Some(extra.nest(&whole, routes).route(&bare, get(|| async { there })));
         self
     }
 

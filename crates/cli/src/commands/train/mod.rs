@@ -174,27 +174,11 @@ impl Train {
     /// # Errors
     /// As [`Train::run`].
     pub fn start(&self, config: Config) -> anyhow::Result<()> {
-        let out = self.folder(&config)?;
-        self.start_in(out, config)
-    }
-
-    /// The folder of the run.
-    ///
-    /// # Errors
-    /// When there is none to go on with.
-    pub fn folder(&self, config: &Config) -> anyhow::Result<PathBuf> {
-        match &self.out {
-            Some(out) => Ok(out.clone()),
-            None => choose_folder(Path::new("runs"), &self.name(config), self.resume),
-        }
-    }
-
-    /// Begins or goes on with the run in this folder.
-    ///
-    /// # Errors
-    /// As [`Train::run`].
-    pub fn start_in(&self, out: PathBuf, config: Config) -> anyhow::Result<()> {
         let name = self.name(&config);
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => choose_folder(Path::new("runs"), &name, self.resume)?,
+        };
         // First of all, so that a port that is taken shows before the work, and the page as soon as somebody looks.
         let _page = self.dash.map(|port| super::dash::beside(&out, port)).transpose()?;
         if self.resume && RunDir::is_run(&out) {
@@ -308,7 +292,7 @@ fn sentence(outcome: &Outcome) -> String {
 
 /// The folder of a new run: `NAME-DATE`, with a number when that is taken. To go on, the newest run that is not finished, of that
 /// name if there is one.
-fn choose_folder(root: &Path, name: &str, resume: bool) -> anyhow::Result<PathBuf> {
+pub fn choose_folder(root: &Path, name: &str, resume: bool) -> anyhow::Result<PathBuf> {
     if resume && root.is_dir() {
         let mut open = Vec::new();
         for run in RunDir::list(root)? {

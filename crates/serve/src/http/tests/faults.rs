@@ -262,3 +262,15 @@ fn what_is_wrong_at_the_start_is_one_line() {
         assert!(!error.is_empty() && error.lines().count() <= 12, "{error}");
     }
 }
+
+#[test]
+fn pages_of_others_are_nested_behind_the_same_guards() {
+    let server = server();
+    assert_eq!(server.get("/extra/").body, "extra page");
+    assert_eq!(server.get("/extra/x").body, "extra x");
+    let bare = server.get("/extra");
+    assert_eq!((bare.status, bare.header("location")), (308, Some("/extra/")));
+    assert_eq!(server.get("/extra/y").status, 404);
+    let other = "GET /extra/x HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n";
+    assert_eq!(server.raw(other.as_bytes()).status, 421);
+}
