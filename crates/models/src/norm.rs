@@ -19,8 +19,9 @@ impl Stream {
         Self { x, pending: None }
     }
 
-    /// Adds `x` to the stream.
+    /// Adds `x` to the stream, which keeps its own dtype: under autocast parts are computed in a narrow one and added up in f32.
     pub fn add(&mut self, x: Tensor) {
+        let x = if x.dtype() == self.x.dtype() { x } else { x.to_dtype(self.x.dtype()) };
         let waiting = self.pending.take();
         self.pending = Some(match waiting {
             Some(waiting) => waiting + x,
