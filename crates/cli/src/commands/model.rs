@@ -92,7 +92,7 @@ impl Inspect {
                 not_finite,
             });
         }
-        rows.sort_by(|a, b| natural(&a.name).cmp(&natural(&b.name)));
+        rows.sort_by_key(|row| natural(&row.name));
         let mut hasher = Hasher::new();
         for row in &rows {
             hasher.update(format!("{} {} {:?} ", row.name, row.dtype, row.shape).as_bytes());

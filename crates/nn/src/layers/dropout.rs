@@ -17,7 +17,7 @@ pub(super) fn check(name: &str, p: f64) {
 ///
 /// ```
 /// use cupola_nn::{Layer, layers::Dropout, training};
-/// use cupola_tensor::Tensor;
+/// use cupola_tensor::{Tensor, no_grad};
 /// let drop = Dropout::new(0.5);
 /// let x = Tensor::ones([4, 100]);
 /// assert!(no_grad(|| drop.forward(&x)).equals(&x));

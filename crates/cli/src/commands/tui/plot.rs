@@ -5,10 +5,13 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
+/// A step and what was measured there, if anything was.
+type Point = (u64, Option<f64>);
+
 /// What a chart shows.
 pub struct Plot<'a> {
     /// Lines of step and value; each has its style.
-    pub lines: Vec<(&'a [(u64, Option<f64>)], Style)>,
+    pub lines: Vec<(&'a [Point], Style)>,
     /// How values are spread.
     pub scale: Scale,
     /// What values count.
