@@ -7,7 +7,7 @@
 //! | [`input`] | which files belong to a corpus, and which part of them is held out |
 //! | [`read`] | documents out of text, JSON lines and integers, a piece at a time |
 //! | [`shard`], [`dataset`] | tokens in checksummed files, mapped into memory; folders of them |
-//! | [`tokenize`] | from files to a dataset, on all threads, resumable |
+//! | [`mod@tokenize`] | from files to a dataset, on all threads, resumable |
 //! | [`chat`] | conversations, with loss on the answers alone |
 //! | [`permutation`] | an order of `n` things that needs no memory |
 //! | [`pack`] | rows of tokens: as the text runs, or documents packed by best fit |

@@ -5,7 +5,7 @@
 //! | `/` | the page |
 //! | `/assets/...` | its script and style |
 //! | `/api/runs` | all runs, as JSON |
-//! | `/api/run?run=ID&points=N` | one run's [`Snapshot`](crate::state::Snapshot) |
+//! | `/api/run?run=ID&points=N` | one run's [`Snapshot`] |
 //! | `/api/chart.svg?run=ID&name=loss...` | a chart; `form=file` gives it to keep |
 //! | `/api/table.html?...` | the same as a table |
 //! | `/api/view.html?run=ID` | the parts of the page that change |

@@ -51,7 +51,7 @@ impl Transformer {
     /// `source [M, D]` or `[B, S, D]`, `target [N, D]` or `[B, T, D]` -> the shape of `target`.
     ///
     /// # Panics
-    /// As [`TransformerDecoderLayer::forward`].
+    /// As [`super::TransformerDecoderLayer::forward`].
     #[track_caller]
     pub fn forward(&self, source: &Tensor, sources: &Segments, target: &Tensor, targets: &Segments) -> Tensor {
         let memory = self.encoder.forward(source, sources, false);

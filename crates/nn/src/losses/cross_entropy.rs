@@ -59,7 +59,7 @@ impl CrossEntropyLoss {
     }
 
     /// The loss of the logits `x weight^T`, of which those of a large vocabulary are never all in memory
-    /// ([`linear_cross_entropy`]): the head of a language model and its loss in one.
+    /// ([`linear_cross_entropy()`]): the head of a language model and its loss in one.
     ///
     /// ```
     /// use cupola_nn::losses::CrossEntropyLoss;
