@@ -122,7 +122,9 @@ try {
   await page.keyboard.press('Home');
   check('the keyboard reads the first step', (await read.textContent()).startsWith('step 1 '));
   await page.keyboard.press('ArrowRight');
-  check('and the next', /^step [2-9] /.test(await read.textContent()));
+  // The picture has fewer points than the run has steps.
+  const next = Number((await read.textContent()).match(/^step (\d+) /)?.[1]);
+  check('and the next', next > 1 && next < 50);
   await page.keyboard.press('+');
   await page.waitForFunction(() => location.search.includes('from='));
   await page.keyboard.press('0');
