@@ -7,6 +7,7 @@ use cupola_nn::layers::{Embedding, Linear};
 use cupola_nn::{Layer, Module, checkpointed};
 use cupola_tensor::ops::cross_entropy::{CrossEntropyConfig, Reduction};
 use cupola_tensor::ops::linear::{Activation, linear};
+use cupola_tensor::ops::linear_cross_entropy;
 use cupola_tensor::{Segments, Tensor, mode};
 
 use crate::block::Block;
@@ -187,7 +188,14 @@ impl Decoder {
             ignore_index: Some(IGNORE),
             ..CrossEntropyConfig::default()
         };
-        self.forward(tokens, segments, None).cross_entropy(targets, &config)
+        let hidden = self.hidden(tokens, segments, None);
+        match &self.lm_head {
+            None => linear_cross_entropy(&hidden, &self.embed_tokens.weight, targets, &config),
+            Some(head) if head.bias.is_none() => {
+                linear_cross_entropy(&head.effective_input(&hidden), &head.effective_weight(), targets, &config)
+            }
+            Some(head) => head.forward(&hidden).cross_entropy(targets, &config),
+        }
     }
 
     fn embed(&self, tokens: &Tensor, positions: &Tensor) -> Tensor {
