@@ -47,7 +47,7 @@ impl Trainer {
         let mut record = Step::new(self.step).time(self.seconds()).tokens(self.tokens);
         let mut values = vec![("loss", loss), ("lr", lr), ("grad_norm", norm), ("tokens_per_s", rate)];
         values.push(("mfu", rate * self.flops.0 / self.flops.1));
-        values.push(("memory_mb", cupola_core::alloc::stats().in_use as f64 / (1 << 20) as f64));
+        values.push(("memory_mb", cupola_core::alloc::stats().reserved as f64 / (1 << 20) as f64));
         if let Some(bytes) = self.bytes_per_token {
             values.push(("bits_per_byte", loss / std::f64::consts::LN_2 / bytes));
         }
