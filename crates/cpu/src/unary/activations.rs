@@ -73,10 +73,11 @@ impl Unary for Gelu {
     const SAVES: Saves = Saves::Input;
     #[inline(always)]
     fn value<I: Tier, R: Real>(self, x: R) -> R {
-        // The form with erf costs no exponential; its error is absolute, at most one unit of the last place of x.
-        let half = R::of(0.5) * x;
-        let erf = (x * R::of(std::f64::consts::FRAC_1_SQRT_2)).erf::<I>();
-        half.fma::<I>(erf, half)
+        // The distribution keeps its relative precision in the lower tail, where 1 + erf would cancel. The result is 0 to the last
+        // bit below -40; the cut keeps an infinite x from meeting a tail of zero.
+        let (distribution, _) = x.normal::<I>();
+        let x = if x < R::of(-40.0) { R::of(-40.0) } else { x };
+        x * distribution
     }
     #[inline(always)]
     fn slope<I: Tier, R: Real>(self, x: R) -> R {

@@ -61,15 +61,16 @@ fn activations_are_their_formulas() {
 }
 
 #[test]
-fn gelu_errs_by_at_most_one_unit_of_its_argument_in_the_tail() {
+fn gelu_keeps_its_relative_precision_in_the_tail() {
     every_tier(|tier| {
         for i in 0..=100 {
             let x = -f64::from(i) / 10.0;
             let y = f64::from(activated::<F32, f32>(Activation::GeluErf, &[x as f32])[0]);
             // From the other side of the series: the same polynomial cannot err in f64.
             let want = -x * upper_tail(x);
-            assert!((y + want).abs() <= 1.5e-7 * x.abs(), "gelu({x}) = {y}, expected {}, {tier:?}", -want);
+            assert!((y + want).abs() <= 4e-6 * want.abs(), "gelu({x}) = {y}, expected {}, {tier:?}", -want);
         }
+        assert_eq!(activated::<F32, f32>(Activation::GeluErf, &[f32::NEG_INFINITY])[0], 0.0, "{tier:?}");
     });
 }
 
