@@ -68,6 +68,17 @@ fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
 }
 
+#[test]
+fn a_loop_whose_turn_may_be_empty_goes_on_as_in_the_regex_crate() {
+    for p in [r"(?:\B|[^\W\d])*", r"(?:\B|[^\W\d])*[^b]", r"(?:\B|[^\W\d])*?[^b]", r"(?:|a)*b", r"(?:a??|b)+c"] {
+        for text in ["acca", "abca", "aab", "bc", ""] {
+            let ours = cupola_regex::Regex::new(p).unwrap().find(text).map(|m| m.range());
+            let theirs = regex::Regex::new(p).unwrap().find(text).map(|m| m.range());
+            assert_eq!(ours, theirs, "{p:?} on {text:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
