@@ -251,8 +251,8 @@ fn gla(base: ModelFields, num_heads: usize) -> ModelFields {
     ModelFields { gla: Some(GlaSpec { num_heads, ..GlaSpec::default() }), ..recurrent(base, MixerKind::Gla) }
 }
 
-/// Yang et al., "Parallelizing Linear Transformers with the Delta Rule over Sequence Length", 2024, arXiv:2406.06484: mixers and gated
-/// channel mixers in turn.
+/// Yang et al., "Parallelizing Linear Transformers with the Delta Rule over Sequence Length", 2024, arXiv:2406.06484: mixers and
+/// gated channel mixers in turn.
 fn deltanet(base: ModelFields, num_heads: usize) -> ModelFields {
     ModelFields {
         deltanet: Some(DeltaNetSpec { num_heads, ..DeltaNetSpec::default() }),
