@@ -38,7 +38,7 @@ impl Command {
                     let count = grouped(Decoder::new(&spec).parameter_count());
                     writeln!(
                         out,
-                        "{name:<20} {} layers, {} wide, {count} parameters with 4,096 tokens",
+                        "{name:<22} {} layers, {} wide, {count} parameters with 4,096 tokens",
                         spec.num_hidden_layers, spec.hidden_size
                     )
                     .context("standard output")?;
