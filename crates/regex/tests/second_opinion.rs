@@ -165,6 +165,26 @@ proptest! {
         }
     }
 
+    /// In longer texts matches are found in other ways than in short ones.
+    #[test]
+    fn agrees_with_the_regex_crate_on_long_texts(p in pattern(EmptyTurns::Generated), text in haystack(), other in haystack()) {
+        let p = p.text;
+        let text = text.repeat(600 / text.len().max(1)) + &other + &text.repeat(2) + &" ".repeat(600) + &other;
+        let found: Vec<_> = cupola_regex::Regex::new(&p).unwrap().find_iter(&text).map(|m| m.range()).collect();
+        let expected: Vec<_> = regex::Regex::new(&p).unwrap().find_iter(&text).map(|m| m.range()).collect();
+        prop_assert_eq!(found, expected, "{:?} on {:?}", p, text);
+        let bytes = [text.as_bytes(), b"\xE4\xB8ab\xFF", text.as_bytes()].concat();
+        if let Ok(theirs) = regex::bytes::Regex::new(&p)
+            && !p.contains(r"\b")
+            && !p.contains(r"\B")
+        {
+            let ours = cupola_regex::bytes::Regex::new(&p).unwrap();
+            let found: Vec<_> = ours.find_iter(&bytes).map(|m| m.range()).collect();
+            let expected: Vec<_> = theirs.find_iter(&bytes).map(|m| m.range()).collect();
+            prop_assert_eq!(found, expected, "{:?} on {:?}", p, bytes);
+        }
+    }
+
     #[test]
     fn agrees_with_the_regex_crate_on_bytes(
         p in pattern(EmptyTurns::Generated),
