@@ -94,7 +94,8 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
     let config = Config { anywhere_from: 0, splitting: false, ..Config::default() };
     let core = Core::new(pattern, &config, false).map_err(|e| e.to_string())?;
     for at in (0..=text.len()).filter(|&p| text.is_char_boundary(p)) {
-        let (Ok(expected), Ok(found)) = (reference::find(&hir, groups, text, at), core.search(text.as_bytes()).find(at))
+        let (Ok(expected), Ok(found)) =
+            (reference::find(&hir, groups, text, at), core.search(text.as_bytes()).find(at))
         else {
             return Ok(());
         };
