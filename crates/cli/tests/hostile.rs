@@ -1,7 +1,5 @@
 //! Model directories that somebody else made: each is refused with a reason in one line, soon, and without taking the machine's memory.
 
-mod common;
-
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -35,7 +33,7 @@ fn with_header(header: &str, bytes: usize) -> Vec<u8> {
 /// How a start ended: the code, what was said, and the most memory that was seen in use, in bytes.
 fn start(dir: &Path) -> (Option<i32>, String, u64) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_cupola"))
-        .args(["serve", common::arg(dir), "--port", "0"])
+        .args(["serve", dir.to_str().expect("a path in UTF-8"), "--port", "0"])
         .env_remove("CUPOLA_API_KEY")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

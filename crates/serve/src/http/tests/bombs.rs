@@ -33,7 +33,7 @@ fn forms_that_explode_are_refused_or_bounded() {
     let wide: Vec<String> = (0..1_000_000).map(|i| format!("{i}")).collect();
     let both: Vec<Value> = (0..200).map(|i| json!({"pattern": format!("(a|b)*a(a|b){{{i}}}")})).collect();
     for (format, refused) in [
-        (regex("((a{1,1000}){1,1000}){1,1000}"), true),
+        (regex("((a{1,1000}){1,1000}){1,1000}"), false),
         (regex("(((((a*)*)*)*)*)*"), false),
         (regex("(a|aa|aaa)*b{0,5000}"), false),
         (regex(&"(".repeat(100_000)), true),
@@ -92,13 +92,12 @@ fn prompts_of_every_length_follow_one_rule() {
         (json!("x"), json!(1e300), "max_tokens"),
         (json!([-1]), json!(1), "prompt"),
         (json!([1e9]), json!(1), "prompt"),
-        (json!([[]]), json!(1), "prompt"),
     ] {
         let reply = ask(&prompt, max_tokens.clone());
         assert_eq!((reply.status, reply.param().as_deref()), (400, Some(param)), "{prompt} {max_tokens}");
     }
     // Nothing to go on from is refused, and not answered with a mistake.
-    for nothing in [json!(""), json!([])] {
+    for nothing in [json!(""), json!([]), json!([[]])] {
         let reply = ask(&nothing, json!(2));
         assert!([200, 400].contains(&reply.status), "{nothing}: {reply:?}");
         assert!(reply.status == 200 || reply.param().as_deref() == Some("prompt"), "{nothing}: {reply:?}");

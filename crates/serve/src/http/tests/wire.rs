@@ -277,7 +277,7 @@ fn a_scored_prompt_has_one_token_behind_it_even_when_that_is_the_end() {
 #[test]
 fn a_response_streams_a_call_in_pieces_and_says_the_same_as_a_whole_one() {
     let server = server();
-    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}},
+    let schema = json!({"type": "object", "properties": {"n": {"enum": ["north", "south"]}, "ok": {"type": "boolean"}},
         "required": ["n", "ok"], "additionalProperties": false});
     let tool = json!({"type": "function", "name": "look", "parameters": schema});
     let mut body =
