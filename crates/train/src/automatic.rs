@@ -147,6 +147,8 @@ pub fn by_steps(config: &mut Config, steps: u64) {
     config.eval.every.get_or_insert(often);
     config.checkpoint.every.get_or_insert(often);
     config.sample.every.get_or_insert(often);
+    // A look takes some hundredths of a step, and about a hundred of them show all of a run.
+    config.metrics.histograms_every.get_or_insert((steps / 100).clamp(25, 1000));
 }
 
 /// The layers whose activations are computed again.

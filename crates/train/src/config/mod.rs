@@ -59,6 +59,8 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     /// What the model writes on the way.
     pub sample: SampleConfig,
+    /// What is measured beside the loss.
+    pub metrics: MetricsConfig,
     /// What happens when numbers go wrong.
     pub guard: GuardConfig,
 }
@@ -339,6 +341,16 @@ impl Default for SampleConfig {
     }
 }
 
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Steps between two looks at each layer: its update-to-weight ratio, and the histograms of its weights, gradients and
+    /// updates; 0 for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub histograms_every: Option<u64>,
+}
+
 /// What to do about a number that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -391,6 +403,7 @@ impl Default for Config {
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
             sample: SampleConfig::default(),
+            metrics: MetricsConfig::default(),
             guard: GuardConfig::default(),
         }
     }

@@ -33,6 +33,7 @@ fn full() -> Config {
     config.eval.every = Some(250);
     config.checkpoint.every = Some(250);
     config.sample.every = Some(250);
+    config.metrics.histograms_every = Some(50);
     config
 }
 

@@ -1,6 +1,7 @@
 //! The loop.
 //!
 //! - `step`: one step, from a batch to changed parameters
+//! - `look`: what a step does to each layer
 //! - `measure`: evaluation, samples, what is written down
 //! - `keep`: checkpoints beside the training
 //! - `timing`: how many steps fit into a time
@@ -9,6 +10,7 @@
 //! checkpoint, or follows from the configuration and the step's number.
 
 mod keep;
+mod look;
 mod measure;
 mod step;
 mod timing;

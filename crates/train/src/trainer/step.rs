@@ -9,6 +9,7 @@ use cupola_nn::{Module, training};
 use cupola_tensor::autograd::clip::clip_factor;
 use cupola_tensor::{Gradients, Tensor};
 
+use super::look::{Look, Seen};
 use super::{Trainer, Watch};
 use crate::checkpoint;
 use crate::config::{Config, Policy};
@@ -34,7 +35,10 @@ impl Trainer {
         self.optimizer.set_lr(lr);
         let clip = self.config.optimizer.clip;
         let scale = if clip > 0.0 { clip_factor(norm, clip) } else { 1.0 };
+        let every = self.config.metrics.histograms_every.unwrap_or(0);
+        let look = (every > 0 && (self.step + 1).is_multiple_of(every)).then(|| Look::before(&self.model, &grads));
         self.optimizer.step(&mut self.model, &grads, scale);
+        let seen = look.map(|look| look.after(&self.model, self.step + 1));
         if let Some(ema) = &mut self.ema {
             ema.update(&self.model);
         }
@@ -51,11 +55,14 @@ impl Trainer {
         if let Some(bytes) = self.bytes_per_token {
             values.push(("bits_per_byte", loss / std::f64::consts::LN_2 / bytes));
         }
+        let Seen { ratios, histograms } = seen.unwrap_or_default();
+        values.extend(ratios.iter().map(|(name, ratio)| (name.as_str(), *ratio)));
         for &(name, value) in &values {
             record = record.with(name, value);
         }
         self.events.scalars(self.step, values)?;
-        self.record(watch, Record::Step(record))
+        self.record(watch, Record::Step(record))?;
+        histograms.into_iter().try_for_each(|histogram| self.record(watch, histogram.into()))
     }
 
     /// Follows the policy for a step that went wrong. The optimiser has not seen its gradients.
