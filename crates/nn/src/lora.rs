@@ -310,7 +310,9 @@ pub fn attach(
             param
         };
         let (a, b) = (param(a), param(b));
-        layer.adapters.push(Adapter { a, b, scale, dropout, part, rows });
+        // In the order of the rows, whatever the order of the file.
+        let at = layer.adapters.partition_point(|adapter| adapter.rows.start < rows.start);
+        layer.adapters.insert(at, Adapter { a, b, scale, dropout, part, rows });
         return Ok(());
     }
     Err(format!("{name}: the model has no projection of this name"))

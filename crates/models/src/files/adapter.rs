@@ -263,7 +263,12 @@ pub fn load_adapter(dir: impl AsRef<Path>, base: Option<&Path>) -> Result<(Decod
             lora::attach(&mut model, &name, (&a, &b), options).map_err(|what| wrong(&path, what))?;
         }
     }
-    model.set_trainable(false, |name| !(name.ends_with(".lora_A") || name.ends_with(".lora_B")));
+    for (name, param) in model.named_parameters_mut() {
+        // Frozen and thawed, they are leaves numbered in the order of the fields, as those of a model that begins: sums over all
+        // gradients follow it.
+        param.set_trainable(false);
+        param.set_trainable(name.ends_with(".lora_A") || name.ends_with(".lora_B"));
+    }
     let AdapterConfig { rank, alpha, dropout, .. } = config;
     Ok((model, AdapterInfo { rank, alpha, dropout, base, base_hash: hash }))
 }
