@@ -166,6 +166,7 @@ fn low_rank_additions_are_trained_measured_merged_and_looked_at() {
     cupola(&["model", "merge", arg(&base), "--out", arg(&micro.path("x"))], b"")
         .fails(2, "expected low-rank additions");
     // A finished run of additions is a model to go on from only when it is merged.
-    let again = ["train", arg(&text), "--from", arg(&tuned), "--lora", "--out", arg(&micro.path("y"))];
+    let out = micro.path("y");
+    let again = ["train", arg(&text), "--from", arg(&tuned), "--lora", "--out", arg(&out)];
     cupola(&again, b"").fails(2, "`cupola model merge` makes one of them");
 }
