@@ -1,4 +1,5 @@
 //! Small specifications, one for every feature, that each test of the promises runs over.
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use cupola_models::{Decoder, ModelSpec};
 use cupola_nn::Module;

@@ -43,6 +43,9 @@ pub struct Config {
     pub until_loss: Option<f64>,
     /// The model.
     pub model: ModelConfig,
+    /// Low-rank additions that are trained instead of the weights of `model.from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// The tokenizer.
     pub tokenizer: TokenizerConfig,
     /// The text.
@@ -107,6 +110,26 @@ pub enum Layers {
     Word(String),
     /// These.
     List(Vec<usize>),
+}
+
+/// `[lora]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rows of the first matrix of each addition, columns of the second.
+    pub rank: usize,
+    /// Each counts `alpha / rank` times.
+    pub alpha: f64,
+    /// Dropout of their inputs.
+    pub dropout: f64,
+    /// The projections that get one: their names, ends of names, or patterns with `*`. All of the layers when there are none.
+    pub targets: Vec<String>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self { rank: 8, alpha: 16.0, dropout: 0.0, targets: Vec::new() }
+    }
 }
 
 /// `[tokenizer]`
@@ -395,6 +418,7 @@ impl Default for Config {
             time: None,
             until_loss: None,
             model: ModelConfig::default(),
+            lora: None,
             tokenizer: TokenizerConfig::default(),
             data: DataConfig::default(),
             batch: BatchConfig::default(),

@@ -22,7 +22,8 @@ impl Trainer {
     pub(super) fn one_step(&mut self, watch: &mut dyn Watch) -> Result<()> {
         let began = Instant::now();
         let batch = self.loader.next_batch()?;
-        let (loss, grads) = gradients(&mut self.model, &batch, &self.config, self.step);
+        let (mut loss, mut grads) = gradients(&mut self.model, &batch, &self.config, self.step);
+        watch.gradients(self.step + 1, &mut self.model, &mut loss, &mut grads);
         let norm = grads.norm();
         let before = self.guard;
         if let Some((trouble, policy)) = self.guard.judge(loss, norm, &self.config.guard) {
@@ -100,7 +101,7 @@ impl Trainer {
     /// Goes back to the last whole checkpoint, and keeps the place in the data, so that the batches since then are passed over.
     fn rewind(&mut self, what: &str, at: u64) -> Result<Option<String>> {
         self.keeper.wait()?;
-        let (loaded, _) = checkpoint::newest(&self.run, self.model.spec())?;
+        let (loaded, _) = checkpoint::newest(&self.run, self.model.spec(), self.adapter.as_ref())?;
         let Some(mut loaded) = loaded else { return Ok(None) };
         let step = loaded.state.step;
         let folder = self.run.checkpoint_path(step);
@@ -139,7 +140,7 @@ impl Trainer {
 }
 
 /// The mean loss of a batch, and its gradients, added up over micro-batches.
-pub(super) fn gradients(model: &mut Decoder, batch: &Batch, config: &Config, step: u64) -> (f64, Gradients) {
+pub(crate) fn gradients(model: &mut Decoder, batch: &Batch, config: &Config, step: u64) -> (f64, Gradients) {
     let learnt = batch.learnt().max(1) as f64;
     let rows = batch.rows.len();
     let micro_rows = config.batch.micro_rows.unwrap_or(rows).clamp(1, rows.max(1));
