@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 program, text = sys.argv[1:3]
@@ -35,7 +36,7 @@ with tempfile.TemporaryDirectory() as folder:
     metrics = os.path.join(out, "metrics.jsonl")
     while not os.path.exists(metrics) or os.path.getsize(metrics) < 2000:
         time.sleep(0.2)
-    os.set_blocking(run.stderr.fileno(), False)
+    threading.Thread(target=run.stderr.read, daemon=True).start()
 
     def attach():
         one = socket.create_connection(address)
@@ -51,7 +52,6 @@ with tempfile.TemporaryDirectory() as folder:
         while time.monotonic() < end and run.poll() is None:
             ready = select.select(crowd[:1], [], [], 0.5)[0]
             heard += sum(len(one.recv(1 << 16)) for one in ready)
-            run.stderr.read()
         with open(metrics) as file:
             file.seek(began)
             file.readline()
