@@ -8,6 +8,6 @@ mod build;
 mod search;
 mod through;
 
-pub use build::{Dfa, Full, Purpose};
+pub use build::{Dfa, Full};
 pub use search::{Marks, Run, match_at};
 pub use through::{Backward, Through};
