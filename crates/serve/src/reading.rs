@@ -86,6 +86,10 @@ impl Reading {
     fn take(&mut self, event: Event) -> ApiResult<()> {
         match event {
             Event::Failed(reason) => return Err(ApiError::server(reason)),
+            Event::Unfollowed(reason) => {
+                let message = format!("`response_format`: the answer's form cannot be followed: {reason}");
+                return Err(ApiError::field("response_format", message));
+            }
             Event::Embedding(vector) => {
                 self.open = 0;
                 self.ready.push_back(Piece::Embedding(vector));

@@ -6,6 +6,7 @@ use cupola_tokenizer::Tokenizer;
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
+use serde_json::Value;
 
 use crate::api::format::Format;
 
@@ -65,6 +66,13 @@ impl Constraints {
         let environment: TokEnv = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, &words)));
         let mut factory = ParserFactory::new_simple(&environment).map_err(|e| e.to_string())?;
         factory.quiet();
+        // Well below what the library allows by itself: forms come from strangers, and take the time of everybody else.
+        let limits = factory.limits_mut();
+        limits.initial_lexer_fuel = 200_000;
+        limits.step_lexer_fuel = 50_000;
+        limits.max_lexer_states = 20_000;
+        limits.precompute_large_lexemes = false;
+        limits.verbose_errors = false;
         Ok(Self { factory })
     }
 
@@ -82,17 +90,44 @@ impl Constraints {
                 if !schema.is_object() {
                     return Err("the schema is not an object".to_owned());
                 }
+                if patterns_at_once(&schema) > PATTERNS {
+                    return Err(format!("more than {PATTERNS} patterns are to hold for one text at once"));
+                }
                 options.apply_to(&mut schema);
                 TopLevelGrammar::from_json_schema(schema)
             }
             Format::Grammar(text) => TopLevelGrammar::from_lark(text.clone()),
             Format::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
         };
-        let matcher = Matcher::new(self.factory.create_parser(grammar));
+        let mut matcher = Matcher::new(self.factory.create_parser(grammar));
         if let Some(error) = matcher.get_error() {
             return Err(error);
         }
+        // Forms that go beyond the limits of their automata show it at the first step: the request's fault, not the server's.
+        matcher.compute_mask_or_eos().map_err(|error| error.to_string())?;
         Ok(Some(Constraint { matcher, eos: self.factory.tok_env().eos_token() }))
+    }
+}
+
+/// So many patterns may have to hold for one text at once: what they have in common takes time that multiplies.
+const PATTERNS: usize = 16;
+
+/// The most patterns below one `allOf`.
+fn patterns_at_once(schema: &Value) -> usize {
+    fn patterns(schema: &Value) -> usize {
+        match schema {
+            Value::Object(map) => usize::from(map.contains_key("pattern")) + map.values().map(patterns).sum::<usize>(),
+            Value::Array(items) => items.iter().map(patterns).sum(),
+            _ => 0,
+        }
+    }
+    match schema {
+        Value::Object(map) => {
+            let here = map.get("allOf").map_or(0, patterns) + usize::from(map.contains_key("pattern"));
+            map.values().map(patterns_at_once).max().unwrap_or(0).max(here)
+        }
+        Value::Array(items) => items.iter().map(patterns_at_once).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -126,7 +161,7 @@ impl Constraint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
     use std::time::{Duration, Instant};
 
     /// What a model that always wants `wanted` most writes under a constraint.

@@ -96,6 +96,8 @@ pub enum Event {
     Embedding(Vec<f32>),
     /// The job failed; nothing follows.
     Failed(String),
+    /// The answer's form cannot be followed, and why; nothing follows.
+    Unfollowed(String),
 }
 
 /// Where the answers arrive. Dropping it ends the job.

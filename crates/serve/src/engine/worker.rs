@@ -430,7 +430,7 @@ impl<'a> Worker<'a> {
                 Ok(Left::Tokens) => {}
                 Ok(Left::Nothing) => return self.finish(lane, End::Stop),
                 Err(reason) => {
-                    lane.reply.send(Event::Failed(format!("the answer's form cannot be followed: {reason}")));
+                    lane.reply.send(Event::Unfollowed(reason));
                     return false;
                 }
             }
@@ -444,7 +444,7 @@ impl<'a> Worker<'a> {
             return self.finish(lane, End::Stop);
         }
         if let Some(Err(reason)) = lane.constraint.as_mut().map(|constraint| constraint.accept(id)) {
-            lane.reply.send(Event::Failed(format!("the answer's form cannot be followed: {reason}")));
+            lane.reply.send(Event::Unfollowed(reason));
             return false;
         }
         let score = raw.map(|(logits, top)| score(&logits, id, top));
