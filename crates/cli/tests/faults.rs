@@ -7,7 +7,6 @@ use common::micro::{Micro, assert_same, wait_for};
 use common::{arg, cupola};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 

@@ -116,7 +116,7 @@ impl Adapter {
     /// `[rows, in]`.
     #[track_caller]
     pub fn product(&self) -> Tensor {
-        self.b.matmul(&*self.a) * self.scale
+        self.b.matmul(&self.a) * self.scale
     }
 
     /// The rows of the layer's weight that it is added to.

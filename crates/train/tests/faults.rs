@@ -52,7 +52,7 @@ impl Watch for Planter {
             Fault::Loss(poison) => *loss = poison,
             Fault::Gradient(poison) => {
                 let grad = poisoned(&gradients[&**victim], poison);
-                gradients.insert(&**victim, grad);
+                gradients.insert(victim, grad);
             }
             Fault::Weight(poison) => {
                 let value = poisoned(victim, poison);

@@ -125,7 +125,7 @@ impl Display {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| crate::output::note(&text)),
+            Some(bar) => bar.suspend(|| crate::output::note(text)),
             // A reader that has gone away is no reason to stop training.
             None => drop(writeln!(io::stderr(), "{text}")),
         }
