@@ -1,29 +1,38 @@
 //! Where tokens stand: rotary tables, sinusoids, slopes.
 
 use std::f64::consts::TAU;
+use std::sync::{Arc, OnceLock};
 
-use cupola_tensor::Tensor;
+use cupola_tensor::ops::rotary::Pairing;
+use cupola_tensor::{DType, Element, Tensor};
 
 use crate::spec::{ModelSpec, PositionKind, RopeScaling};
 
-/// Cosines and sines for every position and pair, `[P, Dr / 2]`, computed in f64 and kept in f32.
+/// Cosines and sines for every position and pair, `[P, Dr / 2]`, computed in f64 and kept in f32; in f64 from the first time that
+/// a model in f64 asks.
 #[derive(Clone)]
 pub struct RotaryTables {
-    /// Cosines.
-    pub cos: Tensor,
-    /// Sines.
-    pub sin: Tensor,
+    positions: usize,
+    frequencies: Vec<f64>,
+    factor: f64,
+    narrow: [Tensor; 2],
+    wide: Arc<OnceLock<[Tensor; 2]>>,
 }
 
 impl RotaryTables {
     /// The tables for heads of which `width` values are turned.
     pub fn new(positions: usize, width: usize, theta: f64, scaling: Option<&RopeScaling>) -> Self {
         let (frequencies, factor) = frequencies(width, theta, scaling);
-        let table = |f: fn(f64) -> f64| {
-            let row = |t: usize| frequencies.iter().map(move |w| (f(t as f64 * w) * factor) as f32);
-            Tensor::from_vec((0..positions).flat_map(row).collect(), [positions, frequencies.len()])
-        };
-        Self { cos: table(f64::cos), sin: table(f64::sin) }
+        let narrow = tables(positions, &frequencies, |value| (value * factor) as f32);
+        Self { positions, frequencies, factor, narrow, wide: Arc::default() }
+    }
+
+    /// The heads of each token turned by the angles of its position, `[N, H, Dh]` of positions `[N]`.
+    #[track_caller]
+    pub fn turn(&self, x: &Tensor, positions: &Tensor, pairing: Pairing) -> Tensor {
+        let wide = || tables(self.positions, &self.frequencies, |value| value * self.factor);
+        let [cos, sin] = if x.dtype() == DType::F64 { self.wide.get_or_init(wide) } else { &self.narrow };
+        x.rotary(positions, cos, sin, pairing)
     }
 
     /// The tables of a specification's latent attention; `None` when nothing is turned.
@@ -39,6 +48,15 @@ impl RotaryTables {
         let width = (attention.head_width(spec.hidden_size) as f64 * spec.partial_rotary_factor) as usize;
         Some(Self::new(spec.max_position_embeddings, width, spec.rope_theta, spec.rope_scaling.as_ref()))
     }
+}
+
+/// The cosines and the sines of every position and pair.
+fn tables<T: Element>(positions: usize, frequencies: &[f64], of: impl Fn(f64) -> T) -> [Tensor; 2] {
+    [f64::cos, f64::sin].map(|f: fn(f64) -> f64| {
+        let row = |t: usize| frequencies.iter().map(move |w| f(t as f64 * w));
+        let values = (0..positions).flat_map(row).map(&of).collect();
+        Tensor::from_vec(values, [positions, frequencies.len()])
+    })
 }
 
 /// Radians that each pair turns by from one position to the next, and the factor of cosines and sines.

@@ -75,9 +75,6 @@ fn greedy_text_is_that_of_transformers() {
     }
 }
 
-/// The bound for models that are composed of several kinds of layers, whose losses are up to 1.5e-5 off; why is not known.
-const COMPOSED: f64 = 1e-4;
-
 #[test]
 fn twenty_losses_are_those_of_pytorch() {
     for (name, dir, expected) in models() {
@@ -100,9 +97,7 @@ fn twenty_losses_are_those_of_pytorch() {
             grads.clip_norm(1.0);
             optimizer.step(&mut model, &grads);
             let error = (loss.item() - expected).abs() / expected;
-            let composed = ["hydra", "trident", "chimera"].iter().any(|family| name.starts_with(family));
-            let most = if composed { COMPOSED } else { 1e-5 };
-            assert!(error < most, "{name}: loss {step} is {}, expected {expected}", loss.item());
+            assert!(error < 1e-5, "{name}: loss {step} is {}, expected {expected}", loss.item());
         }
     }
 }

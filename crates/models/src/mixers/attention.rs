@@ -107,7 +107,7 @@ impl Attention {
     fn queries_and_keys(&self, both: &Tensor, context: &Context) -> [Tensor; 2] {
         let heads = self.spec.num_attention_heads;
         let turn = |x: &Tensor| match &context.rotary {
-            Some(tables) => x.rotary(&context.positions, &tables.cos, &tables.sin, Pairing::HalfSplit),
+            Some(tables) => tables.turn(x, &context.positions, Pairing::HalfSplit),
             None => x.clone(),
         };
         match (&self.q_norm, &self.k_norm) {

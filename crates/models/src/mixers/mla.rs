@@ -140,7 +140,7 @@ impl Mla {
 /// Each head turned by its token's position, in pairs of neighbours.
 fn turn(x: &Tensor, context: &Context) -> Tensor {
     match &context.latent_rotary {
-        Some(tables) => x.rotary(&context.positions, &tables.cos, &tables.sin, Pairing::Interleaved),
+        Some(tables) => tables.turn(x, &context.positions, Pairing::Interleaved),
         None => x.clone(),
     }
 }
