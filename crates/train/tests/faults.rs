@@ -5,12 +5,12 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Listener, assert_same, begin, last, micro, resume, text, train, whole};
+use common::{Listener, assert_same, begin, events, last, micro, resume, text, train, whole};
 use cupola_io::run::{Record, RunDir, Status};
 use cupola_models::Decoder;
 use cupola_nn::Module;
 use cupola_nn::files::load_tensors;
-use cupola_tensor::{Gradients, Tensor};
+use cupola_tensor::{Gradients, Rng, Tensor};
 use cupola_train::{Config, Error, Outcome, Result, Stop, Watch};
 
 /// What is planted, at which step.
@@ -74,11 +74,7 @@ impl Planter {
     }
 
     fn events(&self, name: &str) -> Vec<String> {
-        let one = |record: &Record| match record {
-            Record::Event(event) if event.name == name => Some(event.message.clone()),
-            _ => None,
-        };
-        self.records.iter().filter_map(one).collect()
+        events(&self.records, name)
     }
 
     fn run(&mut self, out: &Path, config: Config) -> Result<Outcome> {
@@ -167,7 +163,13 @@ fn a_step_left_out_leaves_no_trace_in_the_optimiser() {
 #[test]
 fn a_tenfold_loss_is_left_out_or_gone_back_from_and_the_run_ends_as_a_clean_one() {
     let folder = tempfile::tempdir().expect("a folder");
-    let sets = ["steps=300", "eval.every=300", "checkpoint.every=20", "sample.every=0"];
+    // Letters drawn at random, each half as often as the one before: there is a loss that nobody comes below, and nothing to be
+    // learnt by heart.
+    let rng = Rng::seed(7);
+    let letters = (0..80_000).map(|i| [b'a', b'b', b'c', b'\n', b'd'][rng.u32(i).leading_zeros().min(4) as usize]);
+    fs::write(folder.path().join("text.txt"), letters.collect::<Vec<u8>>()).expect("the folder is ours");
+    let sets =
+        ["steps=300", "eval.every=300", "checkpoint.every=20", "sample.every=0", "optimizer.learning_rate=0.002"];
     let clean = whole(&folder.path().join("clean"), micro(folder.path(), &sets)).expect("it trains");
     let clean = clean.val_loss.expect("a text was held out");
     for policy in ["skip", "rewind"] {
@@ -180,13 +182,7 @@ fn a_tenfold_loss_is_left_out_or_gone_back_from_and_the_run_ends_as_a_clean_one(
         assert!(policy == "skip" || told[0].contains("back to step 40"), "{told:?}");
         assert_eq!(outcome.steps, 300);
         let loss = outcome.val_loss.expect("a text was held out");
-        let first = planter.records.iter().find_map(|record| match record {
-            Record::Step(step) => Some(step.values["loss"]),
-            _ => None,
-        });
-        // A hundredth of what there was to learn: so near to nothing, the loss itself moves by more with any batch.
-        let learnt = first.expect("a first step") - clean;
-        assert!((loss - clean).abs() < 0.01 * learnt, "{policy}: {loss}, clean {clean}");
+        assert!((loss - clean).abs() < 0.01 * clean, "{policy}: {loss}, clean {clean}");
     }
 }
 

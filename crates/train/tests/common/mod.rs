@@ -81,12 +81,17 @@ impl Listener {
 
     /// The messages of events of this name.
     pub fn events(&self, name: &str) -> Vec<String> {
-        let one = |record: &Record| match record {
-            Record::Event(event) if event.name == name => Some(event.message.clone()),
-            _ => None,
-        };
-        self.records.iter().filter_map(one).collect()
+        events(&self.records, name)
     }
+}
+
+/// The messages of events of this name.
+pub fn events(records: &[Record], name: &str) -> Vec<String> {
+    let one = |record: &Record| match record {
+        Record::Event(event) if event.name == name => Some(event.message.clone()),
+        _ => None,
+    };
+    records.iter().filter_map(one).collect()
 }
 
 /// Trains to the end, or to where the listener stops.
