@@ -3,8 +3,8 @@
 //! A task owns a block of C, some row panels by some column panels. It walks the depth in blocks: packs its rows of A for the
 //! block into memory of its thread, then takes each column panel in turn past all of its row panels, so that the column
 //! panel stays in the first cache and the rows in the second. Between two blocks of depth the sums rest in memory of the
-//! thread, tile after tile: rows of C often lie a power of two apart, where they drive each other out of the cache. Columns come packed,
-//! or, when there are too few rows to pack them for other tasks as well, are packed by the task one panel at a time.
+//! thread, tile after tile: rows of C often lie a power of two apart, where they drive each other out of the cache. Columns
+//! come packed, or, when there are too few rows to pack them for other tasks as well, are packed by the task one panel at a time.
 //!
 //! Each element of C is computed by one task as one chain over the depth, so neither the cuts nor the threads can show in it.
 
@@ -32,9 +32,10 @@ struct Blocks {
     wide: usize,
 }
 
-/// Rows, depth and resting sums of a block fill at most half of a second cache of 512 KiB, and a column panel a first cache.
-/// Processors with AVX-512 have 32 to 48 KiB of that and tall kernels, which read columns less often; others have 32 KiB, and
-/// what a half of a panel's columns leaves of them is enough for the rows that stream past.
+/// Rows, depth and the resting sums of a group fill at most half of a second cache of 512 KiB, of `wide` panels three quarters, and a
+/// column panel a first cache. Processors with AVX-512 have 32 to 48 KiB of that and tall kernels, which read columns less often;
+/// others have 32 KiB, and what a half of a panel's columns leaves of them is enough for the rows that stream past. The numbers
+/// for AVX2 were chosen by measuring; `wide` was not measured with AVX-512.
 const fn blocks(kernel_rows: usize) -> Blocks {
     if kernel_rows > 6 {
         Blocks { rows: 10, depth: 384, group: 8, wide: 12 }
@@ -157,8 +158,9 @@ struct Grid {
 }
 
 impl Grid {
-    /// The cut that promises to be done first: the longest thread's share of tasks, and a part of one more for what no plan knows,
-    /// times what a task takes. That is its elements of the result, its rows, which it packs for itself, and its columns, which it reads.
+    /// The cut that promises to be done first: the longest thread's share of tasks, and a part of one more for what no plan
+    /// knows, times what a task takes. That is its elements of the result, its rows, which it packs for itself, and its columns,
+    /// which it reads.
     fn new(
         groups: impl Iterator<Item = usize> + Clone,
         full: usize,
