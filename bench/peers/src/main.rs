@@ -1,4 +1,4 @@
-//! Cupola beside other Rust crates, on one thread, in one run.
+//! Cupola beside other Rust crates, on one thread, in one run, by the clock: the machine should have nothing else to do.
 //!
 //! `cargo run --release -- [regex|scan|encode|decode|short|load] [--only WORD] FILE...`: texts are the named files, this
 //! workspace's Rust files, messages in Chinese, Japanese and Russian out of this machine's catalogues (Debian packages bring
@@ -13,36 +13,32 @@ mod tokens;
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Nanoseconds of CPU time of this thread; of wall time where the system does not tell.
-fn now() -> u64 {
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    let cpu = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let cpu = cpu.and_then(|s| s.split(' ').next()?.parse().ok());
-    cpu.unwrap_or_else(|| START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
-}
-
 /// Nanoseconds of one run and what it returns.
 fn once<T>(work: impl FnOnce() -> T) -> (T, u64) {
-    let start = now();
+    let start = Instant::now();
     let result = black_box(work());
-    (result, (now() - start).max(1))
+    (result, nanoseconds(start))
 }
 
-/// Nanoseconds of one run: the least of several averages, each over enough runs for the system's clock.
+/// Nanoseconds of one run: the least of several averages, each over 40 ms.
 fn best<T>(mut work: impl FnMut() -> T) -> u64 {
     let rounds = if quick() { 2 } else { 4 };
     let average = |work: &mut dyn FnMut() -> T| {
-        let (start, mut runs) = (now(), 0);
+        let (start, mut runs) = (Instant::now(), 0);
         loop {
             black_box(work());
             runs += 1;
-            let passed = now() - start;
+            let passed = nanoseconds(start);
             if passed > 40_000_000 {
                 return passed / runs;
             }
         }
     };
     (0..rounds).map(|_| average(&mut work)).min().unwrap_or(1).max(1)
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    (since.elapsed().as_nanos() as u64).max(1)
 }
 
 fn quick() -> bool {

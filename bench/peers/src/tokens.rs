@@ -39,12 +39,12 @@ pub fn run(corpora: &[(String, String)], only: &str, wanted: &dyn Fn(&str) -> bo
                 cells.push(pipeline.as_ref().map_or("-".into(), |fresh| {
                     let run = || {
                         let mut out = Vec::with_capacity(n / 3);
-                        fresh.encode_into(text, &options, &mut out).ok();
-                        out
+                        fresh.encode_into(text, &options, &mut out).map(|_| out).map_err(|error| error.to_string())
                     };
-                    let (found, cold) = once(run);
-                    let same = found.len() == ids.len();
-                    pair(cold, best(run)) + mark(same)
+                    match once(run) {
+                        (Ok(found), cold) => pair(cold, best(run)) + mark(found.len() == ids.len()),
+                        (Err(_), _) => "error".into(),
+                    }
                 }));
                 let (found, cold) = once(|| theirs.encode(&text[..]));
                 cells.push(pair(cold, best(|| theirs.encode(&text[..]))) + mark(found == ids));
@@ -72,6 +72,10 @@ pub fn run(corpora: &[(String, String)], only: &str, wanted: &dyn Fn(&str) -> bo
                 many(&|| ours.encode(SHORT).map_or(0, |ids| ids.len())),
                 many(&|| splintr.encode(SHORT).len()),
                 pipeline.as_ref().map_or("-".into(), |p| {
+                    let mut out = Vec::with_capacity(32);
+                    if p.encode_into(SHORT, &options, &mut out).is_err() {
+                        return "error".into();
+                    }
                     many(&|| {
                         let mut out = Vec::with_capacity(32);
                         p.encode_into(SHORT, &options, &mut out).ok();

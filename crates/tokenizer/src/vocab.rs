@@ -70,8 +70,6 @@ pub struct Vocab {
     filter: Vec<u64>,
     len: usize,
     longest: usize,
-    /// Two ids have the same string.
-    repeats: bool,
 }
 
 impl Vocab {
@@ -103,7 +101,6 @@ impl Vocab {
             filter: vec![0; (entries.len() / 8).next_power_of_two().clamp(8, 1 << 15)],
             len: entries.len(),
             longest: 0,
-            repeats: false,
         };
         let mut shorts = Vec::with_capacity(short);
         let mut longs = Vec::with_capacity(entries.len() - short);
@@ -149,7 +146,6 @@ impl Vocab {
         let mut at = h as usize & mask;
         while self.short[at].1 != 0 {
             if self.short[at].0 == key {
-                self.repeats = true;
                 return;
             }
             at = (at + 1) & mask;
@@ -163,7 +159,6 @@ impl Vocab {
         while self.slots[at] != 0 {
             let slot = self.slots[at];
             if (slot ^ h) >> 32 == 0 && self.bytes(slot as u32 - 1) == self.bytes(id) {
-                self.repeats = true;
                 return;
             }
             at = (at + 1) & mask;
@@ -278,11 +273,6 @@ impl Vocab {
     /// Length in bytes of the longest token.
     pub fn longest(&self) -> usize {
         self.longest
-    }
-
-    /// Whether two ids have the same string; only one of them is found by it.
-    pub(crate) fn has_repeats(&self) -> bool {
-        self.repeats
     }
 
     /// Ids and bytes, in order of id.
