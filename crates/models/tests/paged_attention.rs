@@ -4,6 +4,7 @@ mod support;
 
 use cupola_models::state::{MixerState, PAGE, PagePool, Stretch};
 use cupola_models::{Decoder, ModelFields, ModelSpec, State};
+use cupola_nn::Module;
 use cupola_tensor::{DType, Segments, Tensor, no_grad};
 use support::{model, tokens, zoo};
 

@@ -161,6 +161,7 @@ impl Worker<'_> {
             lane.state = self.memory.state(&self.model);
             lane.scores.clear();
             lane.sum.clear();
+            lane.cached = 0;
         }
         self.parked.push(lane);
     }
