@@ -9,6 +9,7 @@
 //! | [`buffer`] | reference-counted, aligned memory, fresh or over somebody else's bytes |
 //! | [`map`] | files mapped into memory |
 //! | [`alloc`] | the cache that buffers come from and return to |
+//! | [`seat`] | which core a thread runs on, and how to leave it |
 //! | [`pool`] | the fork-join thread pool: same bits on any number of threads |
 //! | [`rng`] | random numbers addressed by position instead of drawn in order |
 
@@ -18,6 +19,7 @@ pub mod dtype;
 pub mod map;
 pub mod pool;
 pub mod rng;
+pub mod seat;
 pub mod shape;
 
 pub use buffer::Buffer;

@@ -7,6 +7,7 @@
 //!
 //! * A call from inside a piece, and a call from a second thread while the pool is busy, run on the calling thread.
 //! * A panic in a piece reaches the caller once all threads have left the region.
+//! * A worker that finds itself on the core of another thread of its region moves to a free one, see [`crate::seat`].
 //! * Workers spin for some tens of microseconds before they park, because operations follow each other that closely; with
 //!   more threads than cores they park at once.
 //!
@@ -20,6 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use crate::seat;
 
 /// How long a worker spins for the next region before it parks. A training step's operations are a few microseconds apart.
 const SPIN: Duration = Duration::from_micros(50);
@@ -53,6 +56,8 @@ struct Shared {
     panicked: AtomicBool,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     parked: Vec<AtomicBool>,
+    /// Where each thread began its part of its last region: the region's number above the low 16 bits, the core in them.
+    seats: Vec<AtomicU64>,
 }
 
 fn shared() -> &'static Shared {
@@ -66,6 +71,7 @@ fn shared() -> &'static Shared {
         panicked: AtomicBool::new(false),
         panic: Mutex::new(None),
         parked: (0..MAX_THREADS).map(|_| AtomicBool::new(false)).collect(),
+        seats: (0..MAX_THREADS).map(|_| AtomicU64::new(0)).collect(),
     })
 }
 
@@ -145,6 +151,7 @@ fn run_region<F: Fn(usize) + Sync>(mut workers: MutexGuard<'_, Vec<Thread>>, thr
     shared.body.1.store(call as usize, Ordering::Relaxed);
     shared.pending.store(threads - 1, Ordering::Relaxed);
     let region = (shared.epoch.load(Ordering::Relaxed) >> 16) + 1;
+    take_seat(shared, 0, region, threads);
     shared.epoch.store(region << 16 | threads as u64, Ordering::SeqCst);
     for (worker, parked) in workers[..threads - 1].iter().zip(&shared.parked[1..]) {
         if parked.load(Ordering::SeqCst) {
@@ -207,6 +214,7 @@ fn worker(index: usize, mut seen: u64) {
         seen = wait_for_region(shared, index, seen);
         let threads = (seen & 0xffff) as usize;
         if index < threads {
+            take_seat(shared, index, seen >> 16, threads);
             let data = shared.body.0.load(Ordering::Relaxed);
             let call = shared.body.1.load(Ordering::Relaxed);
             // SAFETY: both were stored by `run_region` before the epoch that we have just seen, as the address of a live
@@ -219,6 +227,18 @@ fn worker(index: usize, mut seen: u64) {
             });
             shared.pending.fetch_sub(1, Ordering::AcqRel);
         }
+    }
+}
+
+/// Notes the core that a thread begins on; a worker leaves one that a thread before it has noted in this region.
+fn take_seat(shared: &Shared, index: usize, region: u64, threads: usize) {
+    // With more threads than cores some must share one.
+    let Some(core) = seat::current().filter(|&core| core <= 0xffff && threads <= cores()) else { return };
+    let seat = region << 16 | core as u64;
+    if shared.seats[..index].iter().any(|other| other.load(Ordering::Relaxed) == seat) {
+        seat::leave(core);
+    } else {
+        shared.seats[index].store(seat, Ordering::Relaxed);
     }
 }
 

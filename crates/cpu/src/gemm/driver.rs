@@ -3,8 +3,8 @@
 //! A task owns a block of C, some row panels by some column panels. It walks the depth in blocks: packs its rows of A for the
 //! block into memory of its thread, then takes each column panel in turn past all of its row panels, so that the column
 //! panel stays in the first cache and the rows in the second. Between two blocks of depth the sums rest in memory of the
-//! thread, tile after tile: rows of C often lie a power of two apart, where they drive each other out of the cache. Columns come packed, or, when there are too few rows to pack them for other tasks as
-//! well, are packed by the task one panel at a time.
+//! thread, tile after tile: rows of C often lie a power of two apart, where they drive each other out of the cache. Columns come packed,
+//! or, when there are too few rows to pack them for other tasks as well, are packed by the task one panel at a time.
 //!
 //! Each element of C is computed by one task as one chain over the depth, so neither the cuts nor the threads can show in it.
 
@@ -20,11 +20,21 @@ use super::pack::{OVERRUN, Packer, View};
 use super::packed::{Panels, moved, pack_panels};
 use super::product::Arithmetic;
 
-/// Row panels of a task, and words of depth in a block: rows and depth of a block fill at most half of a second cache of 512 KiB, and
-/// a column panel the better part of a first cache. Processors with AVX-512 have 32 to 48 KiB of that and tall kernels, which read
-/// columns less often; others have 32 KiB.
-const fn block_shape(kernel_rows: usize) -> (usize, usize) {
-    if kernel_rows > 6 { (10, 384) } else { (40, 192) }
+/// How a task is cut.
+struct Blocks {
+    /// Row panels of a task.
+    rows: usize,
+    /// Words of depth in a block.
+    depth: usize,
+    /// Column panels that pass all blocks of a slab before the next ones do, so that sums rest in the second cache.
+    group: usize,
+}
+
+/// Rows, depth and resting sums of a block fill at most half of a second cache of 512 KiB, and a column panel a first cache.
+/// Processors with AVX-512 have 32 to 48 KiB of that and tall kernels, which read columns less often; others have 32 KiB, and
+/// what a half of a panel's columns leaves of them is enough for the rows that stream past.
+const fn blocks(kernel_rows: usize) -> Blocks {
+    if kernel_rows > 6 { Blocks { rows: 10, depth: 384, group: 8 } } else { Blocks { rows: 24, depth: 256, group: 4 } }
 }
 
 /// Up to this many rows, a right operand whose rows are contiguous is read without packing.
@@ -33,8 +43,6 @@ const DIRECT_ROWS: usize = 6;
 const DIRECT_DEPTH: usize = 8;
 /// Words of depth for which a task packs its rows at a time.
 const SLAB: usize = 4096;
-/// Column panels that pass all blocks of a slab before the next ones do, so that sums rest in the second cache.
-const GROUP_PANELS: usize = 8;
 
 /// The right operand of a group.
 pub enum Right<'a> {
@@ -93,7 +101,7 @@ unsafe impl Sync for Group<'_> {}
 
 /// How many rows a task takes at most.
 pub fn block_rows<P: Arithmetic>(kernels: &Kernels<P::Acc>) -> usize {
-    block_shape(kernels.rows()).0 * kernels.rows()
+    blocks(kernels.rows()).rows * kernels.rows()
 }
 
 /// Runs a call over its groups, whose rows do not overlap.
@@ -205,16 +213,16 @@ impl<P: Arithmetic> Task<'_, P> {
         let words = call.depth.div_ceil(P::GROUP);
         let rows = self.rows.len();
         let full = call.kernels.rows();
-        let (_, most) = block_shape(full);
+        let Blocks { depth: most, group: together, .. } = blocks(full);
         let slab_words = even(words, SLAB);
         let (block_words, group) = match () {
             // A few whole rows of the right operand after the other, as they lie in memory.
             () if self.direct() => (slab_words.min(DIRECT_DEPTH), self.panels.len()),
             // A single row panel uses each column panel once, so there is nothing to keep in the first cache.
-            () if rows <= full => (slab_words, GROUP_PANELS),
-            () if words <= SLAB => (even(slab_words, most), GROUP_PANELS),
+            () if rows <= full => (slab_words, together),
+            () if words <= SLAB => (even(slab_words, most), together),
             // Rows are packed again for each group of columns when they do not fit one slab.
-            () => (even(slab_words, most), 2 * GROUP_PANELS),
+            () => (even(slab_words, most), 2 * together),
         };
         let several = self.several().0;
 

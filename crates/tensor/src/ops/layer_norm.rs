@@ -110,10 +110,11 @@ impl Tensor {
         op.apply(&inputs)
     }
 
-    /// `h = x + residual` and its [`Tensor::layer_norm`], in one pass: `(y, h)`.
+    /// `h = x + residual` and its [`Tensor::layer_norm`], in one pass: `(y, h)`. Of different dtypes the one that holds both is taken,
+    /// see [`cupola_core::DType::promote`].
     ///
     /// # Panics
-    /// When the shapes do not fit or the dtypes differ.
+    /// When the shapes do not fit.
     #[track_caller]
     pub fn layer_norm_residual(
         &self,
@@ -123,7 +124,8 @@ impl Tensor {
         eps: f64,
     ) -> (Tensor, Tensor) {
         let op = LayerNorm { eps, residual: true, weighted: weight.is_some(), biased: bias.is_some() };
-        let inputs: Vec<&Tensor> = [self, residual].into_iter().chain(weight).chain(bias).collect();
+        let [x, residual] = row_norm::of_one_dtype(self, residual);
+        let inputs: Vec<&Tensor> = [&x, &residual].into_iter().chain(weight).chain(bias).collect();
         let mut outputs = op.apply_all(&inputs).into_iter();
         let (Some(y), Some(h)) = (outputs.next(), outputs.next()) else { unreachable!("there are two outputs") };
         (y, h)

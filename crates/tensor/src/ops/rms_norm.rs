@@ -90,14 +90,16 @@ impl Tensor {
         op.apply(&inputs)
     }
 
-    /// `h = x + residual` and its [`Tensor::rms_norm`], in one pass: `(y, h)`.
+    /// `h = x + residual` and its [`Tensor::rms_norm`], in one pass: `(y, h)`. Of different dtypes the one that holds both is taken,
+    /// see [`cupola_core::DType::promote`].
     ///
     /// # Panics
-    /// When the shapes do not fit or the dtypes differ.
+    /// When the shapes do not fit.
     #[track_caller]
     pub fn rms_norm_residual(&self, residual: &Tensor, weight: Option<&Tensor>, eps: f64) -> (Tensor, Tensor) {
         let op = RmsNorm { eps, residual: true, weighted: weight.is_some() };
-        let inputs: Vec<&Tensor> = [self, residual].into_iter().chain(weight).collect();
+        let [x, residual] = row_norm::of_one_dtype(self, residual);
+        let inputs: Vec<&Tensor> = [&x, &residual].into_iter().chain(weight).collect();
         let mut outputs = op.apply_all(&inputs).into_iter();
         let (Some(y), Some(h)) = (outputs.next(), outputs.next()) else { unreachable!("there are two outputs") };
         (y, h)

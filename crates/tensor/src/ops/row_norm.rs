@@ -45,6 +45,12 @@ pub(crate) fn wide(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
 
+/// Both operands of a sum in the dtype that holds them: under autocast a part comes in a narrow one, the stream in f32.
+pub(crate) fn of_one_dtype(x: &Tensor, residual: &Tensor) -> [Tensor; 2] {
+    let dtype = x.dtype().promote(residual.dtype());
+    [x.to_dtype(dtype), residual.to_dtype(dtype)]
+}
+
 #[track_caller]
 pub(crate) fn forward(
     kind: Kind,
@@ -60,9 +66,10 @@ pub(crate) fn forward(
     let residual_fits = residual.is_none_or(|r| r.shape() == x.shape() && r.dtype() == x.dtype());
     assert!(
         x.rank() > 0 && parameter_fits(weight) && parameter_fits(bias) && residual_fits,
-        "{name}: input {}, residual {:?}, weight {:?} and bias {:?} do not fit",
+        "{name}: input {} {}, residual {:?}, weight {:?} and bias {:?} do not fit",
+        x.dtype(),
         x.shape(),
-        residual.map(Tensor::shape),
+        residual.map(|r| (r.dtype(), r.shape())),
         weight.map(Tensor::shape),
         bias.map(Tensor::shape)
     );
@@ -158,4 +165,24 @@ pub(crate) fn running(cx: &mut Backward<'_>, index: Option<usize>, dtype: DType)
 /// A sum that starts from zero, for the explicit form.
 pub(crate) fn fresh(parameter: Option<&Tensor>, width: usize, dtype: DType) -> Option<RunningSum> {
     parameter.map(|p| RunningSum::fresh(Shape::new(&[width]), p.dtype(), dtype))
+}
+
+#[cfg(test)]
+mod tests {
+    use cupola_core::DType;
+
+    use crate::testing::normal;
+
+    #[test]
+    fn a_narrow_part_joins_a_wide_residual() {
+        let (x, residual) = (normal([5, 9], 1).to_dtype(DType::BF16), normal([5, 9], 2).to_dtype(DType::F32));
+        let sum = &x.to_dtype(DType::F32) + &residual;
+        let (y, h) = x.rms_norm_residual(&residual, None, 1e-5);
+        assert!(h.equals(&sum) && y.equals(&sum.rms_norm(None, 1e-5)));
+        let (y, h) = residual.layer_norm_residual(&x, None, None, 1e-5);
+        assert!(h.equals(&sum) && y.equals(&sum.layer_norm(None, None, 1e-5)));
+        let (x, residual) = (x.requires_grad(), residual.requires_grad());
+        let grads = x.layer_norm_residual(&residual, None, None, 1e-5).0.sum([]).backward();
+        assert_eq!((grads[&x].dtype(), grads[&residual].dtype()), (DType::BF16, DType::F32));
+    }
 }
