@@ -123,7 +123,9 @@ impl Worker<'_> {
             self.lanes.push(Lane::new(request, self.memory.state(&self.model)));
         }
         self.stats.waiting.set(queue.waiting.len());
-        self.stats.running.set(self.lanes.iter().map(Lane::weight).sum());
+        if !self.lanes.is_empty() {
+            self.stats.running.set(self.lanes.iter().map(Lane::weight).sum());
+        }
     }
 
     /// Takes the pages for a step, and leaves out of it whom there are none for.
@@ -198,5 +200,7 @@ impl Worker<'_> {
         stats.pages_used.set(memory.pool.usage().pages);
         let pages = memory.pool.room().saturating_mul(memory.layers).checked_div(memory.page);
         stats.pages_free.set(pages.unwrap_or(0));
+        // Last: when nothing runs, the other numbers are those of nothing.
+        stats.running.set(self.lanes.iter().map(Lane::weight).sum());
     }
 }

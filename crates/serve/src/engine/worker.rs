@@ -103,7 +103,6 @@ impl<'a> Worker<'a> {
             if !(queue.waiting.is_empty() && self.lanes.is_empty() && self.parked.is_empty()) {
                 return true;
             }
-            self.stats.running.set(0);
             queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
