@@ -14,7 +14,7 @@ use super::constraint::Left;
 use super::job::{End, Event, Reply, Work};
 use super::lane::{Lane, PATIENCE};
 use super::memory::Memory;
-use super::step::{self, Fault, Part, Rows};
+use super::step::{self, Fault, Part};
 use super::{BLOCK, EngineConfig, Shared, Stats};
 
 /// Tokens of prompts in one step while answers are written: few, so that these do not stall.

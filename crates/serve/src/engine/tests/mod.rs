@@ -265,7 +265,9 @@ fn right_guesses_save_steps_and_wrong_ones_change_nothing() {
     };
     let penalised = |prompt: &[u32]| with(greedy(prompt), |g| g.sampling.frequency_penalty = 0.4);
     let copied: Vec<u32> = (0..90).map(|i| i % 30).collect();
-    let jobs = [greedy(&copied), greedy(&[1, 2, 3]), penalised(&copied), penalised(&[9; 70])];
+    // Two tokens between which the model decides: it says again what it said, now and then.
+    let narrow = with(greedy(&[1, 2, 3]), |g| g.sampling.logit_bias = vec![(65, 100.0), (66, 100.0)]);
+    let jobs = [greedy(&copied), greedy(&[1, 2, 3]), penalised(&copied), penalised(&[9; 70]), narrow];
     // Scans too: they read guesses one by one, and forget those that were wrong.
     for layers in ["", HYBRID, LATENT] {
         let start =
