@@ -14,7 +14,7 @@ use cupola_core::{Buffer, DType};
 use cupola_cpu::gemm::{Bf16, Epilogue, F32, F64, Int8, Lhs, MatMut, MatRef, Output, Packed, Product, Rhs};
 
 /// M, K, N: square, and those of language models.
-const SHAPES: [(usize, usize, usize); 8] = [
+const SHAPES: [(usize, usize, usize); 11] = [
     (256, 256, 256),
     (512, 512, 512),
     (1024, 1024, 1024),
@@ -23,6 +23,9 @@ const SHAPES: [(usize, usize, usize); 8] = [
     (2048, 768, 3072),
     (768, 128, 512),
     (4096, 384, 1536),
+    (384, 4096, 384),
+    (1536, 4096, 384),
+    (384, 4096, 1536),
 ];
 
 /// The processor time of this thread.

@@ -5,9 +5,9 @@
 
 use cupola_core::{Element, Layout, Shape, bf16, f16};
 
-use crate::instantiate;
 use crate::strided::Plan;
 use crate::work::{PIECE, parallel_for};
+use crate::{instantiate, stream};
 
 /// The side of a tile: 16 elements of f32 are a cache line.
 const TILE: usize = 16;
@@ -153,9 +153,15 @@ fn tiles<T: Element>(plan: &Plan<2>, row: usize, column: usize, source: &[T], ta
 #[track_caller]
 fn plain_of<T: Element>(x: &[T], y: &mut [T]) {
     assert_eq!(x.len(), y.len(), "copy: lengths");
+    let streams = stream::streams(y);
     crate::work::pieces(y, PIECE, |first, y| {
-        let len = y.len();
-        y.copy_from_slice(&x[first..first + len]);
+        let x = &x[first..first + y.len()];
+        if streams {
+            stream::store(x, y);
+            stream::finish();
+        } else {
+            y.copy_from_slice(x);
+        }
     });
 }
 

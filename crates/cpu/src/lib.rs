@@ -63,6 +63,7 @@ mod scattered;
 pub mod select;
 pub mod selective_scan;
 pub mod softmax;
+mod stream;
 pub mod strided;
 pub mod tier;
 pub mod unary;

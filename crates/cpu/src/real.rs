@@ -70,6 +70,8 @@ pub trait Real:
     fn pow<I: Tier>(self, y: Self) -> Self;
     /// The standard normal distribution function and density.
     fn normal<I: Tier>(self) -> (Self, Self);
+    /// The standard normal distribution function at the negative of this, which must not be below zero.
+    fn normal_tail<I: Tier>(self) -> Self;
 
     /// The larger of two numbers; NaN when one of them is.
     #[inline(always)]
@@ -177,6 +179,10 @@ impl Real for f32 {
     fn normal<I: Tier>(self) -> (Self, Self) {
         vmath::normal::<I>(self)
     }
+    #[inline(always)]
+    fn normal_tail<I: Tier>(self) -> Self {
+        vmath::normal_tail::<I>(self).0
+    }
 }
 
 impl Real for f64 {
@@ -265,6 +271,10 @@ impl Real for f64 {
     fn normal<I: Tier>(self) -> (Self, Self) {
         let density = f64::exp(-0.5 * self * self) / std::f64::consts::TAU.sqrt();
         (0.5 * libm::erfc(-self * std::f64::consts::FRAC_1_SQRT_2), density)
+    }
+    #[inline(always)]
+    fn normal_tail<I: Tier>(self) -> Self {
+        0.5 * libm::erfc(self * std::f64::consts::FRAC_1_SQRT_2)
     }
 }
 

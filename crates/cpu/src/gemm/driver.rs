@@ -28,13 +28,19 @@ struct Blocks {
     depth: usize,
     /// Column panels that pass all blocks of a slab before the next ones do, so that sums rest in the second cache.
     group: usize,
+    /// So many column panels pass together when a task has no more: then the packed rows need not be kept.
+    wide: usize,
 }
 
 /// Rows, depth and resting sums of a block fill at most half of a second cache of 512 KiB, and a column panel a first cache.
 /// Processors with AVX-512 have 32 to 48 KiB of that and tall kernels, which read columns less often; others have 32 KiB, and
 /// what a half of a panel's columns leaves of them is enough for the rows that stream past.
 const fn blocks(kernel_rows: usize) -> Blocks {
-    if kernel_rows > 6 { Blocks { rows: 10, depth: 384, group: 8 } } else { Blocks { rows: 24, depth: 256, group: 4 } }
+    if kernel_rows > 6 {
+        Blocks { rows: 10, depth: 384, group: 8, wide: 12 }
+    } else {
+        Blocks { rows: 24, depth: 256, group: 4, wide: 12 }
+    }
 }
 
 /// Up to this many rows, a right operand whose rows are contiguous is read without packing.
@@ -109,28 +115,24 @@ pub fn block_rows<P: Arithmetic>(kernels: &Kernels<P::Acc>) -> usize {
 /// # Safety
 /// All views, panels and pointers must be valid for the rows, columns and depth; C is not used by anybody else.
 pub unsafe fn run<P: Arithmetic>(call: &Call<'_, P>, groups: &[Group<'_>]) {
-    let block = block_rows::<P>(call.kernels);
     let panels = call.cols.len().div_ceil(P::COLS);
-    let row_blocks: usize = groups.iter().map(|group| group.rows.len().div_ceil(block)).sum();
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
-    if row_blocks == 0 || panels == 0 {
+    if rows == 0 || panels == 0 {
         return;
     }
     // About 20 microseconds, whether bound by arithmetic (the rows) or by reading the columns (the constant).
     let words = call.depth.div_ceil(P::GROUP);
     let cost = call.cols.len().saturating_mul(words).saturating_mul(rows + 11 * groups.len());
-    let parallel = cost > 1 << 20 && pool::threads() > 1;
-    let wanted = if parallel { (8 * pool::threads()).div_ceil(row_blocks) } else { 1 };
-    // Whole groups of panels, so that kernels for several of them are not cut short.
-    let col_blocks = wanted.min(panels.div_ceil(MAX_PANELS));
+    let threads = if cost > 1 << 20 { pool::threads() } else { 1 };
+    let grid = Grid::new(groups.iter().map(|group| group.rows.len()), call.kernels.rows(), (panels, P::COLS), threads);
     let task = |index: usize| {
-        let (mut row_block, col_block) = (index / col_blocks, index % col_blocks);
+        let (mut row_block, col_block) = (index / grid.col_blocks, index % grid.col_blocks);
         for group in groups {
-            let here = group.rows.len().div_ceil(block);
+            let here = group.rows.len().div_ceil(grid.rows);
             if row_block < here {
                 let rows = cut(group.rows.len(), call.kernels.rows(), here, row_block);
                 let rows = group.rows.start + rows.start..group.rows.start + rows.end;
-                let panels = cut(panels, MAX_PANELS, col_blocks, col_block);
+                let panels = cut(panels, MAX_PANELS, grid.col_blocks, col_block);
                 // SAFETY: the caller's; no two tasks have a block in common.
                 unsafe { Task { call, group, rows, panels }.run() };
                 return;
@@ -138,11 +140,68 @@ pub unsafe fn run<P: Arithmetic>(call: &Call<'_, P>, groups: &[Group<'_>]) {
             row_block -= here;
         }
     };
-    let tasks = row_blocks * col_blocks;
-    if parallel {
-        parallel_for(tasks, task);
+    if threads > 1 {
+        parallel_for(grid.tasks(), task);
     } else {
-        (0..tasks).for_each(task);
+        (0..grid.tasks()).for_each(task);
+    }
+}
+
+/// How a product is cut into tasks.
+struct Grid {
+    /// Rows of a task at most.
+    rows: usize,
+    /// Blocks of rows of all groups.
+    row_blocks: usize,
+    col_blocks: usize,
+}
+
+impl Grid {
+    /// The cut that promises to be done first: the longest thread's share of tasks, and a part of one more for what no plan knows,
+    /// times what a task takes. That is its elements of the result, its rows, which it packs for itself, and its columns, which it reads.
+    fn new(
+        groups: impl Iterator<Item = usize> + Clone,
+        full: usize,
+        (panels, cols): (usize, usize),
+        threads: usize,
+    ) -> Self {
+        /// Columns whose products take as long as packing a row.
+        const PACK: usize = 40;
+        /// Rows whose products take as long as reading a column.
+        const READ: usize = 4;
+        /// Sixteenths of a task that is added for waiting.
+        const WAIT: usize = 2;
+        let count = |rows: usize| groups.clone().map(|group| group.div_ceil(rows)).sum::<usize>();
+        let most = blocks(full).rows * full;
+        let longest = groups.clone().max().unwrap_or(0).max(1);
+        // Whole groups of panels, so that kernels for several of them are not cut short.
+        let widest = panels.div_ceil(MAX_PANELS);
+        let plan = |rows: usize, col_blocks: usize| {
+            let row_blocks = count(rows);
+            let (high, wide) = (rows.min(longest), panels.div_ceil(col_blocks) * cols);
+            let task = high * wide + PACK * high + READ * wide;
+            let cost = (16 * (row_blocks * col_blocks).div_ceil(threads) + WAIT) * task;
+            (cost, Self { rows, row_blocks, col_blocks })
+        };
+        let fewest = longest.div_ceil(most);
+        let mut best = plan(most, 1);
+        if threads > 1 {
+            // A few more blocks than there must be, so that threads get the same number.
+            for blocks in fewest..fewest + threads.min(8) {
+                let rows = longest.div_ceil(blocks).next_multiple_of(full);
+                for col_blocks in (1..=widest.min(8 * threads)).filter(|n| n % 4 == 0 || *n < 4) {
+                    let next = plan(rows, col_blocks);
+                    if next.0 < best.0 {
+                        best = next;
+                    }
+                }
+            }
+        }
+        best.1
+    }
+
+    fn tasks(&self) -> usize {
+        self.row_blocks * self.col_blocks
     }
 }
 
@@ -213,13 +272,16 @@ impl<P: Arithmetic> Task<'_, P> {
         let words = call.depth.div_ceil(P::GROUP);
         let rows = self.rows.len();
         let full = call.kernels.rows();
-        let Blocks { depth: most, group: together, .. } = blocks(full);
-        let slab_words = even(words, SLAB);
+        let Blocks { depth: most, group: together, wide, .. } = blocks(full);
+        // Rows that are used in one go are packed a block at a time, just before.
+        let in_one_go = rows > full && self.panels.len() <= wide;
+        let slab_words = even(words, if in_one_go { most } else { SLAB });
         let (block_words, group) = match () {
             // A few whole rows of the right operand after the other, as they lie in memory.
             () if self.direct() => (slab_words.min(DIRECT_DEPTH), self.panels.len()),
             // A single row panel uses each column panel once, so there is nothing to keep in the first cache.
             () if rows <= full => (slab_words, together),
+            () if in_one_go => (slab_words, wide),
             () if words <= SLAB => (even(slab_words, most), together),
             // Rows are packed again for each group of columns when they do not fit one slab.
             () => (even(slab_words, most), 2 * together),

@@ -73,11 +73,12 @@ impl Unary for Gelu {
     const SAVES: Saves = Saves::Input;
     #[inline(always)]
     fn value<I: Tier, R: Real>(self, x: R) -> R {
-        // The distribution keeps its relative precision in the lower tail, where 1 + erf would cancel. The result is 0 to the last
-        // bit below -40; the cut keeps an infinite x from meeting a tail of zero.
-        let (distribution, _) = x.normal::<I>();
-        let x = if x < R::of(-40.0) { R::of(-40.0) } else { x };
-        x * distribution
+        // x Phi(x) is max(x, 0) - |x| Phi(-|x|), where the tail keeps its relative precision and 1 + erf would cancel. The tail is
+        // 0 to the last bit beyond 40; the cut keeps it from meeting an infinity.
+        let u = x.abs();
+        let u = if u > R::of(40.0) { R::of(40.0) } else { u };
+        let ramp = if x < R::ZERO { R::ZERO } else { x };
+        (-u).fma::<I>(u.normal_tail::<I>(), ramp)
     }
     #[inline(always)]
     fn slope<I: Tier, R: Real>(self, x: R) -> R {

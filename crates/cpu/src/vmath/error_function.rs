@@ -22,12 +22,19 @@ pub fn erf<I: Tier>(x: f32) -> f32 {
 }
 
 /// The distribution function and the density of the standard normal distribution at x.
-///
-/// The lower tail is e^(-x^2/2) t P(t) with t = 1 / (1 + 0.35 |x|), so both results share one exponential, and the tail
-/// does not cancel as 1 + erf would.
 #[inline(always)]
 pub fn normal<I: Tier>(x: f32) -> (f32, f32) {
-    let u = x.abs();
+    let (tail, e) = normal_tail::<I>(x.abs());
+    let distribution = if x < 0.0 { tail } else { 1.0 - tail };
+    (distribution, e * 0.398_942_3)
+}
+
+/// The distribution function of the standard normal distribution at -u, for u >= 0, and e^(-u^2/2).
+///
+/// It is e^(-u^2/2) t P(t) with t = 1 / (1 + 0.35 u), so both results share one exponential, and the tail does not cancel as
+/// 1 + erf would.
+#[inline(always)]
+pub fn normal_tail<I: Tier>(u: f32) -> (f32, f32) {
     let t = 1.0 / fma::<I>(0.35, u, 1.0);
     let e = exp_nonpositive::<I>(-0.5 * (u * u));
     let p = polynomial::<I, 9>(
@@ -44,7 +51,5 @@ pub fn normal<I: Tier>(x: f32) -> (f32, f32) {
             -0.029_158_672,
         ],
     );
-    let tail = e * (t * p);
-    let distribution = if x < 0.0 { tail } else { 1.0 - tail };
-    (distribution, e * 0.398_942_3)
+    (e * (t * p), e)
 }

@@ -27,7 +27,7 @@ mod logarithm;
 mod power;
 mod trigonometric;
 
-pub use error_function::{erf, normal};
+pub use error_function::{erf, normal, normal_tail};
 pub use exponential::{exp, exp_nonpositive, expm1, sigmoid, tanh};
 pub use logarithm::{ln, log1p_unit};
 pub use power::pow;
