@@ -98,5 +98,44 @@ await page.click("#menu");
 await shot(page, "chat-narrow");
 
 assert.deepEqual(problems, []);
+
+// A server that asks for a key, and has runs beside the chat. The browser itself tells the console of every refusal.
+const locked = process.env.LOCKED;
+for (const first of ["", "runs/"]) {
+  const context = await browser.newContext({ viewport: { width: 360, height: 700 }, acceptDownloads: true });
+  page = await context.newPage();
+  page.on("console", message => { if (message.type() === "error" && !message.text().includes("401")) problems.push(message.text()); });
+  page.on("pageerror", error => problems.push(String(error)));
+  page.on("request", request => { if (!request.url().startsWith(locked) && !request.url().startsWith("data:")) problems.push("asked for " + request.url()); });
+  await page.goto(locked + first);
+  if (first === "") {
+    await page.fill("#key", "sk-test");
+    await page.locator("#key").blur();
+    await page.waitForFunction(() => document.querySelector("#model").options.length > 0);
+    await page.getByRole("link", { name: "Training" }).click();
+  } else {
+    await page.waitForSelector("#key input");
+    await page.fill("#key input", "sk-wrong");
+    await page.keyboard.press("Enter");
+    await page.waitForFunction(() => document.querySelector("#live").textContent === "a key is needed");
+    assert.ok(await page.isVisible("#key"));
+    await page.fill("#key input", "sk-test");
+    await page.keyboard.press("Enter");
+  }
+  await page.waitForSelector("figure .box svg path.line");
+  await page.waitForFunction(() => document.querySelector("#live").textContent === "live");
+  assert.ok(!await page.isVisible("#key"), "the key is not asked for again");
+  const wait = page.waitForEvent("download");
+  await page.click("#csv");
+  assert.equal((await wait).suggestedFilename(), "one.csv", "files can be kept with a key as well");
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= 360);
+  if (first) await shot(page, "dashboard-locked");
+  await page.getByRole("link", { name: "Chat with the model" }).click();
+  await page.waitForFunction(() => document.querySelector("#model").options.length > 0);
+  await page.reload();
+  await page.getByRole("link", { name: "Training" }).click();
+  await page.waitForSelector("figure .box svg path.line");
+}
+assert.deepEqual(problems, []);
 await browser.close();
 console.log("chat page: passed");

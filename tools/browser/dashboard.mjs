@@ -17,6 +17,7 @@ const check = (what, holds) => {
 // --- runs with made-up numbers, the same each time ---
 const noise = (seed) => () => (seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648;
 const around = (random) => random() + random() + random() - 1.5;
+const layers = ['embed_tokens', ...Array.from({length: 8}, (_, i) => 'layers.' + i), 'norm', 'lm_head'];
 const step = (s, random, lr, spike) => {
   const base = 1.15 + 7.1 * (s + 4) ** -0.36 * (1 + lr * 60);
   const loss = base + 0.12 * around(random) + (spike && s >= 1900 && s < 1925 ? 2.2 * Math.exp((1900 - s) / 8) : 0);
@@ -24,7 +25,8 @@ const step = (s, random, lr, spike) => {
   return {
     kind: 'step', step: s, time: s * 0.055, tokens: s * 8192, loss, lr: rate, bits_per_byte: loss / 2.66 / Math.LN2,
     grad_norm: 0.6 + 3 / (1 + s / 40) + 0.16 * Math.abs(around(random)), tokens_per_s: 149000 * (0.95 + 0.05 * random()),
-    memory_mb: 612 + 30 * Math.min(1, s / 30) + random(), update_ratio: 1.2e-3 * Math.exp(0.2 * around(random)) * rate / lr + 1e-5,
+    memory_mb: 612 + 30 * Math.min(1, s / 30) + random(),
+    ...(s % 25 ? {} : Object.fromEntries(['', ...layers.map((layer) => '/' + layer)].map((name, i) => ['update_ratio' + name, 1.2e-3 * (1 + 0.1 * i) * Math.exp(0.2 * around(random)) * rate / lr + 1e-5]))),
   };
 };
 const histogram = (s, name, what, width, random) => {
@@ -48,7 +50,7 @@ const write = (id, {name, created, status, seed, lr, steps, spike}) => {
     if (s % 1000 === 0) lines.push({kind: 'event', step: s, name: 'checkpoint', message: 'step-' + String(s).padStart(6, '0')});
     if (s === 1000 || s === 2000) lines.push({kind: 'sample', step: s, prompt: 'The furnace ', text: s > 1000 ? 'is lit before the first of the men had come to the yard and the smoke stood over the roofs.\n</script><script>window.broken = 1</script>' : 'wos the of men and tin the, and the yar'});
   }
-  for (const tensor of ['embed_tokens', 'layers.0.self_attn.q_proj', 'lm_head']) for (const [what, width] of [['weight', 0.2], ['gradient', 4e-3], ['update', 2e-4]]) lines.push(histogram(steps, tensor, what, width, random));
+  for (const tensor of layers) for (const [what, width] of [['weight', 0.2], ['gradient', 4e-3], ['update', 2e-4]]) lines.push(histogram(steps, tensor, what, width, random));
   writeFileSync(join(path, 'metrics.jsonl'), lines.map((line) => JSON.stringify(line)).join('\n') + '\n');
   return random;
 };
@@ -139,8 +141,19 @@ try {
   check('axes change', true);
   await page.uncheck('[name=xscale]');
   await page.selectOption('[name=x]', 'step');
+  const titled = (title) => page.locator('figure').filter({has: page.getByRole('heading', {name: title, exact: true})});
+  await titled('Update to weight').scrollIntoViewIfNeeded();
+  await page.waitForFunction(() => document.querySelectorAll('figure [data-name="layers.5"]').length === 1);
+  check('each layer has its update-to-weight ratio', (await titled('Update to weight').locator('.keys span').allTextContents()).join() === 'update_ratio,embed_tokens,layers.0,layers.1,layers.2,layers.3,layers.4,layers.5');
+  check('and those without room go on in another chart', (await titled('Update to weight (2)').count()) === 1);
   await page.selectOption('#rest select', 'lm_head');
   await page.waitForFunction(() => location.search.includes('tensor=lm_head'));
+  check('histograms of weights, gradients and updates', (await page.locator('#rest .bars h2').allTextContents()).join() === 'weight,gradient,update');
+  for (const [what, link] of [['a run', page.locator('#csv')], ['a chart', page.locator('figure .tools a').first()], ['a histogram', page.locator('#rest .bars a').first()]]) {
+    const wait = page.waitForEvent('download');
+    await link.click();
+    check(`${what} can be kept: ${(await wait).suggestedFilename()}`, /^notes-2026-11-27[\w-]*\.(csv|svg)$/.test((await wait).suggestedFilename()));
+  }
 
   await page.locator('#runs input').nth(1).check();
   await page.waitForFunction(() => document.querySelectorAll('figure')[0].querySelectorAll('[data-key]').length === 4);

@@ -14,6 +14,8 @@ Encoders are written to crates/models/tests/encoders/NAME/ alike; their expected
     tokens, token_types [2, T]
     hidden [2, T, D]     of the last layer (f64)
     logits               [2, T, V] of hidden tokens or [2, C] of classes; of a bare model the pooled vectors [2, D]
+    batches, batch_types [20, B, L], targets [20, B, L] of hidden tokens (-100 elsewhere) or [20, B] of classes, losses [20]
+                         of a training, which a bare model does not have
 
 Each step clips the gradients' global norm to 1 and takes AdamW (lr 1e-2, betas 0.9 0.99, eps 1e-8) with weight decay 0.1
 on all parameters of more than one dimension. Families without a trainer's twin leave out batches and losses.
@@ -152,19 +154,28 @@ def greedy(model, prompt, count):
     return tokens[len(prompt) :]
 
 
-def train(model, batches):
+def next_tokens(model, batch):
+    """The loss, and what a step of the training does besides."""
+    out = model(input_ids=batch[:, :-1], use_cache=False)
+    loss = torch.nn.functional.cross_entropy(out.logits.flatten(0, 1), batch[:, 1:].flatten())
+    return loss, out
+
+
+def train(model, batches, objective=next_tokens):
     decayed = [p for p in model.parameters() if p.dim() > 1]
     plain = [p for p in model.parameters() if p.dim() <= 1]
     groups = [dict(params=decayed, weight_decay=0.1), dict(params=plain, weight_decay=0.0)]
     optimizer = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.99), eps=1e-8)
     losses = []
     for batch in batches:
-        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+        loss, out = objective(model, batch)
         optimizer.zero_grad()
-        loss.backward()
+        # Twins of ours say what the balance of their experts costs.
+        (loss + getattr(out, "balance", 0.0)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        if hasattr(out, "rebalance"):
+            out.rebalance()
         losses.append(loss.detach())
     # Some models compute logits in f32 whatever their weights are.
     return torch.stack(losses).double()
@@ -209,6 +220,22 @@ def make_encoder(name, kind, config):
         out = model(input_ids=tokens, token_type_ids=types, output_hidden_states=True)
     logits = out.pooler_output if kind is transformers.BertModel else out.logits
     expected = dict(tokens=tokens, token_types=types, hidden=out.hidden_states[-1].float(), logits=logits.float())
+    if kind is not transformers.BertModel:
+        batches = torch.randint(VOCABULARY, (STEPS, 3, 13), generator=random)
+        types = torch.randint(config.type_vocab_size, (STEPS, 3, 13), generator=random)
+        if kind is transformers.BertForMaskedLM:
+            hidden = torch.rand((STEPS, 3, 13), generator=random) < 0.3
+            targets = torch.where(hidden, torch.randint(VOCABULARY, (STEPS, 3, 13), generator=random), -100)
+        else:
+            targets = torch.randint(config.num_labels, (STEPS, 3), generator=random)
+
+        def objective(model, batch):
+            tokens, types, targets = batch
+            out = model(input_ids=tokens, token_type_ids=types)
+            return torch.nn.functional.cross_entropy(out.logits.flatten(0, -2), targets.flatten()), out
+
+        losses = train(model.train(), list(zip(batches, types, targets)), objective)
+        expected |= dict(batches=batches, batch_types=types, targets=targets, losses=losses)
     save_file({key: value.contiguous() for key, value in expected.items()}, os.path.join(folder, "expected.safetensors"))
     print(f"{name}: written")
 

@@ -26,6 +26,7 @@ file:
     matmul           in.a, in.b
     einsum           in.a, in.b; equation
     linear           in.x, in.weight [out, in], in.bias; activation = null | "relu" | "gelu" | "silu"
+    grouped_linear   in.x, in.weight [groups * out, in]; groups: rows of each
     embedding        in.weight, in.indices; padding_idx (its row gets no gradient) or null
     gather index_select scatter_add   in.x, in.index, and in.src for scatter_add; dim
     rotary_embedding in.x [B, T, H, Dh], in.positions [T]; base, rotary_dim, pairing = "adjacent" (2i, 2i+1) | "halves"
@@ -369,6 +370,24 @@ def products():
         )
 
 
+def grouped_linear(x, weight, groups):
+    """A linear map of its own for each group of consecutive rows."""
+    weights = weight.unflatten(0, (len(groups), -1))
+    rows = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(groups))
+    return torch.einsum("mk,mok->mo", x, weights[rows])
+
+
+def groups_of_rows():
+    with Golden(TENSOR, "grouped_linear") as golden:
+        for case, groups, depth, out in (("plain", [3, 5, 1], 7, 4), ("empty_groups", [0, 4, 0, 6], 17, 9), ("one", [5], 3, 2)):
+            golden.case(
+                case,
+                lambda x, weight: grouped_linear(x, weight, groups),
+                {"x": golden.normal(sum(groups), depth), "weight": golden.normal(len(groups) * out, depth)},
+                groups=groups,
+            )
+
+
 def indexing():
     with Golden(TENSOR, "embedding") as golden:
         for case, padding in (("plain", None), ("padding", 3)):
@@ -447,5 +466,6 @@ if __name__ == "__main__":
     normalisations()
     reductions()
     products()
+    groups_of_rows()
     indexing()
     rotary()

@@ -3,7 +3,10 @@
 Writes crates/models/tests/public/NAME/ as models.py does, with a config.json of model_type "cupola" and our names of
 parameters. The mixers follow the papers' recurrences and share no code with the chunked forms that they prove:
 Mamba-3 (arXiv:2603.15569), linear attention (arXiv:2006.16236), GLA (arXiv:2312.06635), DeltaNet (arXiv:2406.06484), Gated
-DeltaNet (arXiv:2412.06464).
+DeltaNet (arXiv:2412.06464). Hydra, Trident and Chimera are put together from the parts in composed.py.
+
+The losses of a training are those of the tokens; what the balance of experts costs is added before gradients are taken, and their
+bias moves after each step.
 
     .venv/bin/python twins.py [NAME ...]
 """
@@ -21,38 +24,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from composed import Attention, Conv, Differential, Experts, Mamba, Mlp, Norm, Ternary, linear, parameter
 from models import FOLDER, STEPS, VOCABULARY, greedy, train
-
-
-def parameter(*shape):
-    return nn.Parameter(torch.zeros(*shape))
-
-
-class Norm(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.weight = parameter(width)
-
-    def forward(self, x):
-        return x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * self.weight
-
-
-class Conv(nn.Module):
-    """Each channel with a kernel of its own, looking back only, and SiLU."""
-
-    def __init__(self, channels, taps):
-        super().__init__()
-        self.weight = parameter(channels, 1, taps)
-
-    def forward(self, x):
-        taps = self.weight.shape[-1]
-        x = F.pad(x, (0, 0, taps - 1, 0))
-        time = x.shape[1] - taps + 1
-        return F.silu(sum(x[:, k : k + time] * self.weight[:, 0, k] for k in range(taps)))
-
-
-def linear(inputs, outputs, bias=False):
-    return nn.Linear(inputs, outputs, bias=bias)
 
 
 def unit(x):
@@ -60,7 +33,7 @@ def unit(x):
 
 
 class Mamba3(nn.Module):
-    def __init__(self, width, state_size, head_dim, n_groups=1, mimo_rank=1, rope_fraction=0.5):
+    def __init__(self, width, state_size, head_dim, n_groups=1, mimo_rank=1, rope_fraction=0.5, is_outproj_norm=False):
         super().__init__()
         inner = 2 * width
         self.h, self.p, self.s, self.g, self.r = inner // head_dim, head_dim, state_size, n_groups, mimo_rank
@@ -72,6 +45,8 @@ class Mamba3(nn.Module):
         self.B_bias, self.C_bias = parameter(self.h, self.r, self.s), parameter(self.h, self.r, self.s)
         if self.r > 1:
             self.mimo_x, self.mimo_z, self.mimo_o = (parameter(self.h, self.r, self.p) for _ in range(3))
+        # One for each channel, of a norm that each head has for itself.
+        self.norm = Norm(inner) if is_outproj_norm else None
         self.out_proj = linear(inner, width)
 
     def turned(self, x, norm, bias, angle):
@@ -105,6 +80,8 @@ class Mamba3(nn.Module):
             state = state + (weight * dt)[..., None, None] * now
             before = now
             y = torch.einsum("bhps,bhrs->bhrp", state, c) + self.D[:, None, None] * v
+            if self.norm is not None:
+                y = y / (y.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * self.norm.weight.reshape(self.h, 1, self.p)
             if self.r > 1:
                 y = (y * F.silu(z * self.mimo_z) * self.mimo_o).sum(2)
             else:
@@ -193,74 +170,111 @@ class GatedDeltaNet(DeltaNet):
     gated = True
 
 
-class Mlp(nn.Module):
-    def __init__(self, width, inner):
-        super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = linear(width, inner), linear(width, inner), linear(inner, width)
-
-    def forward(self, x):
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-
-
 class Layer(nn.Module):
-    def __init__(self, width, inner, mixer):
+    def __init__(self, width, name, mixer, channel):
         super().__init__()
-        self.input_layernorm, self.mixer = Norm(width), mixer
-        if inner:
-            self.post_attention_layernorm, self.mlp = Norm(width), Mlp(width, inner)
-        self.inner = inner
+        self.input_layernorm, self.name = Norm(width), name
+        self.add_module(name, mixer)
+        if channel:
+            self.post_attention_layernorm, self.mlp = Norm(width), channel
 
     def forward(self, x):
-        x = x + self.mixer(self.input_layernorm(x))
-        return x + self.mlp(self.post_attention_layernorm(x)) if self.inner else x
+        x = x + getattr(self, self.name)(self.input_layernorm(x))
+        return x + self.mlp(self.post_attention_layernorm(x)) if hasattr(self, "mlp") else x
 
 
 class Model(nn.Module):
     """Called as a model of transformers is."""
 
-    def __init__(self, spec, mixer):
+    def __init__(self, spec, mixer, channel):
         super().__init__()
-        width, inner = spec["hidden_size"], spec["intermediate_size"] if spec["channel"] == "swiglu" else 0
+        width = spec["hidden_size"]
         self.embed_tokens = nn.Embedding(spec["vocab_size"], width)
-        self.layers = nn.ModuleList(Layer(width, inner, mixer()) for _ in range(spec["num_hidden_layers"]))
+        self.layers = nn.ModuleList(Layer(width, *mixer(i), channel()) for i in range(spec["num_hidden_layers"]))
         self.norm = Norm(width)
 
     def forward(self, input_ids, use_cache):
         x = self.embed_tokens(input_ids)
         for layer in self.layers:
             x = layer(x)
-        return types.SimpleNamespace(logits=self.norm(x) @ self.embed_tokens.weight.T)
+        mixtures = [layer.mlp for layer in self.layers if hasattr(layer, "mlp") and hasattr(layer.mlp, "rebalance")]
+        logits = self.norm(x) @ self.embed_tokens.weight.T
+        out = types.SimpleNamespace(logits=logits, balance=sum(mixture.balance for mixture in mixtures))
+        out.rebalance = lambda: [mixture.rebalance() for mixture in mixtures]
+        return out
 
 
-WIDTH = 24
-MODELS = {
+WIDTH, INNER = 24, 32
+RECURRENT = {
     "mamba3": ("mamba3", Mamba3, dict(state_size=8, head_dim=8), "swiglu"),
     "mamba3-mimo": ("mamba3", Mamba3, dict(state_size=6, head_dim=8, n_groups=2, mimo_rank=3, rope_fraction=1.0), "none"),
-    "linear-attention": ("linear_attention", LinearAttention, dict(num_heads=3), "swiglu"),
+    "mamba3-norm": ("mamba3", Mamba3, dict(state_size=8, head_dim=8, is_outproj_norm=True), "swiglu"),
+    "mamba3-mimo-norm": ("mamba3", Mamba3, dict(state_size=6, head_dim=8, mimo_rank=2, is_outproj_norm=True), "none"),
+    "linear_attention": ("linear_attention", LinearAttention, dict(num_heads=3), "swiglu"),
     "gla": ("gla", Gla, dict(num_heads=3, gate_low_rank_dim=4), "swiglu"),
     "deltanet": ("deltanet", DeltaNet, dict(num_heads=3), "swiglu"),
     "gdn": ("gated_deltanet", GatedDeltaNet, dict(num_heads=3), "swiglu"),
 }
 
 
+def recurrent(kind, mixer, table, channel):
+    """The specification, the mixer of a layer with its name, and the channel mixer."""
+    spec = {"pattern": [kind], "channel": channel, "position": "none", "tie_word_embeddings": True, kind: table}
+    return spec, lambda layer: ("mixer", mixer(WIDTH, **table)), lambda: Mlp(WIDTH, INNER) if channel == "swiglu" else None
+
+
+def hydra():
+    mamba, attention = dict(state_size=4), dict(num_attention_heads=3, sliding_window=5)
+    spec = dict(pattern=["mamba", "attention"], mamba=mamba, attention=attention)
+    mixers = lambda layer: ("self_attn", Attention(WIDTH, **attention)) if layer % 2 else ("mixer", Mamba(WIDTH, **mamba))
+    return spec, mixers, lambda: Mlp(WIDTH, INNER)
+
+
+def trident(kind):
+    attention = dict(num_attention_heads=4, num_key_value_heads=2)
+    spec = dict(ternary=kind, hidden_size=32, attention=attention)
+    ternary = lambda *sizes: Ternary(*sizes, eight=kind == "a8")
+    return spec, lambda layer: ("self_attn", Attention(32, linear=ternary, **attention)), lambda: Mlp(32, INNER, ternary)
+
+
+def chimera(attention, **moe):
+    moe = dict(num_experts=6, moe_intermediate_size=8) | moe
+    spec = dict(channel="moe", hidden_size=32, attention=attention | dict(differential=True), moe=moe)
+    return spec, lambda layer: ("self_attn", Differential(32, layer, **attention)), lambda: Experts(32, moe)
+
+
+MODELS = {name: (lambda model=model: recurrent(*model)) for name, model in RECURRENT.items()} | {
+    "hydra": hydra,
+    "trident": lambda: trident("a16"),
+    "trident-a8": lambda: trident("a8"),
+    "chimera": lambda: chimera(dict(num_attention_heads=4), num_experts_per_tok=2, router_aux_loss_coef=0.01),
+    "chimera-sequences": lambda: chimera(
+        dict(num_attention_heads=8, num_key_value_heads=4),
+        num_experts_per_tok=3,
+        num_shared_experts=1,
+        router="sigmoid",
+        norm_topk_prob=True,
+        router_aux_loss_coef=0.05,
+        seq_aux=True,
+        bias_update_speed=0.02,
+    ),
+}
+
+
 def make(name, seed):
-    kind, mixer, table, channel = MODELS[name]
+    differing, mixer, channel = MODELS[name]()
     spec = dict(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,
         num_hidden_layers=2,
-        intermediate_size=32,
-        pattern=[kind],
-        channel=channel,
-        position="none",
-        tie_word_embeddings=True,
+        intermediate_size=INNER,
     )
-    spec[kind] = table
+    spec |= differing | dict(tie_word_embeddings=True)
     random = torch.Generator().manual_seed(seed)
-    model = Model(spec, lambda: mixer(WIDTH, **table))
+    model = Model(spec, mixer, channel)
     for path, value in model.named_parameters():
         noise = torch.randn(value.shape, generator=random)
-        is_norm = value.dim() == 1 and path.endswith("norm.weight")
+        is_norm = value.dim() == 1 and path.endswith(("norm.weight", "subln.weight"))
         value.data = 1 + 0.2 * noise if is_norm else 0.3 * noise
     folder = os.path.join(FOLDER, name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -268,7 +282,7 @@ def make(name, seed):
     config = dict(model_type="cupola", architectures=["CupolaForCausalLM"], spec=spec)
     with open(os.path.join(folder, "config.json"), "w") as file:
         file.write(json.dumps(config, indent=2) + "\n")
-    tensors = {path: value.detach().clone() for path, value in model.named_parameters()}
+    tensors = {path: value.detach().clone() for path, value in model.state_dict().items()}
     save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
     model = model.double()
     tokens = torch.randint(VOCABULARY, (2, 19), generator=random)

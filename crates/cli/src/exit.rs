@@ -34,7 +34,7 @@ pub fn report(result: anyhow::Result<()>) -> ExitCode {
         return ExitCode::from(INTERRUPTED);
     }
     let red = terminal::Style::RED.on_stderr();
-    eprintln!("{red}error:{red:#} {error:#}");
+    crate::output::note(format_args!("{red}error:{red:#} {error:#}"));
     ExitCode::from(code(&error))
 }
 

@@ -4,6 +4,19 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, BufWriter, StdoutLock, Write};
 
+/// One line on standard output.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{text}").context("standard output")
+}
+
+/// One line on standard error. A reader that has gone away is no reason to stop what is being done.
+pub fn note(text: impl std::fmt::Display) {
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
 /// Standard output with a buffer. What is left in it is lost unless [`Output::finish`] is called.
 pub struct Output(BufWriter<StdoutLock<'static>>);
 

@@ -166,3 +166,53 @@ fn a_script_can_chat_with_a_directory_and_with_a_server() {
     cupola(&["chat", "ftp://x"], b"").fails(1, "http://HOST:PORT");
     cupola(&["chat", &format!("http://{}", server.address), "--model", "other"], b"Hello\n").fails(1, "does not exist");
 }
+
+#[test]
+fn the_terminal_shows_runs_of_a_server_that_asks_for_a_key() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let model = folder.path().join("model");
+    model_in(&model);
+    let run = cupola_io::run::RunDir::create(folder.path().join("one"), &cupola_io::run::RunInfo::new("one"));
+    run.expect("a run").set_status(cupola_io::run::Status::Finished).expect("it is writable");
+    let server = Running::start(&[arg(&model), "--port", "0", "--runs", arg(folder.path())], Some("sk-right"));
+    let url = format!("http://{}/runs/?run=one", server.address);
+    let look = |key: &str| {
+        let mut tui = Command::new(env!("CARGO_BIN_EXE_cupola"));
+        let output = tui
+            .args(["tui", "--once", &url])
+            .env("CUPOLA_API_KEY", key)
+            .stdin(Stdio::null())
+            .output()
+            .expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, shown) = look("sk-right");
+    assert!(code == Some(0) && shown.starts_with("one (finished)"), "{code:?} {shown}");
+    assert_eq!((look("sk-wrong").0, look("").0, look("a\r\nb").0), (Some(1), Some(1), Some(1)));
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_certificate_that_is_none_is_refused_in_one_line() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    model_in(folder.path());
+    let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, "no certificate").expect("it is writable");
+    let both = ["--tls-cert", arg(&certificate), "--tls-key", arg(&key)];
+    let serve = |options: &[&str]| cupola(&[&["serve", arg(folder.path()), "--port", "0"], options].concat(), b"");
+    let refused = serve(&both);
+    assert_eq!(refused.err.trim_end().lines().count(), 1, "{}", refused.err);
+    refused.fails(2, "certificate.pem: there is no certificate in PEM");
+    serve(&both[..2]).fails(2, "--tls-key");
+}
+
+#[test]
+fn the_training_page_is_beside_the_chat_and_each_leads_to_the_other() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let model = folder.path().join("model");
+    model_in(&model);
+    let server = Running::start(&[arg(&model), "--port", "0", "--runs", arg(folder.path())], None);
+    let get = |path: &str| server.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"));
+    assert!(get("/").contains("<a href=\"runs/\">Training</a>"));
+    assert!(get("/runs/api/view.html").contains("<div id=\"links\"><a href=\"../\">Chat with the model</a></div>"));
+}

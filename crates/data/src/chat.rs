@@ -11,6 +11,10 @@ pub struct Conversation {
     pub ids: Vec<u32>,
     /// For each, whether it is to be learnt.
     pub learn: Vec<bool>,
+    /// Bytes of text in the answers.
+    pub answer_bytes: u64,
+    /// Bytes of text in all messages.
+    pub text_bytes: u64,
 }
 
 /// Puts the messages through the tokenizer's chat template. An answer is what the template adds between the text that asks for
@@ -33,7 +37,10 @@ pub fn conversation(tokenizer: &Tokenizer, messages: &Value) -> Result<Conversat
     };
     let mut done = String::new();
     let mut answers = 0;
+    let (mut answer_bytes, mut text_bytes) = (0, 0);
     for (index, message) in list.iter().enumerate() {
+        let written = content_bytes(message);
+        text_bytes += written;
         let role = message.get("role").and_then(Value::as_str).ok_or("a message without a `role`")?;
         if let Some(token) = special_inside(tokenizer, message) {
             return Err(format!("message {index} contains the text of the special token {token:?}"));
@@ -42,6 +49,7 @@ pub fn conversation(tokenizer: &Tokenizer, messages: &Value) -> Result<Conversat
             continue;
         }
         answers += 1;
+        answer_bytes += written;
         let (asked, answered) = (render(index, true)?, render(index + 1, false)?);
         let question = asked.strip_prefix(&done);
         let answer = answered.strip_prefix(&asked);
@@ -62,7 +70,18 @@ pub fn conversation(tokenizer: &Tokenizer, messages: &Value) -> Result<Conversat
     let whole = render(list.len(), false)?;
     let rest = whole.strip_prefix(&done).ok_or("the chat template rewrites earlier messages")?;
     push(rest, false)?;
-    Ok(out)
+    Ok(Conversation { answer_bytes, text_bytes, ..out })
+}
+
+/// Bytes of a message's text: its content, or the texts in the parts of it.
+fn content_bytes(message: &Value) -> u64 {
+    match message.get("content") {
+        Some(Value::String(text)) => text.len() as u64,
+        Some(Value::Array(parts)) => {
+            parts.iter().filter_map(|part| part.get("text")?.as_str()).map(|text| text.len() as u64).sum()
+        }
+        _ => 0,
+    }
 }
 
 fn special_inside(tokenizer: &Tokenizer, message: &Value) -> Option<String> {

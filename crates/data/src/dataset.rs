@@ -157,6 +157,15 @@ impl Dataset {
         })
     }
 
+    /// Number of tokens that are to be learnt: all, where nothing is marked.
+    pub fn learnt(&self) -> usize {
+        let of = |part: &Part| match part.shard.is_marked() {
+            true => part.tokens.clone().filter(|&at| part.shard.learns(at)).count(),
+            false => part.tokens.len(),
+        };
+        self.parts.iter().map(of).sum()
+    }
+
     /// One more than the largest id that may occur.
     pub fn vocab_size(&self) -> u64 {
         self.parts[0].shard.vocab_size()

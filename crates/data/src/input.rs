@@ -22,7 +22,12 @@ pub enum Format {
     Integers,
     /// A file of this crate's own, see [`shard`].
     Shard,
+    /// Apache Parquet; each row is a document, its text in one column. Read with the feature `parquet`.
+    Parquet,
 }
+
+/// The first bytes of every Parquet file.
+const PARQUET: [u8; 4] = *b"PAR1";
 
 impl Format {
     /// The format that a file's name and first bytes suggest.
@@ -33,6 +38,8 @@ impl Format {
         match ending.as_str() {
             _ if magic => Self::Shard,
             shard::EXTENSION => Self::Shard,
+            "parquet" => Self::Parquet,
+            _ if start.starts_with(&PARQUET) => Self::Parquet,
             "jsonl" | "ndjson" => Self::Jsonl,
             "ids" | "tokens" => Self::Integers,
             _ => Self::Text,
@@ -96,7 +103,7 @@ pub fn find(paths: &[impl AsRef<str>], format: Option<Format>) -> Result<Found> 
         let path = Path::new(given);
         match fs::metadata(path) {
             Ok(about) if about.is_dir() => walk(path, format, &mut seen, &mut found, &mut Vec::new())?,
-            Ok(about) if about.is_file() => add(path, about.len(), format, &mut seen, &mut found),
+            Ok(about) if about.is_file() => add(path, about.len(), format, &mut seen, &mut found)?,
             Ok(_) => return Err(no_input(given, "this is neither a file nor a folder")),
             Err(error) if given.contains(['*', '?', '[']) => {
                 let _ = error;
@@ -105,7 +112,7 @@ pub fn find(paths: &[impl AsRef<str>], format: Option<Format>) -> Result<Found> 
                     let path = entry.map_err(|e| no_input(given, e))?;
                     let about = fs::metadata(&path).map_err(Error::io(&path, "open"))?;
                     if about.is_file() {
-                        add(&path, about.len(), format, &mut seen, &mut found);
+                        add(&path, about.len(), format, &mut seen, &mut found)?;
                     }
                 }
             }
@@ -123,12 +130,26 @@ fn no_input(path: &str, reason: impl ToString) -> Error {
     Error::NoInput { path: path.to_owned(), reason: reason.to_string() }
 }
 
-fn add(path: &Path, size: u64, format: Option<Format>, seen: &mut BTreeSet<PathBuf>, found: &mut Found) {
+fn add(path: &Path, size: u64, format: Option<Format>, seen: &mut BTreeSet<PathBuf>, found: &mut Found) -> Result<()> {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if seen.insert(real) {
         let format = format.unwrap_or_else(|| Format::of(path));
-        found.extents.push(Extent { path: path.to_owned(), format, begin: 0, end: size, size });
+        let end = if format == Format::Parquet { parquet_length(path, size)? } else { size };
+        found.extents.push(Extent { path: path.to_owned(), format, begin: 0, end, size });
     }
+    Ok(())
+}
+
+/// The length that the rows of a Parquet file are spread over.
+#[cfg(feature = "parquet")]
+fn parquet_length(path: &Path, _size: u64) -> Result<u64> {
+    Ok(crate::parquet::Layout::of(path)?.length)
+}
+
+/// The file's own: whoever reads it says that this build cannot.
+#[cfg(not(feature = "parquet"))]
+fn parquet_length(_path: &Path, size: u64) -> Result<u64> {
+    Ok(size)
 }
 
 fn walk(
@@ -159,7 +180,7 @@ fn walk(
             walk(&path, format, seen, found, above)?;
         } else if about.is_file() {
             if is_text(&path)? {
-                add(&path, about.len(), format, seen, found);
+                add(&path, about.len(), format, seen, found)?;
             } else {
                 found.skipped.push(path);
             }
@@ -179,7 +200,7 @@ fn is_text(path: &Path) -> Result<bool> {
         // A character may be cut by the end of what was read.
         Err(error) => error.error_len().is_none(),
     };
-    Ok(start.starts_with(&shard::MAGIC) || (whole && !start.contains(&0)))
+    Ok(start.starts_with(&shard::MAGIC) || start.starts_with(&PARQUET) || (whole && !start.contains(&0)))
 }
 
 /// Writes all of standard input (or any reader) to a file, so that it can be split and read again.
@@ -235,6 +256,11 @@ pub fn split(extents: &[Extent], share: f64) -> Result<(Vec<Extent>, Vec<Extent>
 /// The first place at or behind `at` where the extent may be cut.
 fn boundary(extent: &Extent, at: u64) -> Result<u64> {
     let path = &extent.path;
+    #[cfg(feature = "parquet")]
+    if extent.format == Format::Parquet {
+        let layout = crate::parquet::Layout::of(path)?;
+        return Ok(layout.offset(layout.row(at)).min(extent.end));
+    }
     let mut file = File::open(path).map_err(Error::io(path, "open"))?;
     let mut begin = at;
     let mut block = vec![0; 1 << 16];
@@ -242,7 +268,7 @@ fn boundary(extent: &Extent, at: u64) -> Result<u64> {
         Format::Text => byte & 0xC0 == 0x80,
         Format::Jsonl => byte != b'\n',
         Format::Integers => !byte.is_ascii_whitespace(),
-        Format::Shard => true,
+        Format::Shard | Format::Parquet => true,
     };
     file.seek(SeekFrom::Start(begin)).map_err(Error::io(path, "read"))?;
     loop {

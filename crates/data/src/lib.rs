@@ -5,7 +5,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`input`] | which files belong to a corpus, and which part of them is held out |
-//! | [`read`] | documents out of text, JSON lines and integers, a piece at a time |
+//! | [`read`] | documents out of text, JSON lines, integers and Parquet (feature `parquet`), a piece at a time |
 //! | [`shard`], [`dataset`] | tokens in checksummed files, mapped into memory; folders of them |
 //! | [`mod@tokenize`] | from files to a dataset, on all threads, resumable |
 //! | [`chat`] | conversations, with loss on the answers alone |
@@ -21,6 +21,8 @@ pub mod error;
 pub mod input;
 pub mod loader;
 pub mod pack;
+#[cfg(feature = "parquet")]
+mod parquet;
 pub mod permutation;
 pub mod read;
 pub mod shard;

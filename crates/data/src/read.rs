@@ -76,7 +76,7 @@ pub enum Content {
 }
 
 /// No line and no uncut text may be longer: the tokenizer's offsets are 32 bits.
-const LONGEST: usize = 1 << 29;
+pub(crate) const LONGEST: usize = 1 << 29;
 
 /// Reads extents from a place on.
 pub struct Reader<'a> {
@@ -86,6 +86,9 @@ pub struct Reader<'a> {
     file: Option<BufReader<File>>,
     /// Text that was read and not yet handed out.
     rest: Vec<u8>,
+    /// The present file where it has rows.
+    #[cfg(feature = "parquet")]
+    rows: Option<crate::parquet::Rows>,
     /// Lines of the present file so far, for messages.
     line: u64,
     /// Whether the present file was read from its beginning.
@@ -97,7 +100,18 @@ pub struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader that begins at `from`.
     pub fn new(extents: &'a [Extent], options: &'a ReadOptions, from: Cursor) -> Self {
-        Self { extents, options, at: from, file: None, rest: Vec::new(), line: 0, counted: false, skipped: 0 }
+        Self {
+            extents,
+            options,
+            at: from,
+            file: None,
+            rest: Vec::new(),
+            #[cfg(feature = "parquet")]
+            rows: None,
+            line: 0,
+            counted: false,
+            skipped: 0,
+        }
     }
 
     /// Where the next piece will come from.
@@ -117,7 +131,7 @@ impl<'a> Reader<'a> {
                 self.leave();
                 continue;
             }
-            if self.file.is_none() {
+            if self.file.is_none() && extent.format != Format::Parquet {
                 self.file = Some(open(extent, self.at.offset)?);
                 self.counted = self.at.offset == 0;
             }
@@ -126,6 +140,7 @@ impl<'a> Reader<'a> {
                 Format::Text => self.text(extent),
                 Format::Jsonl => self.json_line(extent),
                 Format::Integers => self.integers(extent),
+                Format::Parquet => self.row(extent),
                 Format::Shard => Err(Error::damaged(
                     &extent.path,
                     "the file",
@@ -135,14 +150,14 @@ impl<'a> Reader<'a> {
             };
             match piece {
                 Ok(Some(content)) => {
-                    let begins = before.offset == 0 || extent.format == Format::Jsonl;
+                    let begins = before.offset == 0 || matches!(extent.format, Format::Jsonl | Format::Parquet);
                     return Ok(Some(Piece { content, begins, at: before, next: self.at }));
                 }
                 Ok(None) => {}
                 Err(Error::Content { .. }) if self.options.on_bad == OnBad::Skip => {
                     self.skipped += 1;
-                    // A bad line has been passed already; a bad file is left as a whole.
-                    if extent.format != Format::Jsonl {
+                    // A bad line or row has been passed already; a bad file is left as a whole.
+                    if !matches!(extent.format, Format::Jsonl | Format::Parquet) {
                         self.leave();
                     }
                 }
@@ -154,8 +169,36 @@ impl<'a> Reader<'a> {
     fn leave(&mut self) {
         self.at = Cursor { extent: self.at.extent + 1, offset: 0 };
         self.file = None;
+        #[cfg(feature = "parquet")]
+        {
+            self.rows = None;
+        }
         self.rest.clear();
         self.line = 0;
+    }
+
+    #[cfg(feature = "parquet")]
+    fn row(&mut self, extent: &Extent) -> Result<Option<Content>> {
+        let rows = match &mut self.rows {
+            Some(rows) => rows,
+            None => {
+                // Only for the check of its length.
+                open(extent, 0)?;
+                self.rows.insert(crate::parquet::Rows::open(&extent.path, &self.options.field, self.at.offset)?)
+            }
+        };
+        let text = rows.next_text();
+        self.at.offset = match &text {
+            Ok(None) => extent.end,
+            _ => rows.offset(),
+        };
+        Ok(text?.filter(|text| !text.is_empty()).map(Content::Text))
+    }
+
+    #[cfg(not(feature = "parquet"))]
+    fn row(&mut self, extent: &Extent) -> Result<Option<Content>> {
+        let expected = "text; a program built with the feature `parquet` reads it";
+        Err(Error::damaged(&extent.path, "the file", "Apache Parquet", expected))
     }
 
     /// Fills `rest` up to `wanted` bytes or the extent's end; whether the end is in it.

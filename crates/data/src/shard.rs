@@ -204,6 +204,11 @@ impl Shard {
         self.text_bytes
     }
 
+    /// Bytes of the file that so many tokens take.
+    pub fn bytes_of(&self, tokens: usize) -> u64 {
+        (tokens * self.width) as u64
+    }
+
     /// The token before each document.
     pub fn separator(&self) -> Option<u32> {
         self.separator

@@ -322,8 +322,8 @@ impl Work<'_> {
             }
             Content::Messages(messages) => match chat::conversation(self.tokenizer, messages) {
                 Ok(conversation) => {
-                    let bytes = messages.to_string().len() as u64;
-                    Ok(Some((conversation.ids, Some(conversation.learn), bytes)))
+                    // Losses are of the answers alone, and so are the bytes that they are divided by.
+                    Ok(Some((conversation.ids, Some(conversation.learn), conversation.answer_bytes)))
                 }
                 Err(reason) => {
                     let expected = "messages that the tokenizer's chat template takes";

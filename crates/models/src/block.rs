@@ -57,14 +57,14 @@ impl Block {
                 stream.add(self.drop(self.mixer.forward(&x, context, states)));
                 if let (Some(channel), Some(norm)) = (channel, &self.post_attention_layernorm) {
                     let x = norm.of(stream);
-                    stream.add(self.drop(channel.forward(&x)));
+                    stream.add(self.drop(channel.forward(&x, &context.segments)));
                 }
             }
             (ResidualKind::Parallel, channel) => {
                 let x = self.input_layernorm.of(stream);
                 stream.add(self.drop(self.mixer.forward(&x, context, states)));
                 if let Some(channel) = channel {
-                    stream.add(self.drop(channel.forward(&x)));
+                    stream.add(self.drop(channel.forward(&x, &context.segments)));
                 }
             }
             (ResidualKind::Post, channel) => {
@@ -74,7 +74,7 @@ impl Block {
                 stream.set(x);
                 if let (Some(channel), Some(norm)) = (channel, &self.post_attention_layernorm) {
                     let x = stream.value();
-                    stream.add(self.drop(channel.forward(&x)));
+                    stream.add(self.drop(channel.forward(&x, &context.segments)));
                     let x = norm.of(stream);
                     stream.set(x);
                 }

@@ -58,7 +58,10 @@ pub mod state;
 pub use decoder::{Decoder, IGNORE};
 pub use encoder::Encoder;
 pub use error::ModelError;
-pub use files::{load, load_encoder, load_spec, save, save_encoder};
+pub use files::{
+    AdapterInfo, fingerprint, is_adapter, load, load_adapter, load_encoder, load_spec, save, save_adapter,
+    save_encoder, save_spec,
+};
 pub use generate::{Generator, Sampler, SamplerConfig};
 pub use spec::{EncoderFields, EncoderSpec, ModelFields, ModelSpec, SpecError};
 pub use state::{Mark, State};

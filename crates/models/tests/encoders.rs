@@ -10,6 +10,9 @@ use cupola_nn::files::load_tensors;
 use cupola_nn::{Module, training};
 use cupola_tensor::{DType, Rng, Segments, Tensor, no_grad};
 
+#[path = "support/twin.rs"]
+mod twin;
+
 const NAMES: [&str; 3] = ["bert", "bert-classes", "bert-masked"];
 
 fn folder(name: &str) -> PathBuf {
@@ -48,6 +51,41 @@ fn vectors_and_logits_are_those_of_transformers() {
                 let error = ours.to_dtype(DType::F32).relative_error(&rows(theirs));
                 assert!(error < most, "{name}, {what} in {dtype}: {error}");
             }
+        }
+    }
+}
+
+#[test]
+fn twenty_losses_are_those_of_pytorch() {
+    for name in ["bert-classes", "bert-masked"] {
+        let expected =
+            load_tensors(folder(name).join("expected.safetensors")).unwrap_or_else(|error| panic!("{error}"));
+        let (batches, losses) = (&expected["batches"], expected["losses"].to_vec::<f64>());
+        assert_eq!(losses.len(), 20, "{name}");
+        let (rows, length) = (batches.dim(1), batches.dim(2));
+        let segments = Segments::uniform(rows, length);
+        let mut model = read(&folder(name)).to_dtype(DType::F64);
+        let mut optimizer = twin::adamw(&model);
+        for (step, expected_loss) in losses.into_iter().enumerate() {
+            let of = |key: &str| {
+                let x = expected[key].select(0, step);
+                x.reshape([x.numel()])
+            };
+            let (tokens, types, targets) = (of("batches"), of("batch_types"), of("targets"));
+            let scope = training(0, step as u64);
+            let loss = if model.spec().head == EncoderHead::MaskedLm {
+                let learnt = targets.to_indices().iter().filter(|&&target| target != -100).count();
+                model.masked_lm_loss_sum(&tokens, Some(&types), &targets, &segments) / learnt as f64
+            } else {
+                let hidden = model.hidden(&tokens, Some(&types), &segments);
+                model.class_logits(&hidden, &segments).cross_entropy(&targets, &Default::default())
+            };
+            let mut grads = loss.backward();
+            scope.finish(&mut model);
+            grads.clip_norm(1.0);
+            optimizer.step(&mut model, &grads);
+            let error = (loss.item() - expected_loss).abs() / expected_loss;
+            assert!(error < 1e-5, "{name}: loss {step} is {}, expected {expected_loss}", loss.item());
         }
     }
 }

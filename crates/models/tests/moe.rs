@@ -4,7 +4,7 @@ use cupola_models::ModelSpec;
 use cupola_models::channels::Moe;
 use cupola_nn::{Layer, Module, training};
 use cupola_tensor::autograd::inspect::nodes;
-use cupola_tensor::{DType, Rng, Tensor, no_grad};
+use cupola_tensor::{DType, Rng, Segments, Tensor, no_grad};
 
 const WIDTH: usize = 12;
 const INNER: usize = 5;
@@ -192,4 +192,77 @@ fn a_bias_that_follows_the_load_balances_it_without_a_loss() {
     assert!(before > 40 && spread(&model) < before / 3, "{before} became {}", spread(&model));
     // The bias chooses, and weighs nothing.
     assert_eq!(scores, weights(&model));
+}
+
+#[test]
+fn the_bias_moves_once_in_a_step_by_the_load_of_all_its_micro_batches() {
+    let fresh = || moe("num_experts = 4, router = \"sigmoid\", bias_update_speed = 0.02");
+    let x = input(120) + 0.7;
+    let after = |cuts: &[usize]| {
+        let mut model = fresh();
+        let scope = training(0, 0);
+        let mut begin = 0;
+        for (index, &length) in cuts.iter().enumerate() {
+            scope.micro_batch(index as u64);
+            model.forward(&x.narrow(0, begin, length));
+            begin += length;
+        }
+        scope.finish(&mut model);
+        model.gate.e_score_correction_bias.as_ref().expect("a bias").value().to_vec::<f32>()
+    };
+    let whole = after(&[120]);
+    assert!(whole.iter().all(|bias| bias.abs() == 0.02 || *bias == 0.0) && whole.iter().any(|&bias| bias != 0.0));
+    // Experts that some micro-batches send more than their share and others less are judged by the sum.
+    let above = |x: &Tensor| -> Vec<bool> {
+        let counts = fresh().gate.route(x).counts;
+        let share = counts.iter().sum::<usize>() as f64 / 4.0;
+        counts.iter().map(|&count| count as f64 > share).collect()
+    };
+    let parts: Vec<Vec<bool>> = (0..15).map(|part| above(&x.narrow(0, 8 * part, 8))).collect();
+    assert!(parts.iter().any(|part| *part != parts[0]));
+    assert_eq!(after(&[8; 15]), whole);
+    assert_eq!(after(&[1, 50, 69]), whole);
+}
+
+#[test]
+fn balance_of_sequences_is_that_of_each_by_itself() {
+    for router in ["softmax", "sigmoid"] {
+        let mut model =
+            moe(&format!("num_experts = 4, router = \"{router}\", router_aux_loss_coef = 0.5, seq_aux = true"))
+                .to_dtype(DType::F64);
+        let x = input(30).to_dtype(DType::F64);
+        let lengths = [7, 0, 20, 3];
+        let segments = Segments::from_lengths(&lengths);
+        // The definition, in plain loops: E / (k T) times the rows of an expert, times its mean share of the scores.
+        let mut expected = 0.0;
+        for range in segments.iter() {
+            if range.is_empty() {
+                continue;
+            }
+            let length = range.len() as f64;
+            let routing = model.gate.route(&x.narrow(0, range.start, range.len()));
+            let scores = routing.scores.to_f64_vec();
+            let mean = |e: usize| {
+                let share = |row: &[f64]| row[e] / row.iter().sum::<f64>();
+                scores.chunks(4).map(share).sum::<f64>() / length
+            };
+            let balance: f64 = (0..4).map(|e| 4.0 / (2.0 * length) * routing.counts[e] as f64 * mean(e)).sum();
+            expected += length / 30.0 * balance;
+        }
+        let scope = training(0, 0);
+        model.forward_sequences(&x, &segments);
+        let whole = scope.auxiliary_losses().swap_remove(0).1.item();
+        assert!((whole - 0.5 * expected).abs() < 1e-12, "{router}: {whole}, expected half of {expected}");
+        // Cut into micro-batches, each weighed by its tokens, it is the same; the loss over a whole batch is another.
+        let mut cut = 0.0;
+        for (begin, lengths) in [(0, &[7, 0][..]), (7, &[20][..]), (27, &[3][..])] {
+            let tokens: usize = lengths.iter().sum();
+            model.forward_sequences(&x.narrow(0, begin, tokens), &Segments::from_lengths(lengths));
+            cut += scope.auxiliary_losses().swap_remove(0).1.item() * tokens as f64 / 30.0;
+        }
+        assert!((cut - whole).abs() < 1e-12, "{router}: {cut} and {whole}");
+        let over_all = model.gate.route(&x).balance_loss().item();
+        assert!((over_all - expected).abs() > 1e-3, "{router}: {over_all} and {expected}");
+        scope.finish(&mut model);
+    }
 }

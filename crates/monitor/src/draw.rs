@@ -81,7 +81,8 @@ impl Drawing {
                 for (j, name) in self.names.iter().enumerate() {
                     let colour = if runs.len() == 1 { j } else { i };
                     let shown = match (runs.len(), self.names.len()) {
-                        (1, _) => name.clone(),
+                        // Beside the whole, a part is called by its own name.
+                        (1, _) => name.split_once('/').map_or(name.as_str(), |(_, part)| part).to_owned(),
                         (_, 1) => shortened(&info.name),
                         _ => format!("{} {name}", shortened(&info.name)),
                     };

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::compare::differences;
-use crate::panels::Panel;
+use crate::panels::{Panel, by_number};
 use crate::plot::svg::escape;
 use crate::plot::{Bars, Form, Unit, label, number, sparkline};
 use crate::run::Run;
@@ -27,6 +27,12 @@ pub fn clock(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
     let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// The link to another page of the server, where there is one.
+pub fn links(link: Option<(&str, &str)>) -> String {
+    let link = link.map(|(address, title)| format!("<a href=\"{}\">{}</a>", escape(address), escape(title)));
+    format!("<div id=\"links\">{}</div>", link.unwrap_or_default())
 }
 
 /// The list of all runs, with those ticked that are shown.
@@ -132,6 +138,7 @@ pub fn facts(run: &Snapshot) -> Vec<(&'static str, String)> {
     let bits = if run.metric("val_bits_per_byte").is_some() { "val_bits_per_byte" } else { "bits_per_byte" };
     add("Bits per byte", bits, number);
     add("Tokens/s", "tokens_per_s", |value| label(Unit::Count, value));
+    add("Update/weight", "update_ratio", number);
     add("Memory", "memory_mb", |value| format!("{} MB", number(value.round())));
     facts.push(("Time", clock(run.time)));
     if let Some(left) = run.seconds_left() {
@@ -224,8 +231,19 @@ fn compare(out: &mut String, runs: &[Arc<Run>]) {
     out.push_str("</tbody></table></div></section>");
 }
 
+/// The place of a histogram's colour, and of itself among those of its tensor.
+pub fn colour(what: &str) -> usize {
+    match what {
+        "weight" => 0,
+        "gradient" => 1,
+        "update" => 2,
+        _ => 3,
+    }
+}
+
 fn distributions(out: &mut String, run: &Run, snapshot: &Snapshot, tensor: Option<&str>) {
     let mut names: Vec<&str> = snapshot.histograms.iter().map(|taken| taken.name.as_str()).collect();
+    names.sort_by(|a, b| by_number(a, b));
     names.dedup();
     let Some(&first) = names.first() else { return };
     let chosen = tensor.and_then(|tensor| names.iter().copied().find(|name| *name == tensor)).unwrap_or(first);
@@ -236,24 +254,31 @@ fn distributions(out: &mut String, run: &Run, snapshot: &Snapshot, tensor: Optio
         put!(out, "<option value=\"{name}\"{on}>{name}</option>");
     }
     out.push_str("</select></label><div class=\"bars\">");
-    for taken in snapshot.histograms.iter().filter(|taken| taken.name == chosen) {
+    let mut shown: Vec<_> = snapshot.histograms.iter().filter(|taken| taken.name == chosen).collect();
+    shown.sort_by_key(|taken| colour(&taken.what));
+    for taken in shown {
         let bars = run.with(|state, _| {
             state.histogram(&taken.name, &taken.what).map(|histogram| Bars {
                 title: format!("{} {}", taken.name, taken.what),
                 edges: histogram.edges.clone(),
                 counts: histogram.counts.clone(),
-                colour: match taken.what.as_str() {
-                    "gradient" => 1,
-                    "update" => 2,
-                    _ => 0,
-                },
+                colour: colour(&taken.what),
                 width: 320,
                 height: 130,
             })
         });
         if let Some(bars) = bars {
             put!(out, "<figure><figcaption><h2>{}</h2><span class=\"hint\">", escape(&taken.what));
-            put!(out, "step {}</span></figcaption>{}</figure>", number(taken.step as f64), bars.svg(Form::Page));
+            put!(out, "step {}</span></figcaption>{}", number(taken.step as f64), bars.svg(Form::Page));
+            let query = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs([("run", run.id()), ("name", taken.name.as_str()), ("what", taken.what.as_str())])
+                .extend_pairs([("form", "file"), ("width", "640")])
+                .finish();
+            put!(
+                out,
+                "<div class=\"tools\"><a download href=\"api/histogram.svg?{}\">SVG</a></div></figure>",
+                escape(&query)
+            );
         }
     }
     out.push_str("</div></section>");

@@ -1,13 +1,15 @@
 //! What keeps a page on a loopback address to the one who opened it.
 //!
 //! A browser sends requests to `127.0.0.1` for any page that asks. Two checks stop the pages of others: the `Host` must
-//! be a name of this server (else a name that a stranger points at `127.0.0.1` would be same-origin with it), and what
-//! changes something must come from this very origin. No header for cross-origin reading is ever sent.
+//! be a name of this server (else a name that a stranger points at `127.0.0.1` would be same-origin with it), and the
+//! request must not come from a page of another origin. No header for cross-origin reading is ever sent.
+//!
+//! The server of models has the same guard in front.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::net::{IpAddr, SocketAddr};
@@ -65,8 +67,8 @@ pub enum Refusal {
     /// The `Host` is missing, doubled, or no name of this server.
     #[error("the Host of the request is not a name of this server; use localhost or 127.0.0.1")]
     Host,
-    /// A page of another origin asks for a change.
-    #[error("a page of another origin asks for a change; only this server's own pages may")]
+    /// A page of another origin asks.
+    #[error("a page of another origin asks; only this server's own pages may")]
     Origin,
 }
 
@@ -80,20 +82,13 @@ impl Refusal {
     }
 }
 
-/// Checks the `Host`, and for methods that change something the `Origin` and `Sec-Fetch-Site`. Programs that are no
-/// browsers send neither of the latter and pass.
+/// Checks the host, and what browsers say about the page that asks (`Origin`, `Sec-Fetch-Site`). Programs that are no
+/// browsers say nothing about it and pass; so does somebody who follows a link from elsewhere to a page of this server.
 ///
 /// # Errors
 /// The reason to refuse.
-pub fn check(method: &Method, headers: &HeaderMap, hosts: &Hosts) -> Result<(), Refusal> {
-    let mut given = headers.get_all(header::HOST).iter();
-    let host = given.next().and_then(|host| host.to_str().ok()).ok_or(Refusal::Host)?;
-    if given.next().is_some() || !hosts.allows(host) {
-        return Err(Refusal::Host);
-    }
-    if matches!(*method, Method::GET | Method::HEAD) {
-        return Ok(());
-    }
+pub fn check(method: &Method, uri: &Uri, headers: &HeaderMap, hosts: &Hosts) -> Result<(), Refusal> {
+    let host = host(uri, headers).filter(|host| hosts.allows(host)).ok_or(Refusal::Host)?;
     if let Some(origin) = headers.get(header::ORIGIN) {
         let origin = origin.to_str().map_err(|_| Refusal::Origin)?;
         let of = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
@@ -101,16 +96,29 @@ pub fn check(method: &Method, headers: &HeaderMap, hosts: &Hosts) -> Result<(), 
             return Err(Refusal::Origin);
         }
     }
-    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+    let said = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let follows_a_link = matches!(*method, Method::GET | Method::HEAD) && said("sec-fetch-mode") == Some(b"navigate");
+    match said("sec-fetch-site") {
         None | Some(b"same-origin" | b"none") => Ok(()),
+        Some(_) if follows_a_link => Ok(()),
         Some(_) => Err(Refusal::Origin),
     }
+}
+
+/// The host that a request is meant for: from its target or its header, of which there must be one.
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    if let Some(authority) = uri.authority() {
+        return Some(authority.as_str());
+    }
+    let mut given = headers.get_all(header::HOST).iter();
+    let host = given.next()?.to_str().ok()?;
+    given.next().is_none().then_some(host)
 }
 
 /// Middleware that refuses what [`check`] refuses and adds [`harden`] to every answer:
 /// `router.layer(axum::middleware::from_fn_with_state(Arc::new(hosts), guard::guard))`.
 pub async fn guard(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    let mut response = match check(request.method(), request.headers(), &hosts) {
+    let mut response = match check(request.method(), request.uri(), request.headers(), &hosts) {
         Ok(()) => next.run(request).await,
         Err(refusal) => {
             let mut response = Response::new(Body::from(refusal.to_string()));
@@ -145,7 +153,8 @@ mod tests {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
             map.append(name, HeaderValue::from_str(value).expect("a value"));
         }
-        check(method, &map, &Hosts::of("127.0.0.1:80".parse().expect("an address")).and("Proxy.example"))
+        let hosts = Hosts::of("127.0.0.1:80".parse().expect("an address")).and("Proxy.example");
+        check(method, &Uri::from_static("/x"), &map, &hosts)
     }
 
     #[test]
@@ -177,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_pages_change_something() {
+    fn only_our_own_pages_ask() {
         let host = ("host", "localhost:80");
         for (headers, result) in [
             (vec![host], Ok(())),
@@ -188,9 +197,24 @@ mod tests {
             (vec![host, ("origin", "null")], Err(Refusal::Origin)),
             (vec![host, ("sec-fetch-site", "cross-site")], Err(Refusal::Origin)),
             (vec![host, ("sec-fetch-site", "same-site")], Err(Refusal::Origin)),
+            (vec![host, ("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")], Ok(())),
         ] {
-            assert_eq!(asked(&Method::POST, &headers), result, "{headers:?}");
-            assert_eq!(asked(&Method::GET, &headers), Ok(()), "{headers:?}");
+            for method in [Method::GET, Method::POST, Method::OPTIONS] {
+                assert_eq!(asked(&method, &headers), result, "{method} {headers:?}");
+            }
         }
+        let link = [host, ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(asked(&Method::GET, &link), Ok(()), "a link on another page");
+        assert_eq!(asked(&Method::POST, &link), Err(Refusal::Origin), "a form on another page");
+    }
+
+    #[test]
+    fn a_host_in_the_target_counts_and_not_the_header_beside_it() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+        let hosts = Hosts::of("127.0.0.1:80".parse().expect("an address"));
+        let target = |uri: &'static str| check(&Method::GET, &Uri::from_static(uri), &headers, &hosts);
+        assert_eq!(target("http://evil.example/"), Err(Refusal::Host));
+        assert_eq!(target("http://127.0.0.1:80/"), Ok(()));
     }
 }

@@ -37,6 +37,8 @@ pub struct Hub {
 #[derive(Debug)]
 struct Shared {
     root: Option<PathBuf>,
+    /// Another page of the same server: where it is, and what it is called.
+    link: Option<(String, String)>,
     runs: Mutex<BTreeMap<String, Arc<Run>>>,
     live: Mutex<Live>,
     messages: broadcast::Sender<Arc<Message>>,
@@ -81,7 +83,7 @@ impl Hub {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
         let (messages, _) = broadcast::channel(QUEUE);
         let (runs, live) = (Mutex::default(), Mutex::default());
-        Self { shared: Arc::new(Shared { root, runs, live, messages, epoch, interval }) }
+        Self { shared: Arc::new(Shared { root, link: None, runs, live, messages, epoch, interval }) }
     }
 
     /// The same hub with live messages every `interval`, for tests and for those in a hurry.
@@ -92,6 +94,22 @@ impl Hub {
     pub fn every(mut self, interval: Duration) -> Self {
         Arc::get_mut(&mut self.shared).expect("called before the hub is cloned").interval = interval;
         self
+    }
+
+    /// The same hub with a link on its page to another page of the same server, such as the chat with a model.
+    ///
+    /// # Panics
+    /// When the hub was cloned already.
+    #[must_use]
+    pub fn link(mut self, address: &str, title: &str) -> Self {
+        let shared = Arc::get_mut(&mut self.shared).expect("called before the hub is cloned");
+        shared.link = Some((address.to_owned(), title.to_owned()));
+        self
+    }
+
+    /// The link to another page, as address and title.
+    pub fn linked(&self) -> Option<(&str, &str)> {
+        self.shared.link.as_ref().map(|(address, title)| (address.as_str(), title.as_str()))
     }
 
     /// Adds a run that a program feeds. One that had the same id is replaced.

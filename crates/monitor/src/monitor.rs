@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::background::{Background, ServeError};
 use crate::hub::Hub;
 use crate::run::Run;
-use cupola_io::run::{Event, Histogram, MetricsWriter, Record, RunDir, RunInfo, Sample, Status, Step};
+use cupola_io::run::{Eval, Event, Histogram, MetricsWriter, Record, RunDir, RunInfo, Sample, Status, Step};
 
 /// Why a monitor could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +85,41 @@ impl TrainingMonitor {
     /// left out; without any other nothing is shown.
     #[track_caller]
     pub fn histogram(&self, step: impl TryInto<u64>, name: &str, what: &str, values: &[f32]) {
-        if let Some((edges, counts)) = bins(values) {
-            let (step, name, what) = (number(step), name.to_owned(), what.to_owned());
-            self.push(Histogram { step, name, what, edges, counts }.into());
+        self.spread(number(step), name, what, || values.iter().map(|&x| f64::from(x)));
+    }
+
+    /// Shows what one step of an optimiser did to the tensor or layer `name`: how large its change is beside it, as
+    /// `update_ratio/NAME` (about a thousandth is usual, a tenth is not), and how weights and changes are distributed.
+    ///
+    /// ```
+    /// # let monitor = cupola_monitor::TrainingMonitor::new("x").quiet().serve("127.0.0.1:0")?;
+    /// let (before, after) = ([3.0f32, 4.0], [3.003f32, 4.004]);
+    /// monitor.update(1, "hidden", &before, &after); // update_ratio/hidden is 0.001
+    /// # Ok::<(), cupola_monitor::MonitorError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// When `before` and `after` differ in length.
+    #[track_caller]
+    pub fn update(&self, step: impl TryInto<u64>, name: &str, before: &[f32], after: &[f32]) {
+        let (old, new) = (before.len(), after.len());
+        assert!(old == new, "TrainingMonitor: {name} has {old} values before the step and {new} after it");
+        let step = number(step);
+        let changes = || before.iter().zip(after).map(|(&old, &new)| f64::from(new) - f64::from(old));
+        let change: f64 = changes().map(|x| x * x).sum();
+        let size: f64 = before.iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        // Beside nothing, no change has a size.
+        if size > 0.0 {
+            let values = [(format!("update_ratio/{name}"), (change / size).sqrt())].into();
+            self.push(Eval { step, time: self.begun.elapsed().as_secs_f64(), values }.into());
+        }
+        self.spread(step, name, "weight", || after.iter().map(|&x| f64::from(x)));
+        self.spread(step, name, "update", changes);
+    }
+
+    fn spread<I: Iterator<Item = f64>>(&self, step: u64, name: &str, what: &str, values: impl Fn() -> I) {
+        if let Some(histogram) = Histogram::of(step, name, what, values) {
+            self.push(histogram.into());
         }
     }
 
@@ -193,42 +225,4 @@ impl Drop for TrainingMonitor {
 #[track_caller]
 fn number(step: impl TryInto<u64>) -> u64 {
     step.try_into().unwrap_or_else(|_| panic!("TrainingMonitor: the step is negative, expected 0 or more"))
-}
-
-/// Forty bars of equal width between the smallest and the largest value.
-fn bins(values: &[f32]) -> Option<(Vec<f64>, Vec<u64>)> {
-    const BARS: usize = 40;
-    let finite = || values.iter().copied().filter(|value| value.is_finite()).map(f64::from);
-    let (mut low, mut high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-    if low > high {
-        return None;
-    }
-    if high - low <= low.abs().max(high.abs()) * 1e-9 {
-        let air = if low == 0.0 && high == 0.0 { 1.0 } else { low.abs().max(high.abs()) * 1e-3 };
-        (low, high) = (low - air, high + air);
-    }
-    let mut counts = vec![0; BARS];
-    for value in finite() {
-        let bar = ((value - low) / (high - low) * BARS as f64) as usize;
-        counts[bar.min(BARS - 1)] += 1;
-    }
-    let edges = (0..=BARS).map(|edge| low + (high - low) * edge as f64 / BARS as f64);
-    Some((edges.collect(), counts))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_finite_value_is_in_a_bar() {
-        let (edges, counts) = bins(&[-1.0, 0.0, 1.0, f32::NAN, f32::INFINITY, 1.0]).expect("values");
-        assert_eq!((edges[0], edges[40], counts.iter().sum::<u64>(), counts[39]), (-1.0, 1.0, 4, 2));
-        for constant in [0.0, 3.0, -1e-30, f32::MAX] {
-            let (edges, counts) = bins(&[constant; 5]).expect("values");
-            assert!(edges.windows(2).all(|pair| pair[0] < pair[1]), "{edges:?}");
-            assert_eq!(counts.iter().sum::<u64>(), 5);
-        }
-        assert_eq!(bins(&[f32::NAN]), None);
-    }
 }

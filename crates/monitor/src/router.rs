@@ -31,7 +31,7 @@ use serde::Serialize;
 use crate::compare::{Difference, differences};
 use crate::draw::Drawing;
 use crate::hub::Hub;
-use crate::panels::panels;
+use crate::panels::{MOST_LINES, panels};
 use crate::plot::{Bars, Form, Scale};
 use crate::run::Run;
 use crate::state::{Over, Snapshot};
@@ -218,7 +218,8 @@ async fn view(State(hub): State<Hub>, RawQuery(query): RawQuery) -> Result<Respo
         runs
     });
     let listed = listed.await?;
-    let mut text = fragments::list(&listed, &ticked);
+    let mut text = fragments::links(hub.linked());
+    text.push_str(&fragments::list(&listed, &ticked));
     if listed.is_empty() {
         text.push_str(
             "<div id=\"top\"><h1>No runs yet</h1><p class=\"hint\">A run appears here as soon as one begins.</p></div>",
@@ -232,6 +233,8 @@ async fn view(State(hub): State<Hub>, RawQuery(query): RawQuery) -> Result<Respo
         for run in &runs {
             run.with(|state, _| names.extend(state.names().map(str::to_owned)));
         }
+        // Of several runs the wholes are compared, not each with all its parts.
+        names.retain(|name| runs.len() == 1 || !name.contains('/'));
         text.push_str(&fragments::charts(&panels(names.iter().map(String::as_str))));
         text.push_str(&fragments::rest(&runs, &snapshot, asked.one("tensor")));
     } else {
@@ -246,7 +249,7 @@ async fn view(State(hub): State<Hub>, RawQuery(query): RawQuery) -> Result<Respo
 fn drawing(asked: &Asked) -> Result<Drawing, Refused> {
     let scales = [("linear", Scale::Linear), ("log", Scale::Log)];
     Ok(Drawing {
-        names: asked.all("name").take(4).map(str::to_owned).collect(),
+        names: asked.all("name").take(MOST_LINES).map(str::to_owned).collect(),
         over: asked.choice("x", &[("step", Over::Step), ("time", Over::Time), ("tokens", Over::Tokens)])?,
         x: asked.choice("xscale", &scales)?,
         y: asked.choice("yscale", &scales)?,
@@ -283,17 +286,12 @@ async fn histogram(State(hub): State<Hub>, RawQuery(query): RawQuery) -> Result<
     let (width, height) = (asked.number("width", 120.0, 2000.0)?.unwrap_or(320.0) as u32, 120);
     let form = if asked.one("form") == Some("file") { Form::Standalone } else { Form::Page };
     let run = asked.run(&hub).await?;
-    let colour = match what {
-        "gradient" => 1,
-        "update" => 2,
-        _ => 0,
-    };
     let bars = run.with(|state, _| {
         state.histogram(name, what).map(|histogram| Bars {
             title: format!("{name} {what}, step {}", histogram.step),
             edges: histogram.edges.clone(),
             counts: histogram.counts.clone(),
-            colour,
+            colour: fragments::colour(what),
             width,
             height,
         })

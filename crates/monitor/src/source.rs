@@ -61,6 +61,8 @@ pub enum Source {
         prefix: String,
         /// The run's id, when one was named; the newest otherwise.
         run: Option<String>,
+        /// The key of a server that asks for one.
+        key: Option<String>,
     },
 }
 
@@ -102,7 +104,16 @@ impl Source {
         let prefix = if folder.is_empty() { "/".to_owned() } else { format!("/{folder}/") };
         let run =
             form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "run").map(|(_, run)| run.into_owned());
-        Ok(Self::Remote { address, prefix, run })
+        Ok(Self::Remote { address, prefix, run, key: None })
+    }
+
+    /// The same with a key, for a server that asks for one. A text that cannot be a key is none.
+    #[must_use]
+    pub fn with_key(mut self, given: Option<String>) -> Self {
+        if let Self::Remote { key, .. } = &mut self {
+            *key = given.filter(|key| !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic()));
+        }
+        self
     }
 
     /// The run as it stands, with at most `points` points of each number.
@@ -115,11 +126,12 @@ impl Source {
                 run.refresh();
                 Ok(run.snapshot(points))
             }
-            Self::Remote { address, prefix, run } => {
+            Self::Remote { address, prefix, run, key } => {
+                let key = key.as_deref();
                 let id = match run {
                     Some(id) => id.clone(),
                     None => {
-                        let runs: Vec<Snapshot> = parsed(address, &get(address, &format!("{prefix}api/runs"))?)?;
+                        let runs: Vec<Snapshot> = parsed(address, &get(address, key, &format!("{prefix}api/runs"))?)?;
                         let newest = runs.into_iter().next().ok_or_else(|| SourceError::NoRun(address.clone()))?;
                         run.insert(newest.id).clone()
                     }
@@ -128,7 +140,7 @@ impl Source {
                     .append_pair("run", &id)
                     .append_pair("points", &points.to_string())
                     .finish();
-                parsed(address, &get(address, &format!("{prefix}api/run?{query}"))?)
+                parsed(address, &get(address, key, &format!("{prefix}api/run?{query}"))?)
             }
         }
     }
@@ -141,7 +153,7 @@ fn parsed<T: serde::de::DeserializeOwned>(address: &str, body: &[u8]) -> Result<
 }
 
 /// The body of an answer. HTTP/1.0, so that it ends where the connection does.
-fn get(address: &str, path: &str) -> Result<Vec<u8>, SourceError> {
+fn get(address: &str, key: Option<&str>, path: &str) -> Result<Vec<u8>, SourceError> {
     let failed = |source| SourceError::Unreachable { address: address.to_owned(), source };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     let mut connected = None;
@@ -157,7 +169,9 @@ fn get(address: &str, path: &str) -> Result<Vec<u8>, SourceError> {
     let Some(mut stream) = connected else { return Err(failed(last)) };
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n").map_err(failed)?;
+    let key = key.map_or_else(String::new, |key| format!("Authorization: Bearer {key}\r\n"));
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n{key}\r\n")
+        .map_err(failed)?;
     let mut answer = Vec::new();
     stream.take(MOST).read_to_end(&mut answer).map_err(failed)?;
     let wrong = |found: String| SourceError::Answer { address: address.to_owned(), found };
@@ -183,7 +197,7 @@ mod tests {
     #[test]
     fn addresses_are_taken_apart() {
         let open = |place: &str| match Source::open(place) {
-            Ok(Source::Remote { address, prefix, run }) => Ok((address, prefix, run)),
+            Ok(Source::Remote { address, prefix, run, .. }) => Ok((address, prefix, run)),
             Ok(Source::Folder(_)) => panic!("{place}"),
             Err(error) => Err(error.to_string()),
         };

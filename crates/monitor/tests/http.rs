@@ -263,6 +263,45 @@ fn text_from_runs_is_only_ever_text() {
 }
 
 #[test]
+fn each_layer_s_ratio_is_a_line_of_one_chart_and_its_histograms_can_be_kept() {
+    let server = ordinary();
+    let run = RunDir::open(server.folder.path().join("runs").join("a")).expect("the run");
+    let mut metrics = run.append().expect("writable");
+    let mut step = record(301);
+    step.values.extend([("update_ratio".to_owned(), 1e-3)]);
+    step.values.extend((0..9).map(|layer| (format!("update_ratio/layers.{layer}"), 1e-3 * f64::from(layer + 1))));
+    metrics.append(&step.into()).expect("writable");
+    for what in ["update", "gradient", "weight"] {
+        let of = Histogram::of(301, "layers.10", what, || [1.0, 2.0].into_iter()).expect("values");
+        metrics.append(&Histogram { name: "layers.2".into(), ..of.clone() }.into()).expect("writable");
+        metrics.append(&of.into()).expect("writable");
+    }
+    let (_, _, view) = server.get("/api/view.html?run=a");
+    assert!(view.contains("<dt>Update/weight</dt><dd>0.001</dd>"), "{view}");
+    let titles: Vec<&str> = view.split("<figcaption><h2>").skip(1).filter_map(|part| part.split('<').next()).collect();
+    let at = titles.iter().position(|title| *title == "Update to weight").expect("a chart");
+    assert_eq!(titles[at + 1], "Update to weight (2)");
+    // The histograms of the first layer, in the order in which they are thought of.
+    assert!(titles.ends_with(&["weight", "gradient", "update"]), "{titles:?}");
+    assert!(
+        view.contains("<option value=\"layers.2\" selected>layers.2</option><option value=\"layers.10\">"),
+        "{view}"
+    );
+    let names: String = (0..7).map(|layer| format!("&name=update_ratio/layers.{layer}")).collect();
+    let (status, _, chart) = server.get(&format!("/api/chart.svg?run=a&name=update_ratio{names}"));
+    assert_eq!((status, chart.matches("data-key=").count()), (200, 8), "{chart}");
+    assert!(chart.contains("data-name=\"layers.6\"") && chart.contains("data-name=\"update_ratio\""), "{chart}");
+    let link = view.split("href=\"").find(|part| part.starts_with("api/histogram.svg?")).expect("a link");
+    let link = link.split('"').next().unwrap_or_default().replace("&amp;", "&");
+    let (status, head, kept) = server.get(&format!("/{link}"));
+    assert!(status == 200 && head.contains("attachment; filename=\"a-layers_2-weight.svg\""), "{link}: {head}");
+    assert!(kept.contains("layers.2 weight, step 301"), "{kept}");
+    // Of two runs the wholes are compared.
+    let (_, _, both) = server.get("/api/view.html?run=a&run=b+%26+c+%3Ci%3E");
+    assert!(both.contains("Update to weight<") && !both.contains("layers.3"), "{both}");
+}
+
+#[test]
 fn wrong_values_are_refused_by_name() {
     let server = ordinary();
     for (query, said) in [
@@ -466,11 +505,15 @@ fn a_loop_of_ones_own_is_shown_and_its_folder_is_a_run() {
     monitor.sample(50, "a", "b");
     monitor.event(50, "checkpoint", "");
     monitor.histogram(50, "w", "weight", &[1.0, 2.0]);
+    monitor.update(50, "w", &[3.0, 4.0], &[3.003, 4.004]);
     let url = monitor.url();
     let shown = Source::open(&url).expect("an address").snapshot(10).expect("an answer");
     assert_eq!((shown.name.as_str(), shown.step, shown.status.as_str()), (EVIL, 50, "running"));
     assert_eq!((shown.metric("loss").map(|loss| loss.bad), shown.alerts[0].kind.as_str()), (Some(1), "nan"));
-    assert_eq!((shown.samples.len(), shown.histograms.len()), (1, 1));
+    let taken: Vec<&str> = shown.histograms.iter().map(|taken| taken.what.as_str()).collect();
+    assert_eq!((shown.samples.len(), taken), (1, vec!["update", "weight"]));
+    assert!(shown.last("update_ratio/w").is_some_and(|ratio| (ratio - 1e-3).abs() < 1e-6), "{shown:?}");
+    assert_eq!(shown.metric("loss").map(|loss| loss.count), Some(51), "an update is no step of its own");
     drop(monitor);
     assert!(Source::open(&url).expect("an address").snapshot(0).is_err(), "the page ends with the monitor");
     let kept = Source::open(path.to_str().expect("a path")).expect("a run").snapshot(0).expect("a run");
@@ -478,4 +521,64 @@ fn a_loop_of_ones_own_is_shown_and_its_folder_is_a_run() {
     for wrong in ["0.0.0.0:0", "nowhere", "127.0.0.1:0:0"] {
         assert!(TrainingMonitor::new("x").quiet().serve(wrong).is_err(), "{wrong}");
     }
+}
+
+/// Ten million steps with `--features long-tests` (half a gigabyte of metrics and a minute or two), else a fiftieth of it.
+#[test]
+fn a_long_run_is_read_from_its_file_and_sends_at_most_2000_points() {
+    let steps: u64 = if cfg!(feature = "long-tests") { 10_000_000 } else { 200_000 };
+    let server = ordinary();
+    let run = RunDir::create(server.folder.path().join("runs").join("long"), &RunInfo::new("long")).expect("a run");
+    drop(run.append().expect("writable"));
+    let file = std::fs::OpenOptions::new().append(true).open(run.metrics_path()).expect("it is there");
+    let mut file = std::io::BufWriter::with_capacity(1 << 20, file);
+    let (dip, peak) = (steps / 3, steps / 7 * 6);
+    for step in 1..=steps {
+        let loss = if step == dip {
+            -9.5
+        } else if step == peak {
+            99.5
+        } else {
+            2.0 + (step % 1000) as f64 * 1e-3
+        };
+        writeln!(file, "{{\"kind\":\"step\",\"step\":{step},\"time\":{step},\"loss\":{loss},\"lr\":0.5}}")
+            .expect("writable");
+    }
+    file.flush().expect("writable");
+    for query in ["name=loss", "name=loss&name=lr&smooth=2", "name=loss&x=time&xscale=log", "name=loss&name=lr&run=a"] {
+        let (status, _, chart) = server.get(&format!("/api/chart.svg?run=long&{query}&width=2000"));
+        assert_eq!(status, 200, "{query}");
+        let count = |list: &str| list.split('"').next().unwrap_or_default().split(' ').count();
+        let points: usize = chart.split("data-xs=\"").skip(1).map(count).sum();
+        assert!((100..=2000).contains(&points), "{query}: {points} points");
+        assert!(chart.len() < 200_000, "{query}: {} bytes", chart.len());
+        assert!(chart.contains("99.5") && chart.contains("-9.5"), "{query}: the highest and the lowest value are kept");
+    }
+    let (_, _, snapshot) = server.get("/api/run?run=long&points=2000");
+    let snapshot: serde_json::Value = serde_json::from_str(&snapshot).expect("JSON");
+    let loss =
+        snapshot["metrics"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "loss")).expect("measured");
+    assert_eq!(loss["count"].as_u64(), Some(steps));
+    assert!(loss["points"].as_array().is_some_and(|points| (1000..=2000).contains(&points.len())));
+}
+
+#[test]
+fn runs_are_compared_by_what_differs_in_their_settings() {
+    let server = ordinary();
+    let runs = server.folder.path().join("runs");
+    for (id, lr) in [("p", 0.5), ("q", 0.25)] {
+        let mut info = RunInfo::new(id);
+        info.config.insert("optimizer".into(), serde_json::json!({"lr": lr, "kind": "muon"}));
+        RunDir::create(runs.join(id), &info).expect("a run");
+    }
+    let (_, _, compared) = server.get("/api/compare?run=p&run=q");
+    let compared: serde_json::Value = serde_json::from_str(&compared).expect("JSON");
+    assert_eq!(compared["runs"], serde_json::json!(["p", "q"]));
+    assert_eq!(compared["different"], serde_json::json!([{"key": "optimizer.lr", "values": ["0.5", "0.25"]}]));
+    assert!(compared["same"].as_u64().is_some_and(|same| same >= 9), "{compared}");
+    let (_, _, view) = server.get("/api/view.html?run=p&run=q");
+    assert!(
+        view.contains("<th scope=\"row\">optimizer.lr</th><td>0.5</td><td>0.25</td>") && !view.contains("muon"),
+        "{view}"
+    );
 }

@@ -76,6 +76,23 @@ impl ModuleBuffer {
         }
     }
 
+    /// Adds `amount` to what the step has counted for this buffer. Once, when the scope is finished, the buffer takes what `rule`
+    /// makes of its value and of the sum, so that a step cut into micro-batches changes it as one that is whole does. Does nothing
+    /// in a region that is computed a second time for its activations.
+    ///
+    /// # Panics
+    /// Outside of a training scope, or when the shape is another.
+    #[track_caller]
+    pub fn tally(&self, amount: &Tensor, rule: impl FnOnce(&Tensor, &Tensor) -> Tensor + 'static) {
+        let shape = amount.shape();
+        assert!(*shape == self.shape, "tally: a buffer of shape {} cannot count values of shape {shape}", self.shape);
+        match mode::training() {
+            Some(scope) if scope.recomputing => {}
+            Some(_) => training::count(self.id, &amount.detach(), Box::new(rule)),
+            None => panic!("a buffer counts only in a training scope: open one with training(seed, step)"),
+        }
+    }
+
     /// Gives the buffer these values; floats are converted to its dtype.
     ///
     /// # Panics

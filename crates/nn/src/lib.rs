@@ -12,6 +12,7 @@
 //! | [`layers`] | layers, one file each |
 //! | [`losses`] | what is minimised |
 //! | [`optim`], [`schedule`] | optimisers, averages of weights, learning rates |
+//! | [`lora`] | low-rank additions to linear layers |
 //! | [`layer`], [`explicit`] | layers of one tensor; forward and backward by hand |
 
 // The derive names this crate as its users do.
@@ -26,6 +27,7 @@ mod gradcheck;
 pub mod init;
 pub mod layer;
 pub mod layers;
+pub mod lora;
 pub mod losses;
 pub mod module;
 pub mod optim;

@@ -55,6 +55,7 @@ use std::collections::BTreeSet;
 use cupola_core::{DType, Rng};
 
 use crate::buffer::ModuleBuffer;
+use crate::layers::Linear;
 use crate::param::Param;
 
 /// Names on the way from the model to where a walk is.
@@ -126,6 +127,12 @@ pub trait VisitorMut<'a> {
     /// A buffer.
     fn buffer(&mut self, path: &Path, buffer: &'a mut ModuleBuffer) {
         let _ = (path, buffer);
+    }
+
+    /// A linear layer as a whole. A visitor that keeps it returns nothing; else the walk goes on inside.
+    fn linear(&mut self, path: &Path, layer: &'a mut Linear) -> Option<&'a mut Linear> {
+        let _ = path;
+        Some(layer)
     }
 }
 

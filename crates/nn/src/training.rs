@@ -24,10 +24,15 @@ use cupola_tensor::{Tensor, no_grad};
 
 use crate::module::Module;
 
+/// What a buffer becomes, of its value before the step and of what the step has counted.
+pub(crate) type Rule = Box<dyn FnOnce(&Tensor, &Tensor) -> Tensor>;
+
 #[derive(Default)]
 struct Effects {
     /// New values of buffers by the buffer's identity.
     updates: BTreeMap<u64, Tensor>,
+    /// What has been counted for buffers by the buffer's identity, and what follows from it.
+    tallies: BTreeMap<u64, (Tensor, Rule)>,
     /// What layers let be seen, when somebody looks.
     observed: Option<Vec<(String, Tensor)>>,
 }
@@ -136,13 +141,19 @@ impl TrainingScope {
             left.is_empty(),
             "finish: nobody took the auxiliary losses {left:?}; add what auxiliary_losses() returns to the loss"
         );
-        let mut updates = EFFECTS.with_borrow_mut(|effects| std::mem::take(&mut effects.updates));
+        let (mut updates, mut tallies) = EFFECTS
+            .with_borrow_mut(|effects| (std::mem::take(&mut effects.updates), std::mem::take(&mut effects.tallies)));
         for (_, buffer) in model.named_buffers_mut() {
             if let Some(value) = updates.remove(&buffer.id()) {
                 buffer.set(&value);
             }
+            if let Some((sum, rule)) = tallies.remove(&buffer.id()) {
+                let value = no_grad(|| rule(&buffer.value(), &sum));
+                buffer.set(&value);
+            }
         }
-        let lost: Vec<_> = updates.values().map(|value| *value.shape()).collect();
+        let lost = updates.values().chain(tallies.values().map(|(sum, _)| sum));
+        let lost: Vec<_> = lost.map(|value| *value.shape()).collect();
         assert!(
             lost.is_empty(),
             "finish: buffers of shapes {lost:?} that were to change are not in this model; a tuple of models can be finished as one"
@@ -169,4 +180,15 @@ pub(crate) fn pending(id: u64) -> Option<Tensor> {
 /// Notes that buffer `id` is to take `value`.
 pub(crate) fn request(id: u64, value: Tensor) {
     EFFECTS.with_borrow_mut(|effects| effects.updates.insert(id, value));
+}
+
+/// Adds to what is counted for buffer `id`, which is to take what `rule` makes of the sum.
+pub(crate) fn count(id: u64, amount: &Tensor, rule: Rule) {
+    EFFECTS.with_borrow_mut(|effects| {
+        let sum = match effects.tallies.remove(&id) {
+            Some((sum, _)) => no_grad(|| sum + amount),
+            None => amount.clone(),
+        };
+        effects.tallies.insert(id, (sum, rule));
+    });
 }

@@ -45,6 +45,57 @@ fn updates_are_values_until_the_scope_is_finished() {
     assert!(cupola_tensor::mode::training().is_none());
 }
 
+/// Counts what it is given, and rises or falls by one with the sign of the sum.
+#[derive(Module, Clone)]
+struct Counter {
+    weight: Param,
+    level: ModuleBuffer,
+}
+
+impl Counter {
+    fn new() -> Self {
+        Self { weight: Param::new([1], Init::Ones), level: ModuleBuffer::new([2], 3.0) }
+    }
+
+    fn forward(&self, x: &Tensor) -> Tensor {
+        if cupola_nn::training::is_training("counter") {
+            self.level.tally(&x.detach(), |level, sum| level + sum.clamp(-1.0, 1.0));
+        }
+        x * &self.weight
+    }
+}
+
+#[test]
+fn a_buffer_changes_once_by_what_all_of_a_step_has_counted() {
+    let mut model = Counter::new().init(0);
+    let counted = |values: [f32; 2]| Tensor::from_vec(values.to_vec(), [2]);
+    let scope = training(0, 0);
+    for (sample, values) in [[1.0, -5.0], [1.0, 2.0], [-4.0, 1.0]].into_iter().enumerate() {
+        scope.micro_batch(sample as u64);
+        model.forward(&counted(values));
+    }
+    assert_eq!(model.level.value().to_vec::<f32>(), [3.0, 3.0]);
+    scope.finish(&mut model);
+    assert_eq!(model.level.value().to_vec::<f32>(), [2.0, 2.0]);
+    // A region that is computed again for its activations counts once.
+    let scope = training(0, 1);
+    let x = counted([7.0, -1.0]);
+    let y = checkpointed(&model, &[&x], |model, x| vec![model.forward(&x[0])]).swap_remove(0);
+    model.forward(&counted([-4.0, -4.0]));
+    y.sum([]).backward();
+    scope.finish(&mut model);
+    assert_eq!(model.level.value().to_vec::<f32>(), [3.0, 1.0]);
+}
+
+#[test]
+#[should_panic(expected = "buffers of shapes [[2]] that were to change are not in this model")]
+fn a_count_is_not_lost_in_silence() {
+    let (model, mut other) = (Counter::new().init(0), Counter::new().init(0));
+    let scope = training(0, 0);
+    model.forward(&Tensor::ones([2]));
+    scope.finish(&mut other);
+}
+
 #[test]
 fn a_scope_that_is_dropped_applies_nothing() {
     let mut model = Tracker::new().init(0);

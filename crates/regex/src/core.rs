@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::anywhere::{Anywhere, Automata, Next, Progress};
 use crate::engine::backtrack::{Backtracker, Memory, OutOfFuel, UNSET};
 use crate::engine::dfa::{Dfa, Marks, Run, match_at};
 use crate::engine::scan::{Classifier, End, Machine, Splitter};
@@ -24,6 +25,9 @@ const EAGER_STATES: usize = 512;
 /// Memory that an automaton may take.
 const DFA_MEMORY: usize = 4 << 20;
 
+/// Why a search has its working memory.
+const HELD: &str = "the memory is only given back when the search is dropped";
+
 /// Everything that can be set before a pattern is compiled.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -35,6 +39,8 @@ pub struct Config {
     pub automaton: bool,
     /// Use the machine for splitting where possible.
     pub splitting: bool,
+    /// Texts of at least this length are worth what finding matches in one pass needs.
+    pub anywhere_from: usize,
 }
 
 impl Default for Config {
@@ -46,6 +52,7 @@ impl Default for Config {
             backtrack_limit: 5_000_000,
             automaton: true,
             splitting: true,
+            anywhere_from: 512,
         }
     }
 }
@@ -60,6 +67,11 @@ pub struct Core {
     engine: Engine,
     /// For patterns that match everywhere: the machine that tells all ends in one pass.
     scan: Option<(Machine, Classifier)>,
+    /// For other regular patterns: finding the next match in one pass.
+    anywhere: Option<Anywhere>,
+    anywhere_from: usize,
+    /// An assertion with which every match begins.
+    lead: Option<u32>,
     backtrack_limit: u64,
     pool: Pool<Cache>,
 }
@@ -82,6 +94,7 @@ pub struct Cache {
     dfa: Option<Dfa>,
     sweep: Option<Sweep>,
     splitter: Splitter,
+    automata: Automata,
 }
 
 impl Core {
@@ -98,7 +111,10 @@ impl Core {
         if by_bytes {
             hir = utf8::to_bytes(hir);
         }
-        let hir = program::relax(hir);
+        let mut hir = program::relax(hir);
+        if hir.any(|h| matches!(h, Hir::Backref { .. })) {
+            hir = program::tighten(hir);
+        }
         let groups = lowered.group_names.len();
         let program = program::compile(&hir, groups, by_bytes, config.size_limit).ok_or_else(too_large)?;
         let mut engine = Engine::Backtrack;
@@ -121,7 +137,13 @@ impl Core {
             _ => None,
         };
         let scan = scan.map(|machine| (machine, Classifier::new(&program.alphabet, !bytes)));
+        let regular = !matches!(engine, Engine::Backtrack);
+        let anywhere = (regular && scan.is_none() && !program.nullable && prefilter.is_by_symbol())
+            .then(|| Anywhere::new(&hir, by_bytes, config.size_limit));
         Ok(Arc::new(Core {
+            anywhere,
+            anywhere_from: config.anywhere_from,
+            lead: program.lead(),
             pattern: pattern.to_owned(),
             prefilter,
             program,
@@ -139,6 +161,7 @@ impl Core {
         cache.memory.new_text();
         cache.marks.clear();
         cache.sweep = None;
+        cache.automata.new_text();
         let budget = if self.program.has_backrefs {
             self.backtrack_limit.saturating_add(FUEL_PER_BYTE.saturating_mul(text.len() as u64))
         } else {
@@ -147,7 +170,9 @@ impl Core {
         cache.memory.fuel = budget;
         let splitter = std::mem::take(&mut cache.splitter);
         let automaton = !matches!(self.engine, Engine::Backtrack);
+        let anywhere = self.anywhere.as_ref().filter(|_| text.len() >= self.anywhere_from);
         Search {
+            anywhere: anywhere.map(Anywhere::begin),
             core: self,
             text,
             budget,
@@ -208,6 +233,9 @@ impl Core {
                 machine.len()
             ));
         }
+        if let Some(anywhere) = &self.anywhere {
+            out.push_str(&anywhere.describe());
+        }
         if !matches!(self.engine, Engine::Backtrack) && (program.slots > 2 || program.has_keep) {
             out.push_str(" Groups are found by backtracking inside a match that is already known.");
         }
@@ -226,6 +254,8 @@ pub struct Search<'c, 't> {
     cache: Option<Box<Cache>>,
     /// The automaton is still in use.
     automaton: bool,
+    /// Set where the next match is found in one pass.
+    anywhere: Option<Progress>,
     splitter: Splitter,
     splitting: Splitting,
     /// Where the text that every match contains occurs next.
@@ -263,7 +293,7 @@ impl Drop for Search<'_, '_> {
 
 impl Search<'_, '_> {
     fn cache(&mut self) -> &mut Cache {
-        self.cache.as_mut().expect("the memory is only given back when the search is dropped")
+        self.cache.as_mut().expect(HELD)
     }
 
     /// The end of the match, or gap, that begins at `at`, when the machine for splitting has it ready.
@@ -300,7 +330,10 @@ impl Search<'_, '_> {
     pub fn work(&mut self) -> Work {
         let budget = self.budget;
         let cache = self.cache();
-        Work { steps: cache.marks.steps + (budget - cache.memory.fuel), swept: cache.sweep.is_some() }
+        Work {
+            steps: cache.marks.steps + cache.automata.steps() + (budget - cache.memory.fuel),
+            swept: cache.sweep.is_some(),
+        }
     }
 
     /// The leftmost match that begins at `at` or later.
@@ -328,6 +361,24 @@ impl Search<'_, '_> {
     /// As [`Search::find`], without regard to `\K`.
     fn bounds(&mut self, at: usize) -> Result<Option<(usize, usize)>, SearchError> {
         let (core, text) = (self.core, self.text);
+        if !self.required_ahead(at) {
+            return Ok(None);
+        }
+        let mut from = at;
+        while let Some((anywhere, progress)) = core.anywhere.as_ref().zip(self.anywhere.as_mut()) {
+            let cache = self.cache.as_mut().expect(HELD);
+            match anywhere.next(progress, &mut cache.automata, &core.program, text, (at, from)) {
+                Next::Nothing => return Ok(None),
+                Next::Match(start, end) => return Ok(Some((start, end))),
+                Next::Candidate { start, from: next } => {
+                    if let Some(end) = self.match_at(start)? {
+                        return Ok(Some((start, end)));
+                    }
+                    from = next;
+                }
+                Next::GaveUp => self.anywhere = None,
+            }
+        }
         let mut at = at;
         loop {
             let Some((start, end)) = core.prefilter.candidate(&core.program, text, at) else {
@@ -336,11 +387,19 @@ impl Search<'_, '_> {
             if end.is_some() {
                 return Ok(end.map(|end| (start, end)));
             }
-            if self.required < start || self.required == 0 {
-                match core.prefilter.required_from(text, start) {
-                    Some(place) => self.required = place,
-                    None => return Ok(None),
+            if !self.required_ahead(start) {
+                return Ok(None);
+            }
+            let program = &core.program;
+            if core.lead.is_some_and(|id| {
+                let alphabet = &program.alphabet;
+                !program.assertion(id, alphabet.kind_before(text, start), alphabet.kind_after(text, start))
+            }) {
+                if start >= text.len() {
+                    return Ok(None);
                 }
+                at = core.step(text, start);
+                continue;
             }
             if let Some(end) = self.match_at(start)? {
                 return Ok(Some((start, end)));
@@ -352,10 +411,21 @@ impl Search<'_, '_> {
         }
     }
 
+    /// Whether the text that every match contains occurs at `at` or later.
+    fn required_ahead(&mut self, at: usize) -> bool {
+        if self.required < at || self.required == 0 {
+            match self.core.prefilter.required_from(self.text, at) {
+                Some(place) => self.required = place,
+                None => return false,
+            }
+        }
+        true
+    }
+
     /// The end of the match that begins at exactly `at`.
     fn match_at(&mut self, at: usize) -> Result<Option<usize>, SearchError> {
         let (core, text) = (self.core, self.text);
-        let cache = self.cache.as_mut().expect("the memory is only given back when the search is dropped");
+        let cache = self.cache.as_mut().expect(HELD);
         if let Some(sweep) = &cache.sweep {
             return Ok(sweep.end(at));
         }

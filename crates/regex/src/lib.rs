@@ -33,6 +33,7 @@
 pub struct Readme;
 
 mod alphabet;
+mod anywhere;
 mod api;
 mod core;
 mod engine;

@@ -127,6 +127,37 @@ pub fn required(hir: &Hir) -> Vec<u8> {
     }
 }
 
+/// A text that every match contains, and the part of the pattern that comes before it. No class of that part has the first
+/// symbol of the text: so the part cannot reach across one place of the text to the next, and the first place with which there
+/// is a match has the leftmost match.
+pub fn inner(hir: &Hir) -> Option<(Hir, Vec<u8>)> {
+    let items = match hir {
+        Hir::Capture { item, .. } => return inner(item),
+        Hir::Concat(items) => items,
+        _ => return None,
+    };
+    let single = |item: &Hir| match item {
+        Hir::Class(unit, set) => set.as_single().and_then(|symbol| Some((symbol, encode(*unit, symbol)?))),
+        _ => None,
+    };
+    let mut best: Option<(usize, Vec<u8>)> = None;
+    let mut at = 0;
+    while at < items.len() {
+        let run: Vec<(u32, Vec<u8>)> = items[at..].iter().map_while(single).collect();
+        if let Some(&(first, _)) = run.first()
+            && at > 0
+            && !items[..at].iter().any(|h| h.any(|h| matches!(h, Hir::Class(_, set) if set.contains(first))))
+        {
+            let text: Vec<u8> = run.iter().flat_map(|(_, bytes)| bytes).copied().collect();
+            if best.as_ref().is_none_or(|(_, best)| best.len() < text.len()) {
+                best = Some((at, text));
+            }
+        }
+        at += run.len().max(1);
+    }
+    best.map(|(at, text)| (Hir::Concat(items[..at].to_vec()), text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +179,17 @@ mod tests {
         assert_eq!(begin("foo|b(ar)?"), (vec!["foo".into(), "b".into()], false));
         assert_eq!(begin(r"\bé\w"), (vec!["é".into()], false));
         assert_eq!(begin("x*y"), (vec![String::new()], false));
+    }
+
+    #[test]
+    fn literals_inside_that_what_comes_before_cannot_cross() {
+        let text = |p: &str| inner(&hir(p)).map(|(_, text)| String::from_utf8(text).unwrap());
+        assert_eq!(text(r"[\w.]+@[\w.]+\.\w+").as_deref(), Some("@"));
+        assert_eq!(text(r"([a-c]+)(?:x|y)*=>\d").as_deref(), Some("=>"));
+        assert_eq!(text(r"[a-z]+ing"), None);
+        assert_eq!(text(r"abc"), None);
+        assert_eq!(text(r"\d+a|b"), None);
+        assert_eq!(text(r"\w+-\w+ and").as_deref(), Some(" and"));
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl Prefilter {
         matches!(self.first, First::Literal(_) | First::Literals(_))
     }
 
+    /// Whether nothing better is known than the symbols with which a match may begin.
+    pub fn is_by_symbol(&self) -> bool {
+        matches!(self.first, First::Anywhere | First::Bytes(_))
+    }
+
     /// The first position from `at` on where a match may begin, and its end if that is known too.
     #[inline]
     pub fn candidate(&self, program: &Program, text: &[u8], at: usize) -> Option<(usize, Option<usize>)> {

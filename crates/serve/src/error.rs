@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use cupola_monitor::guard::Refusal;
 use serde_json::{Value, json};
 
 /// Why a server does not start or a model does not load.
@@ -99,11 +100,6 @@ impl ApiError {
         Self { code: Some("invalid_api_key"), ..Self::new(401, "authentication_error", message) }
     }
 
-    /// 403: a page of another origin.
-    pub fn origin(message: impl Into<String>) -> Self {
-        Self::new(403, INVALID, message)
-    }
-
     /// 404: no model of that name.
     pub fn no_model(name: &str) -> Self {
         let message = format!("the model {name:?} does not exist here; GET /v1/models lists those that do");
@@ -135,9 +131,9 @@ impl ApiError {
         Self::new(415, INVALID, "the request's body must be JSON, with `content-type: application/json`")
     }
 
-    /// 421: a host name that is not this server's.
-    pub fn host(host: &str) -> Self {
-        Self::new(421, INVALID, format!("this server does not answer for the host {host:?}"))
+    /// 421 or 403: a host name that is not this server's, or a page of another origin.
+    pub fn stranger(refusal: Refusal) -> Self {
+        Self::new(refusal.status().as_u16(), INVALID, refusal.to_string())
     }
 
     /// 429: the queue is full.

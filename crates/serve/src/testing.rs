@@ -114,7 +114,8 @@ impl Running {
                 let server = Server::bind(ServerConfig { port: 0, ..config }, models).await.unwrap();
                 let extra =
                     Router::new().route("/", get(|| async { "extra page" })).route("/x", get(|| async { "extra x" }));
-                let server = server.nest("/extra/", extra);
+                let server = server.nest("/extra/", "Extra <&>", extra);
+                let server = server.nest("/runs/", "Training", cupola_monitor::router(cupola_monitor::Hub::empty()));
                 ready.send(server.address()).unwrap();
                 server
                     .run(async {

@@ -2,7 +2,7 @@
 
 use cupola_tokenizer::{DecodeOptions, StreamDecoder, Tokenizer};
 
-use crate::api::tools::held_back;
+use crate::api::calls::held_back;
 
 /// One answer's text as it grows.
 #[derive(Clone, Debug)]

@@ -13,10 +13,8 @@ use cupola_tensor::ops::REGISTRY;
 use golden_cases::{Reader, files, readers};
 
 /// Operations for which PyTorch has no numbers, and why.
-const WITHOUT_COUNTERPART: &[(&str, &str)] = &[
-    ("dropout", "its result is random, and the two libraries draw other numbers"),
-    ("grouped_linear", "it is a linear layer for each group, with whose bits its own test compares it"),
-];
+const WITHOUT_COUNTERPART: &[(&str, &str)] =
+    &[("dropout", "its result is random, and the two libraries draw other numbers")];
 
 /// Runs every case of every file of one group.
 fn check(group: fn() -> Vec<Reader>) {

@@ -30,6 +30,28 @@ fn table_size(entries: usize) -> usize {
     (entries * 2).next_power_of_two().max(16)
 }
 
+/// Hashes and what belongs to them, roughly in the order of their slots among `slots`: a large table is then filled from one
+/// end to the other instead of all over the memory. Equal hashes keep their order.
+fn by_slot<T: Copy>(list: &[(u64, T)], slots: usize) -> Vec<(u64, T)> {
+    const PARTS: u32 = 8;
+    let shift = slots.trailing_zeros().saturating_sub(PARTS);
+    let part = |h: u64| (h as usize & (slots - 1)) >> shift;
+    let mut places = [0; (1 << PARTS) + 1];
+    for (h, _) in list {
+        places[part(*h) + 1] += 1;
+    }
+    for i in 1..places.len() {
+        places[i] += places[i - 1];
+    }
+    let mut sorted = list.to_vec();
+    for entry in list {
+        let place = &mut places[part(entry.0)];
+        sorted[*place] = *entry;
+        *place += 1;
+    }
+    sorted
+}
+
 /// Byte strings by id and ids by byte string.
 ///
 /// All strings lie in one block. Short ones, which are asked for most, have a table that holds them whole, so that a lookup
@@ -48,6 +70,8 @@ pub struct Vocab {
     filter: Vec<u64>,
     len: usize,
     longest: usize,
+    /// Two ids have the same string.
+    repeats: bool,
 }
 
 impl Vocab {
@@ -79,7 +103,10 @@ impl Vocab {
             filter: vec![0; (entries.len() / 8).next_power_of_two().clamp(8, 1 << 15)],
             len: entries.len(),
             longest: 0,
+            repeats: false,
         };
+        let mut shorts = Vec::with_capacity(short);
+        let mut longs = Vec::with_capacity(entries.len() - short);
         for (id, token) in &entries {
             let token = token.as_ref();
             let span = &mut vocab.spans[*id as usize];
@@ -94,47 +121,54 @@ impl Vocab {
             vocab.blob.extend_from_slice(token);
             *span = (start, vocab.blob.len() as u32);
             vocab.longest = vocab.longest.max(token.len());
-            vocab.insert(*id);
+            let h = if token.len() <= SHORT {
+                let key = short_key(token);
+                let h = hash::words(key, 0);
+                shorts.push((h, (key, *id)));
+                h
+            } else {
+                let h = hash::bytes(token);
+                longs.push((h, *id));
+                h
+            };
+            let (word, bit) = vocab.filter_bit(h);
+            vocab.filter[word] |= bit;
+        }
+        for (h, (key, id)) in by_slot(&shorts, vocab.short.len()) {
+            vocab.insert_short(h, key, id);
+        }
+        for (h, id) in by_slot(&longs, vocab.slots.len()) {
+            vocab.insert_long(h, id);
         }
         vocab.blob.resize(total + PADDING, 0);
         Ok(vocab)
     }
 
-    fn insert(&mut self, id: u32) {
-        let (start, end) = self.spans[id as usize];
-        let token = &self.blob[start as usize..end as usize];
-        if token.len() <= SHORT {
-            let key = short_key(token);
-            let h = hash::words(key, 0);
-            let (word, bit) = self.filter_bit(h);
-            self.filter[word] |= bit;
-            let mask = self.short.len() - 1;
-            let mut at = h as usize & mask;
-            while self.short[at].1 != 0 {
-                if self.short[at].0 == key {
-                    return;
-                }
-                at = (at + 1) & mask;
-            }
-            self.short[at] = (key, u64::from(id) + 1);
-            return;
-        }
-        let h = hash::bytes(token);
-        let (word, bit) = self.filter_bit(h);
-        self.filter[word] |= bit;
-        let mask = self.slots.len() - 1;
+    fn insert_short(&mut self, h: u64, key: u64, id: u32) {
+        let mask = self.short.len() - 1;
         let mut at = h as usize & mask;
-        loop {
-            let slot = self.slots[at];
-            if slot == 0 {
-                self.slots[at] = (h & !0xffff_ffff) | u64::from(id + 1);
-                return;
-            }
-            if (slot ^ h) >> 32 == 0 && self.bytes((slot as u32) - 1) == Some(token) {
+        while self.short[at].1 != 0 {
+            if self.short[at].0 == key {
+                self.repeats = true;
                 return;
             }
             at = (at + 1) & mask;
         }
+        self.short[at] = (key, u64::from(id) + 1);
+    }
+
+    fn insert_long(&mut self, h: u64, id: u32) {
+        let mask = self.slots.len() - 1;
+        let mut at = h as usize & mask;
+        while self.slots[at] != 0 {
+            let slot = self.slots[at];
+            if (slot ^ h) >> 32 == 0 && self.bytes(slot as u32 - 1) == self.bytes(id) {
+                self.repeats = true;
+                return;
+            }
+            at = (at + 1) & mask;
+        }
+        self.slots[at] = (h & !0xffff_ffff) | u64::from(id + 1);
     }
 
     /// The word of the filter and the bit in it. The tables use other bits of the hash.
@@ -244,6 +278,11 @@ impl Vocab {
     /// Length in bytes of the longest token.
     pub fn longest(&self) -> usize {
         self.longest
+    }
+
+    /// Whether two ids have the same string; only one of them is found by it.
+    pub(crate) fn has_repeats(&self) -> bool {
+        self.repeats
     }
 
     /// Ids and bytes, in order of id.

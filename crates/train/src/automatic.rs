@@ -21,7 +21,7 @@ pub struct Facts {
     pub memory: u64,
 }
 
-/// Bytes of memory of this machine, or of the group of processes that this one is confined to.
+/// Bytes of memory of this machine, or what this process or its group is confined to.
 pub fn machine_memory() -> u64 {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let total = read("/proc/meminfo").and_then(|text| {
@@ -32,6 +32,12 @@ pub fn machine_memory() -> u64 {
     let limit = limit.or_else(|| {
         read("/sys/fs/cgroup/memory/memory.limit_in_bytes").and_then(|text| text.trim().parse::<u64>().ok())
     });
+    // A limit on the addresses of this process counts as well.
+    let addresses = read("/proc/self/limits").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("Max address space"))?.to_string();
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    let limit = limit.into_iter().chain(addresses).min();
     // Where the system does not say, what any machine has that is worth training on.
     let total = total.unwrap_or(8 << 30);
     limit.map_or(total, |limit| limit.min(total))
@@ -147,6 +153,8 @@ pub fn by_steps(config: &mut Config, steps: u64) {
     config.eval.every.get_or_insert(often);
     config.checkpoint.every.get_or_insert(often);
     config.sample.every.get_or_insert(often);
+    // A look takes some hundredths of a step, and about a hundred of them show all of a run.
+    config.metrics.histograms_every.get_or_insert((steps / 100).clamp(25, 1000));
 }
 
 /// The layers whose activations are computed again.

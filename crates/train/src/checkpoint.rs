@@ -9,18 +9,21 @@
 //!   training/checksums.json         a checksum of every file and of every tensor
 //! ```
 //!
+//! Of a run that trains low-rank additions, `adapter_config.json` and `adapter_model.safetensors` stand in place of the model.
+//!
 //! Equal runs give equal files: no time and no path stands in them.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use cupola_data::Position;
-use cupola_data::digest::{digest, hex, of_file};
+use cupola_data::digest::{Hasher, digest, hex, of_file};
 use cupola_io::atomic;
 use cupola_io::run::RunDir;
 use cupola_io::safetensors::{Metadata, SafeTensors};
-use cupola_models::{Decoder, ModelSpec};
+use cupola_models::{AdapterInfo, Decoder, ModelSpec};
 use cupola_nn::StateDict;
 use cupola_nn::files::{load_tensors, save_tensors};
 use cupola_nn::optim::Ema;
@@ -84,6 +87,8 @@ pub struct Snapshot {
     pub ema: Option<BTreeMap<String, Tensor>>,
     /// The tokenizer.
     pub tokenizer: Tokenizer,
+    /// What stands beside low-rank additions, where those are all that is trained.
+    pub adapter: Option<AdapterInfo>,
 }
 
 /// Checksums of a folder's files, and of the tensors in them.
@@ -101,7 +106,10 @@ impl Snapshot {
     pub fn write(&self, run: &RunDir) -> Result<PathBuf> {
         let path = run.checkpoint_path(self.state.step);
         let parent = path.parent().expect("a checkpoint is inside the run's folder");
-        fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
+        // Not the run's folder itself: when that has gone, what is written into a new one of its name is no run.
+        if !parent.is_dir() {
+            fs::create_dir(parent).map_err(Error::io(parent, "create"))?;
+        }
         atomic::write_dir(&path, |folder| self.fill(folder))?;
         Ok(path)
     }
@@ -109,9 +117,13 @@ impl Snapshot {
     fn fill(&self, folder: &Path) -> Result<()> {
         let inner = folder.join(TRAINING);
         fs::create_dir_all(&inner).map_err(Error::io(&inner, "create"))?;
-        match &self.ema {
-            None => cupola_models::save(folder, &self.model)?,
-            Some(average) => {
+        match (&self.adapter, &self.ema) {
+            (Some(info), _) => {
+                cupola_models::save_adapter(folder, &self.model, info)?;
+                cupola_models::save_spec(folder, self.model.spec())?;
+            }
+            (None, None) => cupola_models::save(folder, &self.model)?,
+            (None, Some(average)) => {
                 let mut averaged = Decoder::new(self.model.spec());
                 averaged.load_state_dict(average).map_err(|error| Error::checkpoint(folder, error))?;
                 cupola_models::save(folder, &averaged)?;
@@ -163,14 +175,52 @@ fn checksums(folder: &Path) -> Result<Checksums> {
     files(folder, "", &mut names)?;
     for name in names {
         let path = folder.join(&name);
-        all.files.insert(name.clone(), of_file(&path)?);
         if name.ends_with(".safetensors") {
-            let file = SafeTensors::open(&path)?;
-            let tensors = file.iter().map(|tensor| (tensor.name().to_string(), hex(&digest(tensor.bytes()))));
-            all.tensors.insert(name, tensors.collect());
+            let (whole, tensors) = of_tensors(&path)?;
+            all.files.insert(name.clone(), whole);
+            all.tensors.insert(name, tensors);
+        } else {
+            all.files.insert(name, of_file(&path)?);
         }
     }
     Ok(all)
+}
+
+/// The checksums of a file of tensors and of each tensor, from one reading. Through a mapping all of the file would count as memory
+/// of this process.
+fn of_tensors(path: &Path) -> Result<(String, BTreeMap<String, String>)> {
+    let file = SafeTensors::open(path)?;
+    // Where each tensor's bytes are, from the addresses: the format has them at the end of the file without holes.
+    let address = |bytes: &[u8]| bytes.as_ptr() as usize;
+    let first = file.iter().map(|tensor| address(tensor.bytes())).min().unwrap_or(0);
+    let total: usize = file.iter().map(|tensor| tensor.bytes().len()).sum();
+    let mut places: Vec<(usize, usize, String)> = file
+        .iter()
+        .map(|tensor| (address(tensor.bytes()) - first, tensor.bytes().len(), tensor.name().to_string()))
+        .collect();
+    places.sort();
+    let mut input = fs::File::open(path).map_err(Error::io(path, "open"))?;
+    let length = input.metadata().map_err(Error::io(path, "inspect"))?.len() as usize;
+    let mut whole = Hasher::new();
+    let mut block = vec![0; 1 << 20];
+    let mut take = |mut left: usize, own: &mut Hasher| -> Result<()> {
+        while left > 0 {
+            let part = left.min(block.len());
+            input.read_exact(&mut block[..part]).map_err(Error::io(path, "read"))?;
+            whole.update(&block[..part]);
+            own.update(&block[..part]);
+            left -= part;
+        }
+        Ok(())
+    };
+    take(length.saturating_sub(total), &mut Hasher::new())?;
+    let mut tensors = BTreeMap::new();
+    for (_, size, name) in places {
+        let mut own = Hasher::new();
+        take(size, &mut own)?;
+        tensors.insert(name, hex(&own.finish()));
+    }
+    Ok((hex(&whole.finish()), tensors))
 }
 
 /// Checks every file of a checkpoint against its checksum.
@@ -219,11 +269,11 @@ pub struct Loaded {
     pub ema: Option<BTreeMap<String, Tensor>>,
 }
 
-/// Reads a checkpoint whose files are whole and whose model is `spec`.
+/// Reads a checkpoint whose files are whole and whose model is `spec`, with additions to the model of `adapter`.
 ///
 /// # Errors
 /// When a file is damaged or missing, or the model is another one, with what differs.
-pub fn load(folder: &Path, spec: &ModelSpec) -> Result<Loaded> {
+pub fn load(folder: &Path, spec: &ModelSpec, adapter: Option<&AdapterInfo>) -> Result<Loaded> {
     verify(folder)?;
     let inner = folder.join(TRAINING);
     let path = inner.join("state.json");
@@ -233,7 +283,14 @@ pub fn load(folder: &Path, spec: &ModelSpec) -> Result<Loaded> {
         return Err(Error::checkpoint(&path, format!("the schema is {}, expected 1", state.schema)));
     }
     same_model(folder, &cupola_models::load_spec(folder)?, spec)?;
-    let mut model = cupola_models::load(folder)?;
+    let mut model = match adapter {
+        // The checkpoint is whole: what is wrong lies with the model that the additions are for, and an older checkpoint is no help.
+        Some(info) => {
+            let loaded = cupola_models::load_adapter(folder, Some(&info.base));
+            loaded.map_err(|error| Error::Refused(error.to_string()))?.0
+        }
+        None => cupola_models::load(folder)?,
+    };
     let weights = inner.join("weights.safetensors");
     let ema = if weights.exists() {
         let average = model.state_dict();
@@ -274,13 +331,14 @@ fn same_model(folder: &Path, found: &ModelSpec, expected: &ModelSpec) -> Result<
 /// The newest checkpoint of a run that is whole; and what was wrong with newer ones.
 ///
 /// # Errors
-/// When the folder cannot be listed.
-pub fn newest(run: &RunDir, spec: &ModelSpec) -> Result<(Option<Loaded>, Vec<String>)> {
+/// When the folder cannot be listed, or additions are for another model than that of `adapter`.
+pub fn newest(run: &RunDir, spec: &ModelSpec, adapter: Option<&AdapterInfo>) -> Result<(Option<Loaded>, Vec<String>)> {
     let mut damaged = Vec::new();
     for step in run.checkpoints()?.into_iter().rev() {
         let path = run.checkpoint_path(step);
-        match load(&path, spec) {
+        match load(&path, spec, adapter) {
             Ok(loaded) => return Ok((Some(loaded), damaged)),
+            Err(error @ Error::Refused(_)) => return Err(error),
             Err(error) => damaged.push(error.to_string()),
         }
     }

@@ -13,6 +13,7 @@
 //! | [`guard`] | numbers that go wrong |
 //! | [`checkpoint`] | what is kept, so that a run goes on with the bits that it would have had |
 //! | [`lock`] | one trainer for a run's folder |
+//! | [`lora`] | fine-tuning by low-rank additions |
 //! | [`memory`] | how much a run will take |
 //! | [`carried`] | the text that the program carries |
 //! | [`text_tokenizer`] | tokenizers made from the text itself |
@@ -27,6 +28,7 @@ pub mod error;
 pub mod evaluate;
 pub mod guard;
 pub mod lock;
+pub mod lora;
 pub mod memory;
 pub mod optimizer;
 pub mod setup;

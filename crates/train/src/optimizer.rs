@@ -36,6 +36,23 @@ fn patterns(chosen: &BTreeSet<String>, all: &[String]) -> Vec<String> {
     result.into_iter().collect()
 }
 
+/// Whether a parameter shrinks by itself: matrices do; vectors, biases, norms and what scans step by do not (the reference
+/// implementation of Mamba marks `A_log`, `D` and `dt_bias` so).
+pub fn decays(name: &str, rank: usize) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    rank >= 2
+        && !["A_log", "D", "dt_bias"].contains(&last)
+        && !last.ends_with("bias")
+        && !name.split('.').any(|part| part.contains("norm"))
+}
+
+/// Whether Muon may turn a parameter: the matrices between two widths inside the layers. Taps of convolutions are a list of small
+/// filters, and low-rank additions begin at zero: both are AdamW's.
+pub(crate) fn is_inner_matrix(name: &str, rank: usize) -> bool {
+    let outside = |part: &str| part.contains("conv") || part.starts_with("lora_");
+    rank == 2 && name.starts_with("layers.") && name.ends_with("weight") && !name.split('.').any(outside)
+}
+
 impl Optimizer {
     /// The optimiser of this configuration for this model.
     pub fn new(config: &OptimizerConfig, lr: f64, model: &impl Module) -> Self {
@@ -43,13 +60,16 @@ impl Optimizer {
         let (mut vectors, mut inner) = (BTreeSet::new(), BTreeSet::new());
         for (path, param) in model.named_parameters() {
             for (name, rows) in param.parts(&path) {
-                let shape = param.part_shape(&rows);
-                if shape.rank() < 2 {
-                    vectors.insert(name.clone());
-                } else if shape.rank() == 2 && name.starts_with("layers.") {
-                    inner.insert(name.clone());
+                let rank = param.part_shape(&rows).rank();
+                all.push(name.clone());
+                if !param.is_trainable() {
+                    continue;
                 }
-                all.push(name);
+                if !decays(&name, rank) {
+                    vectors.insert(name);
+                } else if is_inner_matrix(&name, rank) {
+                    inner.insert(name);
+                }
             }
         }
         let adamw = AdamWConfig {
@@ -181,5 +201,47 @@ mod tests {
         let (muon, _) = both.0.state();
         assert!(muon.only.len() <= 8, "{:?}", muon.only);
         assert!(muon.only.iter().all(|pattern| pattern.contains(".*.")), "{:?}", muon.only);
+    }
+
+    /// The weight decay of every parameter under AdamW, and whether Muon turns it.
+    fn treatment(fields: &str) -> BTreeMap<String, (f64, bool)> {
+        let head = "vocab_size = 13\nhidden_size = 16\nnum_hidden_layers = 2\nposition = \"none\"\n";
+        let spec = ModelSpec::from_toml(&format!("{head}{fields}")).expect("a specification");
+        let model = Decoder::new(&spec).init(1);
+        let Optimizer::Muon(both) = Optimizer::new(&OptimizerConfig::default(), 1e-3, &model) else { panic!("muon") };
+        let ((muon, _), (adamw, _)) = (both.0.state(), both.1.state());
+        let claims = |patterns: &[String], name: &str| patterns.iter().any(|pattern| matches(pattern, name));
+        let decay = |name: &str| {
+            let claimed = adamw.groups[1..].iter().find(|(pattern, _)| matches(pattern, name));
+            claimed.map_or(&adamw.groups[0].1, |(_, rule)| rule).weight_decay
+        };
+        let all = model.named_parameters().into_iter().flat_map(|(path, param)| param.parts(&path));
+        all.map(|(name, _)| (name.clone(), (decay(&name), claims(&muon.only, &name)))).collect()
+    }
+
+    #[test]
+    fn what_scans_step_by_and_all_vectors_do_not_decay_and_are_not_turned() {
+        for fields in [
+            "pattern = [\"mamba\"]\nmamba = { state_size = 4 }",
+            "pattern = [\"mamba2+none\"]\nmamba2 = { state_size = 4, head_dim = 8 }",
+            "pattern = [\"mamba3\"]\nmamba3 = { state_size = 8, head_dim = 8 }",
+            "pattern = [\"gated_deltanet\"]\ngated_deltanet = { num_heads = 2 }",
+            "norm = \"layer_norm\"\nattention = { num_attention_heads = 2, attention_bias = true }",
+        ] {
+            let all = treatment(fields);
+            for (name, &(decay, turned)) in &all {
+                let last = name.rsplit('.').next().expect("a name");
+                let exempt =
+                    ["A_log", "D", "dt_bias", "B_bias", "C_bias", "bias"].contains(&last) || name.contains("norm");
+                let matrix = name.ends_with("proj.weight") || name.ends_with("embed_tokens.weight");
+                assert!(!exempt || (decay, turned) == (0.0, false), "{name}: {decay} {turned}");
+                assert!(!matrix || decay == 0.1, "{name}: {decay}");
+                assert_eq!(turned, name.starts_with("layers.") && matrix, "{name}");
+            }
+            assert!(all.values().any(|&(decay, _)| decay == 0.0) && all.values().any(|&(_, turned)| turned));
+        }
+        let mamba = treatment("pattern = [\"mamba\"]\nmamba = { state_size = 4 }");
+        // A matrix by its shape, and no matrix by what it means.
+        assert_eq!(mamba["layers.0.mixer.A_log"], (0.0, false));
     }
 }

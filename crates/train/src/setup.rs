@@ -15,7 +15,7 @@ use cupola_tokenizer::Tokenizer;
 use crate::automatic::{self, Facts};
 use crate::config::{Compute, Config};
 use crate::error::{Error, Result};
-use crate::{memory, text_tokenizer};
+use crate::{memory, text_tokenizer, trainer};
 
 /// What is going on before the first step.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,8 +48,12 @@ pub struct Setup {
     pub memory: memory::Estimate,
     /// Number of parameters.
     pub parameters: usize,
+    /// Number of those that are trained.
+    pub trainable: usize,
     /// Files that were left out because they are no text.
     pub skipped: Vec<PathBuf>,
+    /// Characters of the held-out text for which the training text gave no token; one token stands for all of them.
+    pub unknown: u64,
 }
 
 /// The folder inside a run that holds its tokens.
@@ -79,10 +83,14 @@ impl Setup {
     pub fn prepare(config: Config, run: &Path, progress: &mut dyn FnMut(Preparing)) -> Result<Self> {
         let mut config = config;
         config.check()?;
+        if config.lora.is_some() {
+            crate::lora::base(&config)?;
+        }
         std::fs::create_dir_all(data_folder(run)).map_err(Error::io(run, "create"))?;
         let (found, skipped) = find(&config, run)?;
         let bytes = found.iter().flat_map(|source| &source.train).map(Extent::len).sum();
-        let tokenizer = tokenizer(&mut config, &found, bytes, run, progress)?;
+        let mut unknown = 0;
+        let tokenizer = tokenizer(&mut config, &found, bytes, run, &mut unknown, progress)?;
         let (sources, held_out) = tokens(&config, &found, &tokenizer, run, progress)?;
         let facts = Facts {
             bytes,
@@ -96,18 +104,27 @@ impl Setup {
             config.model.preset = Some(automatic::preset(bytes).to_string());
         }
         let spec = spec(&config, tokenizer.vocab_size())?;
-        let model = Decoder::new(&spec);
-        let parameters = model.parameter_count();
+        let parameters = Decoder::new(&spec).parameter_count();
         automatic::complete(&mut config, &facts, &spec, parameters);
-        Self { config, tokenizer, spec, sources, held_out, memory: memory::Estimate::default(), parameters, skipped }
+        let memory = memory::Estimate::default();
+        let (parameters, trainable) = (0, 0);
+        Self { config, tokenizer, spec, sources, held_out, memory, parameters, trainable, skipped, unknown }
             .checked(facts.memory)
     }
 
     /// The setup of a run that has begun: nothing is chosen again.
     ///
     /// # Errors
-    /// When the run's folder lacks something, or its data has changed.
+    /// When the run's folder lacks something, its data has changed, or memory will not do.
     pub fn reopen(run: &RunDir) -> Result<Self> {
+        Self::look(run)?.checked(automatic::machine_memory())
+    }
+
+    /// The setup of a run that has begun, to look at what it has: memory is not estimated.
+    ///
+    /// # Errors
+    /// When the run's folder lacks something, or its data has changed.
+    pub fn look(run: &RunDir) -> Result<Self> {
         let info = run.info()?;
         let path = run.path();
         let config: Config = serde_json::from_value(serde_json::Value::Object(info.config.clone()))
@@ -137,18 +154,18 @@ impl Setup {
             return Err(Error::Refused(format!("{}: the data is {found}, expected {expected}", place.display())));
         }
         let spec = spec(&config, tokenizer.vocab_size())?;
-        let parameters = Decoder::new(&spec).parameter_count();
-        let setup = Self {
+        Ok(Self {
             config,
             tokenizer,
             spec,
             sources,
             held_out,
             memory: memory::Estimate::default(),
-            parameters,
+            parameters: 0,
+            trainable: 0,
             skipped: Vec::new(),
-        };
-        setup.checked(automatic::machine_memory())
+            unknown: 0,
+        })
     }
 
     /// Checks that the numbers fit the text and the machine, and estimates the memory.
@@ -172,18 +189,22 @@ impl Setup {
         if data > known.max(self.spec.vocab_size as u64) {
             return Err(Error::Refused(format!("the data has ids up to {data}, the tokenizer {known} tokens")));
         }
-        let recomputed = automatic::recomputed(&self.config, self.spec.num_hidden_layers).map_err(Error::Usage)?;
-        self.memory = memory::estimate(&self.config, &self.spec, &recomputed);
+        let model = trainer::shape(&self.config, &self.spec)?;
+        (self.parameters, self.trainable) = (model.parameter_count(), model.trainable_count());
+        let parts = self.sources.iter().map(|source| &source.dataset).chain(&self.held_out);
+        let bytes = |data: &Dataset| data.shards().map(|(shard, tokens)| shard.bytes_of(tokens.len())).sum::<u64>();
+        let data = parts.map(bytes).sum();
+        self.memory = memory::estimate(&self.config, &model, data, machine);
         let (needed, there) = (self.memory.total(), machine);
         if needed > there {
             let mib = |bytes: u64| bytes >> 20;
             return Err(Error::Refused(format!(
-                "the run would take about {} MB of the machine's {} MB (activations {} MB, the rest {} MB): set a smaller \
+                "the run would take about {} MB of the machine's {} MB (a step {} MB, the rest {} MB): set a smaller \
                  batch.micro_rows (now {}), model.gradient_checkpointing=all, or a smaller preset",
                 mib(needed),
                 mib(there),
-                mib(self.memory.activations),
-                mib(needed - self.memory.activations),
+                mib(self.memory.step),
+                mib(needed - self.memory.step),
                 self.config.batch.micro_rows.unwrap_or(1),
             )));
         }
@@ -211,10 +232,16 @@ impl Setup {
                 tokens: self.sources.iter().map(|source| source.dataset.len() as u64).sum(),
                 bytes: self.sources.iter().filter_map(|source| source.dataset.text_bytes()).sum(),
             },
-            code: CodeInfo { version: env!("CARGO_PKG_VERSION").to_string() },
+            code: CodeInfo { version: env!("CARGO_PKG_VERSION").to_string(), hash: program_hash() },
             ..RunInfo::new(name)
         }
     }
+}
+
+/// The checksum of the file that is running.
+fn program_hash() -> String {
+    let path = std::env::current_exe().ok();
+    path.and_then(|path| cupola_data::digest::of_file(&path).ok()).unwrap_or_default()
 }
 
 fn data_hash(sources: &[Source]) -> String {
@@ -228,6 +255,19 @@ fn spec(config: &Config, vocab_size: usize) -> Result<ModelSpec> {
     let Some(from) = &config.model.from else { return automatic::spec(config, vocab_size).map_err(wrong) };
     let found = cupola_models::load_spec(model_folder(from, None)?)?;
     let mut fields = found.fields().clone();
+    if config.lora.is_some() {
+        let has = fields.vocab_size;
+        if vocab_size > has {
+            let text = format!(
+                "the tokenizer has {vocab_size} tokens and the model {has}, whose table [lora] leaves as it is"
+            );
+            return Err(Error::Refused(text));
+        }
+        if config.model.dropout.is_some() {
+            let text = "model.dropout means nothing with [lora], which has lora.dropout for its additions";
+            return Err(Error::Usage(text.to_string()));
+        }
+    }
     fields.vocab_size = fields.vocab_size.max(vocab_size);
     if let Some(dropout) = config.model.dropout {
         fields.dropout = dropout;
@@ -322,6 +362,7 @@ fn tokenizer(
     found: &[Found],
     bytes: u64,
     run: &Path,
+    unknown: &mut u64,
     progress: &mut dyn FnMut(Preparing),
 ) -> Result<Tokenizer> {
     let from = config.model.from.as_ref().map(|from| model_folder(from, None)).transpose()?;
@@ -346,9 +387,10 @@ fn tokenizer(
             })?
         }
         (Some("chars"), _) => {
-            // The alphabet is no secret of the held-out text, and without it that could not be read.
-            let all: Vec<Extent> = found.iter().flat_map(|s| s.train.iter().chain(&s.held).cloned()).collect();
-            text_tokenizer::chars(&all, &options)?
+            let held: Vec<Extent> = found.iter().flat_map(|source| source.held.clone()).collect();
+            let (tokenizer, missing) = text_tokenizer::chars(&train, &held, &options)?;
+            *unknown = missing;
+            tokenizer
         }
         (Some("bytes"), _) => text_tokenizer::bytes()?,
         (Some(path), _) => {

@@ -57,18 +57,33 @@ pub fn bpe(
     with_roles(&tokenizer)
 }
 
-/// One token for each character of the text, in order of code points, and the end of text.
+/// What stands for characters that the text to train on does not have.
+const REPLACEMENT: char = char::REPLACEMENT_CHARACTER;
+
+/// One token for each character of the text to train on, in order of code points, and the end of text. Where the held-out text has
+/// other characters, one more token stands for all of them, and they are counted: they are predicted badly, as is right, but read.
 ///
 /// # Errors
 /// When the text cannot be read.
-pub fn chars(extents: &[Extent], options: &ReadOptions) -> Result<Tokenizer> {
+pub fn chars(train: &[Extent], held_out: &[Extent], options: &ReadOptions) -> Result<(Tokenizer, u64)> {
     let mut alphabet = BTreeSet::new();
-    each_text(extents, options, &mut |text| {
+    each_text(train, options, &mut |text| {
         alphabet.extend(text.chars());
         true
     })?;
-    let model = Chars::new(alphabet, Unknown::Refuse).map_err(error)?;
-    units(Model::Chars(model))
+    let mut unknown = 0;
+    each_text(held_out, options, &mut |text| {
+        unknown += text.chars().filter(|c| !alphabet.contains(c)).count() as u64;
+        true
+    })?;
+    let mut stands_for_others = Unknown::Refuse;
+    if unknown > 0 {
+        alphabet.insert(REPLACEMENT);
+        let id = alphabet.iter().position(|&c| c == REPLACEMENT).unwrap_or_default() as u32;
+        stands_for_others = Unknown::Token { id, fuse: false };
+    }
+    let model = Chars::new(alphabet, stands_for_others).map_err(error)?;
+    Ok((units(Model::Chars(model))?, unknown))
 }
 
 /// One token for each byte, and the end of text.

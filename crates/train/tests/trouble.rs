@@ -52,7 +52,7 @@ fn a_checkpoint_of_another_model_is_refused_with_what_differs() {
     whole(&out, micro(folder.path(), &["steps=1"])).expect("it trains");
     let place = RunDir::open(&out).and_then(|run| run.checkpoint("last")).expect("a checkpoint");
     let other = ModelSpec::preset("gpt2-nano", 99).expect("a preset");
-    let error = checkpoint::load(&place, &other).err().expect("another model");
+    let error = checkpoint::load(&place, &other, None).err().expect("another model");
     assert_eq!(error.exit_code(), 3);
     let error = error.to_string();
     assert!(error.contains("another model: ") && error.contains(" more"), "{error}");
@@ -120,14 +120,15 @@ fn a_run_goes_on_from_another_model_with_more_tokens() {
     let folder = tempfile::tempdir().expect("a folder");
     let first = folder.path().join("first");
     whole(&first, micro(folder.path(), &["steps=3"])).expect("it trains");
-    fs::write(folder.path().join("text.txt"), common::text() + "QXZ").expect("the folder is ours");
+    fs::write(folder.path().join("text.txt"), format!("QXZ{}", common::text())).expect("the folder is ours");
     let from = format!("model.from={}", first.display());
-    let mut config = micro(folder.path(), &[&from, "tokenizer.kind=chars", "steps=1"]);
+    let mut config = micro(folder.path(), &[&from, "tokenizer.kind=chars", "steps=1", "model.dropout=0.3"]);
     config.model.spec = None;
     let trainer = begin(&folder.path().join("second"), config, &mut ()).expect("it begins");
     let old = cupola_models::load(RunDir::open(&first).and_then(|run| run.checkpoint("best")).expect("a checkpoint"));
     let (old, new) = (old.expect("a model"), trainer.model());
     assert_eq!(new.spec().vocab_size, old.spec().vocab_size + 3);
+    assert_eq!((old.spec().dropout, new.spec().dropout), (0.0, 0.3));
     let rows = old.spec().vocab_size * 16;
     let table = |model: &cupola_models::Decoder| model.embed_tokens.weight.detach().to_vec::<f32>();
     assert_eq!(table(new)[..rows], table(&old)[..]);
@@ -156,6 +157,12 @@ fn what_does_not_fit_is_refused_with_both_numbers() {
         ("model.preset=llama-nani".to_string(), "did you mean `llama-nano`?", 2),
         ("tokenizer.kind=char".to_string(), "expected bpe, chars, bytes or the path", 2),
         ("model.gradient_checkpointing=[7]".to_string(), "layer 7 of 2", 2),
+        (
+            "model.spec={vocab_size=3,hidden_size=16,num_hidden_layers=1,attention={num_attention_heads=2}}"
+                .to_string(),
+            "vocab_size = 3 of the model is below the 17 tokens of the tokenizer",
+            2,
+        ),
     ] {
         let mut config = match set.strip_prefix("model.preset=") {
             None => micro(folder.path(), &[&set]),

@@ -161,8 +161,9 @@ impl Session {
         let asked = self.client.stream("/v1/chat/completions", &body, |chunk| {
             let part = chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
             text.push_str(part);
+            let shown = if person { harmless(part) } else { part.to_owned() };
             let mut out = std::io::stdout().lock();
-            if let Err(error) = out.write_all(part.as_bytes()).and_then(|()| out.flush()) {
+            if let Err(error) = out.write_all(shown.as_bytes()).and_then(|()| out.flush()) {
                 broken = Some(error);
             }
         });
@@ -173,7 +174,9 @@ impl Session {
         if let Some(error) = broken {
             return Err(error.into());
         }
-        println!();
+        if outcome.is_ok() || !text.is_empty() {
+            println!();
+        }
         match outcome {
             Ok(()) => self.turns.push(json!({"role": "assistant", "content": text})),
             Err(error) if person => {
@@ -183,5 +186,21 @@ impl Session {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+}
+
+/// Text for a terminal: what a model writes must not move the cursor, or set the window's title.
+fn harmless(text: &str) -> String {
+    let moves = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    text.chars().map(|c| if moves(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_model_commands_the_terminal() {
+        assert_eq!(harmless("a\n\tb\u{1b}]0;x\u{7}\r\u{9b}2Jé"), "a\n\tb\u{fffd}]0;x\u{fffd}\u{fffd}\u{fffd}2Jé");
     }
 }

@@ -78,7 +78,7 @@ impl Eval {
                 let text = format!("{} is no run: give files to measure it on", self.model.display());
                 return Err(Failure::Usage(text).into());
             }
-            let setup = Setup::reopen(&RunDir::open(&self.model)?)?;
+            let setup = Setup::look(&RunDir::open(&self.model)?)?;
             window = window.or(setup.config.batch.window);
             setup.held_out
         } else {
@@ -108,10 +108,14 @@ impl Eval {
                 "loss": loss, "perplexity": loss.exp(), "bits_per_byte": bits, "tokens": score.tokens, "bytes": score.bytes,
                 "window": window,
             });
-            println!("{value}");
+            crate::output::line(&value)?;
         } else {
             let bits = bits.map_or_else(String::new, |bits| format!(", {bits:.4} bits a byte"));
-            println!("loss {loss:.4}, perplexity {:.3}{bits} over {} tokens", loss.exp(), score.tokens);
+            crate::output::line(format_args!(
+                "loss {loss:.4}, perplexity {:.3}{bits} over {} tokens",
+                loss.exp(),
+                score.tokens
+            ))?;
         }
         Ok(())
     }
@@ -168,14 +172,14 @@ impl Eval {
                 "questions": asked, "accuracy": part(right), "accuracy_by_byte": part(right_by_byte),
                 "confidence_95": spread(part(right)),
             });
-            println!("{value}");
+            crate::output::line(&value)?;
         } else {
-            println!(
+            crate::output::line(format_args!(
                 "{asked} questions: {:.1} % right (+- {:.1}), {:.1} % by probability a byte",
                 100.0 * part(right),
                 100.0 * spread(part(right)),
                 100.0 * part(right_by_byte)
-            );
+            ))?;
         }
         Ok(())
     }

@@ -121,7 +121,7 @@ impl Generate {
             let value = json!({
                 "prompt": prompt, "text": whole, "tokens": count, "seconds": seconds, "tokens_per_s": rate,
             });
-            println!("{value}");
+            crate::output::line(&value)?;
         } else if io::stdout().is_terminal() {
             // The shell's next line; elsewhere nothing is added to the continuation.
             writeln!(out).context("standard output")?;

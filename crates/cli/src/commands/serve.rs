@@ -162,7 +162,10 @@ impl Serve {
 /// The dashboard of a folder of runs beside the chat page.
 fn with_runs(server: Server, runs: Option<&Path>) -> Server {
     match runs {
-        Some(runs) => server.nest("/runs/", cupola_monitor::router(Hub::folder(runs))),
+        Some(runs) => {
+            let hub = Hub::folder(runs).link("../", "Chat with the model");
+            server.nest("/runs/", "Training", cupola_monitor::router(hub))
+        }
         None => server,
     }
 }

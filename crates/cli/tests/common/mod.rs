@@ -1,5 +1,7 @@
 //! Runs the real program.
 
+pub mod micro;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -118,6 +118,8 @@ pub struct DataInfo {
 pub struct CodeInfo {
     /// Its version.
     pub version: String,
+    /// A checksum of the program's own file, so that runs of the same program can be told; empty where it cannot be read.
+    pub hash: String,
 }
 
 /// A time as RFC 3339 writes it, in UTC and whole seconds: `2026-11-20T08:30:00Z`.

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`info`] | the types of `run.json` |
 //! | [`record`] | the lines of `metrics.jsonl` |
+//! | [`histogram`] | one of them: how numbers are distributed |
 //! | [`writer`] | appends lines, whole ones also after a crash |
 //! | [`tail`] | reads lines, also while they are being written |
 //!
@@ -35,6 +36,7 @@
 //! # Ok::<(), cupola_io::Error>(())
 //! ```
 
+pub mod histogram;
 pub mod info;
 pub mod record;
 pub mod tail;
@@ -44,8 +46,9 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use histogram::Histogram;
 pub use info::{CodeInfo, DataInfo, ModelInfo, RunInfo, Status, timestamp};
-pub use record::{Eval, Event, Histogram, Record, Sample, Step, Values};
+pub use record::{Eval, Event, Record, Sample, Step, Values};
 pub use tail::Tail;
 pub use writer::MetricsWriter;
 

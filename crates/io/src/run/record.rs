@@ -8,6 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::SCHEMA;
+use super::histogram::Histogram;
 
 /// Numbers by name. JSON has no NaN and no infinities; the file holds the texts `"NaN"`, `"Infinity"`, `"-Infinity"`.
 pub type Values = BTreeMap<String, f64>;
@@ -16,8 +17,6 @@ pub type Values = BTreeMap<String, f64>;
 const MOST_VALUES: usize = 256;
 /// The longest name of a number, in bytes.
 const MOST_NAME: usize = 128;
-/// The most bars of one histogram.
-const MOST_BARS: usize = 4096;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +42,8 @@ pub enum Record {
 }
 
 /// A step of training. Usual names of `values` are `loss`, `lr`, `grad_norm`, `tokens_per_s`, `mfu`, `memory_mb`,
-/// `bits_per_byte` and `update_ratio`; any other is kept and shown as well.
+/// `bits_per_byte` and `update_ratio`; any other is kept and shown as well. What stands behind a `/` is a part of what stands
+/// before it: `update_ratio/layers.0` is drawn beside `update_ratio`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     /// The step's number, from 1 on.
@@ -114,36 +114,6 @@ pub struct Event {
     /// A sentence.
     #[serde(default)]
     pub message: String,
-}
-
-/// How the numbers of one tensor are distributed. There is one edge more than there are counts.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Histogram {
-    /// The step at which it was taken.
-    pub step: u64,
-    /// The tensor's name.
-    pub name: String,
-    /// `weight`, `gradient` or `update`.
-    pub what: String,
-    /// The borders of the bars, rising.
-    pub edges: Vec<f64>,
-    /// How many numbers lie between each border and the next.
-    pub counts: Vec<u64>,
-}
-
-impl Histogram {
-    /// What is wrong with it, if anything is.
-    fn problem(&self) -> Option<String> {
-        let (edges, counts) = (self.edges.len(), self.counts.len());
-        if counts == 0 || counts > MOST_BARS || edges != counts + 1 {
-            return Some(format!(
-                "{edges} edges and {counts} counts, expected 1 to {MOST_BARS} counts and one edge more"
-            ));
-        }
-        let rising =
-            self.edges.iter().all(|edge| edge.is_finite()) && self.edges.windows(2).all(|pair| pair[0] < pair[1]);
-        (!rising).then(|| "edges that do not rise".to_owned())
-    }
 }
 
 impl Record {

@@ -8,7 +8,7 @@ pub mod router;
 use cupola_nn::init::Init;
 use cupola_nn::layers::{Linear, Ternary};
 use cupola_nn::{Layer, Module};
-use cupola_tensor::Tensor;
+use cupola_tensor::{Segments, Tensor};
 
 pub use gated::GatedMlp;
 pub use mlp::Mlp;
@@ -49,13 +49,13 @@ impl Channel {
         }
     }
 
-    /// `[N, D]` -> `[N, D]`.
+    /// `[N, D]` -> `[N, D]`, of tokens that are cut into these sequences.
     #[track_caller]
-    pub fn forward(&self, x: &Tensor) -> Tensor {
+    pub fn forward(&self, x: &Tensor, segments: &Segments) -> Tensor {
         match self {
             Channel::Mlp { mlp } => mlp.forward(x),
             Channel::Gated { mlp } => mlp.forward(x),
-            Channel::Moe { mlp } => mlp.forward(x),
+            Channel::Moe { mlp } => mlp.forward_sequences(x, segments),
         }
     }
 }

@@ -7,7 +7,7 @@ use cupola_nn::{Layer, Module, Param, observe};
 use cupola_tensor::mode::{self, add_auxiliary_loss};
 use cupola_tensor::ops::glu::Gate;
 use cupola_tensor::ops::grouped_linear::grouped_linear;
-use cupola_tensor::{DType, Tensor};
+use cupola_tensor::{DType, Segments, Tensor};
 
 use super::{GatedMlp, residual_std, ternary};
 use crate::channels::router::{Router, Routing};
@@ -90,14 +90,15 @@ impl Moe {
     }
 
     /// What balance costs, where the training scope asks for it.
-    fn hand_in(&self, routing: &Routing) {
+    fn hand_in(&self, routing: &Routing, segments: &Segments) {
         if mode::training().is_none() || routing.tokens == 0 {
             return;
         }
         observe("moe.load", || routing.load());
         let (balance, z) = (self.spec.router_aux_loss_coef, self.spec.router_z_loss_coef);
         if balance > 0.0 {
-            add_auxiliary_loss("moe.balance", &(routing.balance_loss() * balance));
+            let loss = if self.spec.seq_aux { routing.sequence_balance_loss(segments) } else { routing.balance_loss() };
+            add_auxiliary_loss("moe.balance", &(loss * balance));
         }
         if z > 0.0 {
             add_auxiliary_loss("moe.z", &(routing.z_loss() * z));
@@ -107,11 +108,24 @@ impl Moe {
 }
 
 impl Layer for Moe {
+    /// As [`Moe::forward_sequences`] of one sequence.
+    ///
     /// # Shapes
     /// `[N, D]` -> `[N, D]`.
     fn forward(&self, x: &Tensor) -> Tensor {
+        self.forward_sequences(x, &Segments::one(x.dim(0)))
+    }
+}
+
+impl Moe {
+    /// The layer, of tokens that are cut into these sequences: only what balance costs can depend on them.
+    ///
+    /// # Shapes
+    /// `[N, D]` -> `[N, D]`.
+    #[track_caller]
+    pub fn forward_sequences(&self, x: &Tensor, segments: &Segments) -> Tensor {
         let routing = self.gate.route(x);
-        self.hand_in(&routing);
+        self.hand_in(&routing, segments);
         let sent = x.embedding(&routing.rows());
         let results = self.experts.forward(&sent, &routing.counts);
         // Each token's results beside each other, in the order of experts, times its weights.

@@ -3,7 +3,7 @@
 use cupola_nn::init::Init;
 use cupola_nn::{Module, ModuleBuffer, Param};
 use cupola_tensor::ops::linear::{Activation, linear};
-use cupola_tensor::{DType, Tensor, mode};
+use cupola_tensor::{DType, Segments, Tensor, mode};
 
 use crate::spec::{ModelSpec, MoeSpec, RouterKind};
 
@@ -72,17 +72,23 @@ impl Router {
         Routing { tokens, experts, weights, counts, logits, scores }
     }
 
-    /// Asks for a bias that sends fewer tokens to experts that had more than their share, and more to those that had less.
+    /// Counts the tokens of this call. The step ends with a bias that sends fewer to experts that had more than their share of all
+    /// of its tokens, and more to those that had less: it moves once, into however many micro-batches the step is cut.
     pub(super) fn rebalance(&self, routing: &Routing) {
         if let (Some(bias), Some(speed)) = (&self.e_score_correction_bias, self.spec.bias_update_speed) {
-            let share = routing.experts.len() as f64 / routing.counts.len() as f64;
-            let step = |count: usize| match count as f64 - share {
-                over if over > 0.0 => -speed,
-                over if over < 0.0 => speed,
-                _ => 0.0,
-            };
-            let moved = bias.latest().to_f64_vec().iter().zip(&routing.counts).map(|(b, &n)| b + step(n)).collect();
-            bias.update(&Tensor::from_vec(moved, [routing.counts.len()]).to_dtype(bias.dtype()));
+            let counts: Vec<f64> = routing.counts.iter().map(|&count| count as f64).collect();
+            let experts = counts.len();
+            bias.tally(&Tensor::from_vec(counts, [experts]), move |bias, counts| {
+                let counts = counts.to_f64_vec();
+                let share = counts.iter().sum::<f64>() / experts as f64;
+                let step = |count: f64| match count - share {
+                    over if over > 0.0 => -speed,
+                    over if over < 0.0 => speed,
+                    _ => 0.0,
+                };
+                let moved = bias.to_f64_vec().into_iter().zip(counts).map(|(b, count)| b + step(count)).collect();
+                Tensor::from_vec(moved, [experts])
+            });
         }
     }
 }
@@ -129,9 +135,38 @@ impl Routing {
     /// token adding up to 1 (Fedus et al. 2021, with f divided by k): 1 where experts are used alike. Its gradient goes
     /// through P.
     pub fn balance_loss(&self) -> Tensor {
-        // The softmax's add up to 1 by themselves, so that this only corrects the sigmoid's.
-        let shares = &self.scores / self.scores.sum_keepdim([-1]);
-        (shares.mean([0]) * self.load()).sum([])
+        (self.shares().mean([0]) * self.load()).sum([])
+    }
+
+    /// The same over each sequence by itself, and of that the mean over the tokens (DeepSeek-AI, "DeepSeek-V2", 2024,
+    /// arXiv:2405.04434, whose sequences have one length, and "DeepSeek-V3", 2024, arXiv:2412.19437). It does not depend on which
+    /// sequences are in the call together.
+    ///
+    /// # Panics
+    /// When the segments are not those of the call's tokens.
+    #[track_caller]
+    pub fn sequence_balance_loss(&self, segments: &Segments) -> Tensor {
+        let (tokens, experts) = (self.tokens, self.counts.len());
+        assert_eq!(
+            segments.total(),
+            tokens,
+            "sequence_balance_loss: the number of the segments' tokens is not the call's"
+        );
+        let chosen = self.weights.dim(1);
+        let mut loads = Vec::with_capacity(tokens * experts);
+        for range in segments.iter() {
+            let mut load = vec![0.0; experts];
+            let share = (range.len() * chosen) as f64 / experts as f64;
+            self.experts[range.start * chosen..range.end * chosen].iter().for_each(|&e| load[e] += 1.0 / share);
+            range.for_each(|_| loads.extend_from_slice(&load));
+        }
+        let loads = Tensor::from_vec(loads, [tokens, experts]).to_dtype(self.scores.dtype());
+        (self.shares() * loads).sum([-1]).mean([])
+    }
+
+    /// Scores of which a token's add up to 1. The softmax's do by themselves, so that this only corrects the sigmoid's.
+    fn shares(&self) -> Tensor {
+        &self.scores / self.scores.sum_keepdim([-1])
     }
 
     /// The mean square of the log-sum-exp of the logits.

@@ -65,7 +65,7 @@ fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
     ];
     accepted.iter().try_for_each(|(key, values)| settings.only(key, values))?;
     // What these say follows from the others, or from how a training was spread.
-    for key in ["head_dim", "qk_head_dim", "ep_size", "seq_aux", "auto_map"] {
+    for key in ["head_dim", "qk_head_dim", "ep_size", "auto_map"] {
         settings.get(key);
     }
     let (rope_theta, rope_scaling) = settings.rotary()?;
@@ -100,6 +100,7 @@ fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
         n_group,
         topk_group,
         router_aux_loss_coef: settings.number("aux_loss_alpha", 0.0)?,
+        seq_aux: settings.flag("seq_aux", true)?,
         ..MoeSpec::default()
     };
     Ok(ModelFields {
@@ -151,6 +152,7 @@ fn write(spec: &ModelSpec) -> Value {
         "moe_intermediate_size": moe.moe_intermediate_size,
         "n_shared_experts": moe.num_shared_experts,
         "norm_topk_prob": false,
+        "seq_aux": moe.seq_aux,
         "routed_scaling_factor": moe.routed_scaling_factor,
         "topk_method": if moe.n_group.is_some() { "group_limited_greedy" } else { "greedy" },
         "n_group": moe.n_group,

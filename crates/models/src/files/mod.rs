@@ -2,8 +2,10 @@
 //!
 //! `config.json` says what the model is, `model.safetensors` (or several files with an index) holds its parameters in f32.
 //! Families that transformers knows are written under their public names; the rest as `model_type: "cupola"` with the whole
-//! specification inside.
+//! specification inside. Low-rank additions to a model are kept apart from it, as peft does ([`save_adapter`]).
 
+mod adapter;
+mod adapter_config;
 mod bert;
 mod deepseek;
 mod family;
@@ -19,8 +21,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cupola_io::safetensors::{Metadata, Shards};
-use cupola_nn::StateDict;
 use cupola_nn::files::save_tensors;
+use cupola_nn::{Module, StateDict, lora};
 use cupola_tensor::Tensor;
 use serde_json::{Value, json};
 
@@ -28,6 +30,8 @@ use crate::decoder::Decoder;
 use crate::error::ModelError;
 use crate::spec::ModelSpec;
 
+pub use adapter::{AdapterInfo, fingerprint, load_adapter, save_adapter};
+pub use adapter_config::is_adapter;
 pub use bert::{load_encoder, save_encoder};
 
 use family::Family;
@@ -40,15 +44,25 @@ const OWN: &str = "cupola";
 /// # Errors
 /// When the file cannot be read, is of a family that is not known, or has a setting that changes results and is not modelled.
 pub fn load_spec(dir: impl AsRef<Path>) -> Result<ModelSpec, ModelError> {
-    Ok(read_config(dir.as_ref())?.1)
+    let dir = dir.as_ref();
+    if is_adapter(dir) && !dir.join("config.json").exists() {
+        return Ok(read_config(&adapter_config::AdapterConfig::read(dir)?.base)?.1);
+    }
+    Ok(read_config(dir)?.1)
 }
 
-/// The model in a directory.
+/// The model in a directory. Of low-rank additions to another model it is that model with these merged into its weights.
 ///
 /// # Errors
 /// As [`load_spec`]; and when tensors are missing, left over or of another shape, with all their names.
 pub fn load(dir: impl AsRef<Path>) -> Result<Decoder, ModelError> {
     let dir = dir.as_ref();
+    if is_adapter(dir) {
+        let (mut model, _) = load_adapter(dir, None)?;
+        lora::merge(&mut model);
+        model.set_trainable(true, |_| true);
+        return Ok(model);
+    }
     let (family, spec) = read_config(dir)?;
     let mut model = Decoder::new(&spec);
     let wrong = |what: String| ModelError::Tensors { path: dir.to_owned(), what };
@@ -74,23 +88,38 @@ pub fn load(dir: impl AsRef<Path>) -> Result<Decoder, ModelError> {
 /// When the system refuses.
 pub fn save(dir: impl AsRef<Path>, model: &Decoder) -> Result<(), ModelError> {
     let dir = dir.as_ref();
-    let spec = model.spec();
-    let family = Family::of(spec);
-    let config = match &family {
-        Some(family) => (family.write)(spec),
-        None => json!({ "model_type": OWN, "architectures": ["CupolaForCausalLM"], "spec": spec }),
-    };
     let mut tensors = model.state_dict();
-    if let Some(family) = &family {
+    if let Some(family) = Family::of(model.spec()) {
         tensors = names::to_theirs(&family.names, tensors);
     }
-    write_directory(dir, &config, &tensors)
+    write_directory(dir, &config_of(model.spec()), &tensors)
+}
+
+/// Writes `config.json` alone, for additions to a model.
+///
+/// # Errors
+/// When the system refuses.
+pub fn save_spec(dir: impl AsRef<Path>, spec: &ModelSpec) -> Result<(), ModelError> {
+    let dir = dir.as_ref();
+    std::fs::create_dir_all(dir).map_err(|source| ModelError::Read { path: dir.to_owned(), source })?;
+    write_config(dir, &config_of(spec))
+}
+
+fn config_of(spec: &ModelSpec) -> Value {
+    match Family::of(spec) {
+        Some(family) => (family.write)(spec),
+        None => json!({ "model_type": OWN, "architectures": ["CupolaForCausalLM"], "spec": spec }),
+    }
 }
 
 fn write_directory(dir: &Path, config: &Value, tensors: &BTreeMap<String, Tensor>) -> Result<(), ModelError> {
     std::fs::create_dir_all(dir).map_err(|source| ModelError::Read { path: dir.to_owned(), source })?;
     let metadata = Metadata::from([("format".to_string(), "pt".to_string())]);
     save_tensors(dir.join("model.safetensors"), tensors, &metadata)?;
+    write_config(dir, config)
+}
+
+fn write_config(dir: &Path, config: &Value) -> Result<(), ModelError> {
     let mut text = serde_json::to_string_pretty(config).expect("a JSON value can be written");
     text.push('\n');
     cupola_io::atomic::write_bytes(dir.join("config.json"), text.as_bytes())?;

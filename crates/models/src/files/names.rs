@@ -83,8 +83,13 @@ fn fill(pattern: &str, numbers: &[String]) -> String {
 }
 
 impl Names {
+    /// Whether the family keeps any matrix transposed.
+    pub fn is_any_transposed(&self) -> bool {
+        self.entries.iter().any(|entry| entry.form.is_transposed())
+    }
+
     /// Our names in one tensor of theirs, in order, and whether it is transposed.
-    fn ours_in(&self, theirs: &str) -> Option<(Vec<String>, bool)> {
+    pub fn ours_in(&self, theirs: &str) -> Option<(Vec<String>, bool)> {
         let short = theirs.strip_prefix(self.prefix).unwrap_or(theirs);
         let found = self.entries.iter().filter_map(|entry| {
             let numbers = matches(entry.theirs, short)?;
@@ -97,7 +102,7 @@ impl Names {
     }
 
     /// Where our tensor stands: their name, the part, whether transposed.
-    fn theirs_of(&self, ours: &str) -> Option<(String, Form)> {
+    pub fn theirs_of(&self, ours: &str) -> Option<(String, Form)> {
         self.entries.iter().find_map(|entry| {
             let numbers = matches(entry.ours, ours)?;
             let prefix = if entry.theirs.starts_with("lm_head") { "" } else { self.prefix };

@@ -23,7 +23,8 @@ use crate::state::MixerState;
 /// y^r = (c^r S + D v^r) silu(z mimo_z^r);  out_proj(sum of y^r mimo_o^r)
 /// ```
 ///
-/// with `f(a) = 1 + a` from 0 on and `1 / (1 - a)` below. With R = 1 (SISO) there are no `mimo` factors.
+/// with `f(a) = 1 + a` from 0 on and `1 / (1 - a)` below. With R = 1 (SISO) there are no `mimo` factors. With `is_outproj_norm`
+/// each head's `c^r S + D v^r` is normalised by its root mean square before the gate.
 #[derive(Module, Clone)]
 pub struct Mamba3 {
     /// To gate, x, b, c, time steps, decays, the rule's weights and angles, `[2 Di + 2 R G S + 3 H + K, D]`.
@@ -51,6 +52,8 @@ pub struct Mamba3 {
     pub mimo_z: Option<Param>,
     /// From R outputs to one, `[H, R, P]`.
     pub mimo_o: Option<Param>,
+    /// Of each head's outputs before the gate, where there is such a norm: `norm.weight [Di]`.
+    pub norm: Option<RmsNorm>,
     /// Back, `[D, Di]`.
     pub out_proj: Linear,
     heads: usize,
@@ -127,6 +130,7 @@ impl Mamba3 {
             mimo_x: factor(1.0 / rank as f64),
             mimo_z: factor(1.0),
             mimo_o: factor(1.0 / rank as f64),
+            norm: mamba.is_outproj_norm.then(|| RmsNorm::new(inner).with_eps(spec.norm_eps)),
             out_proj: last(inner, width, false, spec),
             heads,
             head_dim: mamba.head_dim,
@@ -182,6 +186,10 @@ impl Mamba3 {
             }
         });
         let y = y + scan.v * self.d.unsqueeze(-1);
+        let y = match &self.norm {
+            Some(norm) => y.rms_norm(None, norm.eps) * norm.weight.reshape([heads, width]),
+            None => y,
+        };
         let z = z.reshape([tokens, 1, heads, width]);
         let y = match (&self.mimo_z, &self.mimo_o) {
             (Some(gates), Some(outputs)) => {

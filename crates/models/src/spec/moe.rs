@@ -32,11 +32,13 @@ pub struct MoeSpec {
     pub topk_group: Option<usize>,
     /// Factor of the loss that asks for balance, 1 where experts are used alike.
     pub router_aux_loss_coef: f64,
+    /// Whether that loss is taken over each sequence by itself (DeepSeek-AI, "DeepSeek-V2", 2024) and not over all of a batch.
+    pub seq_aux: bool,
     /// Factor of the mean square of the router's log-sum-exp (Zoph et al., "ST-MoE", 2022).
     pub router_z_loss_coef: f64,
-    /// By how much a step moves the number that is added to an expert's score when experts are chosen: down where it had more
-    /// than its share, up where it had less (Wang et al., "Auxiliary-Loss-Free Load Balancing", 2024). There is no such number
-    /// when left out.
+    /// By how much a step of the optimiser moves the number that is added to an expert's score when experts are chosen: down where
+    /// it had more than its share of the step's tokens, up where it had less (Wang et al., "Auxiliary-Loss-Free Load Balancing",
+    /// 2024). There is no such number when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bias_update_speed: Option<f64>,
 }
@@ -54,6 +56,7 @@ impl Default for MoeSpec {
             n_group: None,
             topk_group: None,
             router_aux_loss_coef: 0.0,
+            seq_aux: false,
             router_z_loss_coef: 0.0,
             bias_update_speed: None,
         }

@@ -1,13 +1,29 @@
 //! Presets, as data: `FAMILY-SIZE`.
 
 use super::{
-    AttentionSpec, ChannelKind, GatedDeltaNetSpec, LayerKind, Mamba2Spec, Mamba3Spec, MambaSpec, MixerKind, MlaSpec,
-    ModelFields, MoeSpec, NormKind, PositionKind, ResidualKind, SpecError, TernaryKind, nearest,
+    AttentionSpec, ChannelKind, DeltaNetSpec, GatedDeltaNetSpec, GlaSpec, LayerKind, LinearAttentionSpec, Mamba2Spec,
+    Mamba3Spec, MambaSpec, MixerKind, MlaSpec, ModelFields, MoeSpec, NormKind, PositionKind, ResidualKind, SpecError,
+    TernaryKind, nearest,
 };
 
 /// Families of presets.
-pub const FAMILIES: &[&str] =
-    &["gpt2", "llama", "mistral", "phi", "mamba", "mamba2", "mamba3", "gdn", "deepseek", "hydra", "trident", "chimera"];
+pub const FAMILIES: &[&str] = &[
+    "gpt2",
+    "llama",
+    "mistral",
+    "phi",
+    "mamba",
+    "mamba2",
+    "mamba3",
+    "linear_attention",
+    "gla",
+    "deltanet",
+    "gdn",
+    "deepseek",
+    "hydra",
+    "trident",
+    "chimera",
+];
 
 /// Sizes of presets: layers, width, heads.
 pub const SIZES: &[(&str, usize, usize, usize)] = &[("nano", 4, 128, 4), ("baby", 6, 384, 6), ("124m", 12, 768, 12)];
@@ -50,6 +66,9 @@ pub fn fields(name: &str, vocab_size: usize) -> Result<ModelFields, SpecError> {
         "mamba" => mamba(base),
         "mamba2" => mamba2(base),
         "mamba3" => mamba3(base),
+        "linear_attention" => linear_attention(base, heads),
+        "gla" => gla(base, heads),
+        "deltanet" => deltanet(base, heads),
         "gdn" => gdn(base, heads),
         _ => return Err(unknown()),
     };
@@ -119,6 +138,7 @@ fn deepseek(base: ModelFields, heads: usize) -> ModelFields {
         moe_intermediate_size: Some(gated_width(width) / 8),
         norm_topk_prob: Some(false),
         router_aux_loss_coef: 0.001,
+        seq_aux: true,
         ..MoeSpec::default()
     };
     ModelFields {
@@ -170,6 +190,7 @@ fn chimera(base: ModelFields, heads: usize) -> ModelFields {
         ..base
     }
 }
+
 /// Layers of one kind of recurrent mixer; positions follow from the recurrence.
 fn recurrent(base: ModelFields, mixer: MixerKind) -> ModelFields {
     ModelFields {
@@ -212,6 +233,30 @@ fn mamba3(base: ModelFields) -> ModelFields {
     ModelFields {
         mamba3: Some(Mamba3Spec { state_size: state_size(base.hidden_size), ..Mamba3Spec::default() }),
         ..recurrent(base, MixerKind::Mamba3)
+    }
+}
+
+/// Katharopoulos et al., "Transformers are RNNs", 2020, arXiv:2006.16236: mixers and gated channel mixers in turn. Order is known
+/// from the recurrence, which does not forget.
+fn linear_attention(base: ModelFields, num_heads: usize) -> ModelFields {
+    ModelFields {
+        linear_attention: Some(LinearAttentionSpec { num_heads, ..LinearAttentionSpec::default() }),
+        ..recurrent(base, MixerKind::LinearAttention)
+    }
+}
+
+/// Yang et al., "Gated Linear Attention Transformers with Hardware-Efficient Training", 2023, arXiv:2312.06635: mixers and gated
+/// channel mixers in turn.
+fn gla(base: ModelFields, num_heads: usize) -> ModelFields {
+    ModelFields { gla: Some(GlaSpec { num_heads, ..GlaSpec::default() }), ..recurrent(base, MixerKind::Gla) }
+}
+
+/// Yang et al., "Parallelizing Linear Transformers with the Delta Rule over Sequence Length", 2024, arXiv:2406.06484: mixers and
+/// gated channel mixers in turn.
+fn deltanet(base: ModelFields, num_heads: usize) -> ModelFields {
+    ModelFields {
+        deltanet: Some(DeltaNetSpec { num_heads, ..DeltaNetSpec::default() }),
+        ..recurrent(base, MixerKind::DeltaNet)
     }
 }
 

@@ -103,6 +103,8 @@ table! {
         mimo_rank: usize = 1,
         /// The part of the states that turns.
         rope_fraction: f64 = 0.5,
+        /// Whether each head's outputs are normalised by their root mean square before the gate is multiplied in.
+        is_outproj_norm: bool = false,
         /// The least that states decay by, per unit of time.
         a_floor: f64 = 1e-4,
         /// The shortest first time step.

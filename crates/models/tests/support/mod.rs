@@ -1,4 +1,5 @@
 //! Small specifications, one for every feature, that each test of the promises runs over.
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use cupola_models::{Decoder, ModelSpec};
 use cupola_nn::Module;
@@ -51,7 +52,7 @@ const ZOO: &[(&str, &str)] = &[
         "pattern = [\"attention+moe\", \"attention\"]\nattention = { num_attention_heads = 2 }\n\
          moe = { num_experts = 6, num_experts_per_tok = 3, num_shared_experts = 2, moe_intermediate_size = 8, router = \"sigmoid\", \
          norm_topk_prob = true, routed_scaling_factor = 1.5, n_group = 3, topk_group = 2, router_aux_loss_coef = 0.01, \
-         router_z_loss_coef = 0.001, bias_update_speed = 0.01 }",
+         seq_aux = true, router_z_loss_coef = 0.001, bias_update_speed = 0.01 }",
     ),
     ("differential", "attention = { num_attention_heads = 8, num_key_value_heads = 4, differential = true }"),
     (
@@ -112,6 +113,15 @@ const ZOO: &[(&str, &str)] = &[
         "mamba3 of rank 3 with groups",
         "pattern = [\"mamba3\"]\nposition = \"none\"\n\
          mamba3 = { state_size = 6, head_dim = 8, n_groups = 2, mimo_rank = 3, rope_fraction = 1.0 }",
+    ),
+    (
+        "mamba3 with a norm before its gate",
+        "pattern = [\"mamba3\"]\nposition = \"none\"\nmamba3 = { state_size = 4, head_dim = 8, is_outproj_norm = true }",
+    ),
+    (
+        "mamba3 of rank 2 with a norm before its gates",
+        "pattern = [\"mamba3\"]\nposition = \"none\"\n\
+         mamba3 = { state_size = 4, head_dim = 8, mimo_rank = 2, is_outproj_norm = true }",
     ),
     ("linear attention", "pattern = [\"linear_attention\"]\nposition = \"none\"\nlinear_attention = { num_heads = 2 }"),
     ("gla", "pattern = [\"gla\"]\nposition = \"none\"\ngla = { num_heads = 2, gate_low_rank_dim = 3 }"),

@@ -119,6 +119,18 @@ impl<'a> Backtracker<'a> {
                         None => false,
                     }
                 }
+                Inst::Run { set, if_empty, if_consumed } => {
+                    let set = &program.sets[*set as usize];
+                    let start = at;
+                    while let Some((kind, len)) = program.alphabet.next(text, at)
+                        && set.contains(kind)
+                    {
+                        at += len;
+                    }
+                    self.memory.fuel = self.memory.fuel.saturating_sub((at - start) as u64 / 8);
+                    pc = if at == start { *if_empty } else { *if_consumed };
+                    true
+                }
                 Inst::Backref { group, fold, if_empty, if_consumed } => match self.backref(*group, *fold, text, at) {
                     Some(end) => {
                         self.memory.fuel = self.memory.fuel.saturating_sub((end - at) as u64 / 8);

@@ -127,7 +127,7 @@ impl Tracker {
                     None => {}
                 },
                 Inst::Match => held = true,
-                Inst::Fail | Inst::Backref { .. } => {}
+                Inst::Fail | Inst::Run { .. } | Inst::Backref { .. } => {}
             }
         }
         nested.spend(1 + seen.len() as u64 + self.landing.len() as u64)?;

@@ -90,7 +90,7 @@ impl Sweep {
             for &pc in &sub.order {
                 row[pc as usize] = match &program.insts[pc as usize] {
                     Inst::Class { set, next } if program.sets[*set as usize].contains(after) => right[*next as usize],
-                    Inst::Class { .. } | Inst::Fail | Inst::Backref { .. } => NONE,
+                    Inst::Class { .. } | Inst::Fail | Inst::Run { .. } | Inst::Backref { .. } => NONE,
                     Inst::Split { first, second } => match row[*first as usize] {
                         NONE => row[*second as usize],
                         end => end,
@@ -246,7 +246,7 @@ impl Walk<'_> {
                     step = reach.at.partition_point(|&p| p < to);
                     if to == at { *if_empty } else { *if_consumed }
                 }
-                Inst::Match | Inst::Fail | Inst::Backref { .. } => return Ok(()),
+                Inst::Match | Inst::Fail | Inst::Run { .. } | Inst::Backref { .. } => return Ok(()),
             };
         }
     }
@@ -339,7 +339,7 @@ impl Walk<'_> {
                     }
                 },
                 Inst::Match => step + 1 == reach.at.len(),
-                Inst::Fail | Inst::Backref { .. } => false,
+                Inst::Fail | Inst::Run { .. } | Inst::Backref { .. } => false,
             };
             row[(pc >> 6) as usize] |= u64::from(reached) << (pc & 63);
         }

@@ -1,6 +1,7 @@
 //! Every engine against the definition, on one pattern and one text.
 
 use super::reference;
+use crate::core::{Config, Core};
 use crate::engine::backtrack::{Backtracker, Memory, UNSET};
 use crate::engine::dfa::{Dfa, Marks, Run, match_at};
 use crate::engine::sweep::Sweep;
@@ -22,7 +23,10 @@ fn compile(pattern: &str) -> Option<(Hir, Program, usize)> {
     let parsed = syntax::parse(pattern, Flags::default(), 250).ok()?;
     let lowered = syntax::lower(parsed, Flags::default(), false);
     let groups = lowered.group_names.len();
-    let relaxed = program::relax(lowered.hir.clone());
+    let mut relaxed = program::relax(lowered.hir.clone());
+    if relaxed.any(|h| matches!(h, Hir::Backref { .. })) {
+        relaxed = program::tighten(relaxed);
+    }
     let program = program::compile(&relaxed, groups, false, 100_000)?;
     Some((lowered.hir, program, groups))
 }
@@ -85,6 +89,17 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
         {
             same!(found, end, "lazy automaton: {:?} on {:?} at {}", pattern, text, at);
         }
+    }
+    // The leftmost match from every position on, found in one pass.
+    let config = Config { anywhere_from: 0, splitting: false, ..Config::default() };
+    let core = Core::new(pattern, &config, false).map_err(|e| e.to_string())?;
+    for at in (0..=text.len()).filter(|&p| text.is_char_boundary(p)) {
+        let (Ok(expected), Ok(found)) =
+            (reference::find(&hir, groups, text, at), core.search(text.as_bytes()).find(at))
+        else {
+            return Ok(());
+        };
+        same!(found, expected.as_ref().map(reference::span), "find: {:?} on {:?} from {}", pattern, text, at);
     }
     // All matches, through the public API.
     let Ok(expected) = reference::find_all(&hir, groups, text) else {

@@ -17,6 +17,7 @@ pub fn compile(hir: &Hir, groups: usize, bytes: bool, limit: usize) -> Option<Pr
         sub_ids: HashMap::new(),
         asserts: Vec::new(),
         subs: vec![Sub { kind: SubKind::Main, entry: 0, order: Vec::new(), captures: false, backrefs: false }],
+        runs: hir.any(|h| matches!(h, Hir::Backref { .. })),
         limit,
     };
     compiler.sub(0, hir)?;
@@ -66,6 +67,8 @@ struct Compiler {
     sub_ids: HashMap<*const Hir, u32>,
     asserts: Vec<Assertion>,
     subs: Vec<Sub>,
+    /// Atomic runs of a class are one instruction.
+    runs: bool,
     limit: usize,
 }
 
@@ -106,7 +109,11 @@ impl Compiler {
         let id = self.subs.len();
         self.sub_ids.insert(std::ptr::from_ref(hir), id as u32);
         self.subs.push(Sub { kind, entry: 0, order: Vec::new(), captures: false, backrefs: false });
+        // Lookbehinds are followed in another way than by backtracking.
+        let runs = self.runs;
+        self.runs &= !matches!(kind, SubKind::Behind { .. });
         self.sub(id, hir)?;
+        self.runs = runs;
         Some(id as u32)
     }
 
@@ -143,6 +150,17 @@ impl Compiler {
             }
             Hir::Keep => self.push(Inst::Save { slot: 0, next }),
             Hir::Atomic(item) => {
+                if self.runs
+                    && let Hir::Repeat { item, min, max: None, greedy: true } = &**item
+                    && let Hir::Class(_, set) = &**item
+                {
+                    let set = self.set(set);
+                    let mut entry = self.push(Inst::Run { set, if_empty: next, if_consumed: next })?;
+                    for _ in 0..*min {
+                        entry = self.push(Inst::Class { set, next: entry })?;
+                    }
+                    return Some(entry);
+                }
                 let sub = self.new_sub(SubKind::Atomic, item)?;
                 // An edge that is never taken could still close a cycle without consumption.
                 let if_empty = if item.is_nullable() { next } else { self.push(Inst::Fail)? };
@@ -231,6 +249,9 @@ impl Compiler {
                 Inst::Atomic { sub, if_empty, if_consumed } => {
                     Inst::Atomic { sub: *sub, if_empty: target(if_empty), if_consumed: *if_consumed }
                 }
+                Inst::Run { set, if_empty, if_consumed } => {
+                    Inst::Run { set: *set, if_empty: target(if_empty), if_consumed: *if_consumed }
+                }
                 Inst::Backref { group, fold, if_empty, if_consumed } => {
                     Inst::Backref { group: *group, fold: *fold, if_empty: target(if_empty), if_consumed: *if_consumed }
                 }
@@ -285,7 +306,9 @@ impl Compiler {
                 stack.extend(b.into_iter().chain(a).map(|pc| (pc, false)));
                 match inst {
                     Inst::Class { next, .. } => roots.push(*next),
-                    Inst::Atomic { if_consumed, .. } | Inst::Backref { if_consumed, .. } => roots.push(*if_consumed),
+                    Inst::Atomic { if_consumed, .. }
+                    | Inst::Run { if_consumed, .. }
+                    | Inst::Backref { if_consumed, .. } => roots.push(*if_consumed),
                     _ => {}
                 }
             }
@@ -299,7 +322,9 @@ fn empty_edges(inst: &Inst) -> (Option<Pc>, Option<Pc>) {
     match inst {
         Inst::Split { first, second } => (Some(*first), Some(*second)),
         Inst::Save { next, .. } | Inst::Assert { next, .. } | Inst::Look { next, .. } => (Some(*next), None),
-        Inst::Atomic { if_empty, .. } | Inst::Backref { if_empty, .. } => (Some(*if_empty), None),
+        Inst::Atomic { if_empty, .. } | Inst::Run { if_empty, .. } | Inst::Backref { if_empty, .. } => {
+            (Some(*if_empty), None)
+        }
         Inst::Class { .. } | Inst::Match | Inst::Fail => (None, None),
     }
 }

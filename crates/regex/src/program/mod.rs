@@ -6,9 +6,11 @@
 
 mod compile;
 mod relax;
+mod reverse;
 
 pub use compile::compile;
-pub use relax::relax;
+pub use relax::{relax, tighten};
+pub use reverse::reverse;
 
 use crate::alphabet::{Alphabet, Kind, KindSet};
 use crate::hir::Fold;
@@ -31,6 +33,8 @@ pub enum Inst {
     Look { sub: u32, next: Pc },
     /// Run `sub` to its first match and go on behind it.
     Atomic { sub: u32, if_empty: Pc, if_consumed: Pc },
+    /// Consume as many symbols of set `set` as there are. Only in patterns with backreferences, which only backtracking follows.
+    Run { set: u32, if_empty: Pc, if_consumed: Pc },
     /// Match the text of a group again.
     Backref { group: u32, fold: Fold, if_empty: Pc, if_consumed: Pc },
     /// The (sub-)program has matched.
@@ -99,6 +103,14 @@ impl Program {
     #[inline]
     pub fn assertion(&self, id: u32, before: Kind, after: Kind) -> bool {
         self.asserts[id as usize].iter().any(|(b, a)| b.contains(before) && a.contains(after))
+    }
+
+    /// The assertion with which the program begins.
+    pub fn lead(&self) -> Option<u32> {
+        match self.insts[self.subs[0].entry as usize] {
+            Inst::Assert { id, .. } => Some(id),
+            _ => None,
+        }
     }
 
     /// Bytes held by the program, roughly.

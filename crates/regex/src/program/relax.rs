@@ -31,6 +31,36 @@ pub fn relax(hir: Hir) -> Hir {
     rewrite(hir, &Follow::end())
 }
 
+/// `hir` with runs of a class made atomic where what follows cannot begin with a symbol of the class: to give symbols back
+/// would be in vain. For patterns that only backtracking can follow.
+pub fn tighten(hir: Hir) -> Hir {
+    tightened(hir, &Follow::end())
+}
+
+fn tightened(hir: Hir, after: &Follow) -> Hir {
+    match hir {
+        Hir::Concat(items) => {
+            let mut after = after.clone();
+            let mut out: Vec<Hir> = Vec::with_capacity(items.len());
+            for item in items.into_iter().rev() {
+                let item = tightened(item, &after);
+                after = before(&item, &after);
+                out.push(item);
+            }
+            out.reverse();
+            Hir::concat(out)
+        }
+        Hir::Alternate(items) => Hir::alternate(items.into_iter().map(|item| tightened(item, after)).collect()),
+        Hir::Capture { index, item } => Hir::Capture { index, item: Box::new(tightened(*item, after)) },
+        Hir::Repeat { ref item, max: None, greedy: true, .. }
+            if matches!(**item, Hir::Class(..)) && is_run(&hir, &after.side) =>
+        {
+            Hir::Atomic(Box::new(hir))
+        }
+        other => other,
+    }
+}
+
 /// The kinds of symbol with which a match of `hir` may begin; [`Side::any`] when it may be empty.
 pub fn first_side(hir: &Hir) -> Side {
     before(hir, &Follow::end()).side
@@ -131,6 +161,21 @@ mod tests {
         assert_eq!(atomics_left(cl100k), 0);
         assert_eq!(atomics_left(r"\R"), 0);
         assert_eq!(atomics_left(r"a++b"), 0);
+    }
+
+    #[test]
+    fn runs_that_give_nothing_back_become_atomic() {
+        let tight = |pattern: &str| {
+            let parsed = syntax::parse(pattern, Flags::default(), 100).unwrap();
+            let hir = tighten(relax(syntax::lower(parsed, Flags::default(), false).hir));
+            let mut count = 0;
+            hir.walk(&mut |h| count += usize::from(matches!(h, Hir::Atomic(_))));
+            count
+        };
+        assert_eq!(tight(r"\b(\w+) \1\b"), 1);
+        assert_eq!(tight(r"(\w+)\1"), 0);
+        assert_eq!(tight(r"(a+)(?:b|c*d)\1"), 2);
+        assert_eq!(tight(r"(a*?)b\1"), 0);
     }
 
     #[test]

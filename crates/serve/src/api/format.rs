@@ -70,8 +70,13 @@ impl Format {
 
     fn schema(named: &mut Fields) -> ApiResult<Self> {
         named.text("name")?.ok_or_else(|| named.missing("name"))?;
-        let schema = named.object("schema")?.ok_or_else(|| named.missing("schema"))?;
-        Ok(Self::Schema(schema.into_value()))
+        let schema = named.object("schema")?.ok_or_else(|| named.missing("schema"))?.into_value();
+        let length = schema.to_string().len();
+        if length > LARGEST_GRAMMAR {
+            let place = named.place("schema");
+            return Err(ApiError::field(&place, format!("`{place}` has {length} bytes; at most {LARGEST_GRAMMAR}")));
+        }
+        Ok(Self::Schema(schema))
     }
 }
 

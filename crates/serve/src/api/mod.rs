@@ -3,11 +3,13 @@
 //! - [`fields`]: one object, whose fields are honoured, refused, or reported as ignored
 //! - [`sampling`]: what all ways of generating share
 //! - [`messages`]: the messages of a chat
-//! - [`tools`]: functions that a model may call, in and out
+//! - [`tools`]: functions that a model may call
+//! - [`calls`]: the calls in an answer, as they are written
 //! - [`format`](mod@format): free text, JSON, JSON of a schema
 //! - [`chat`], [`completions`], [`embeddings`], [`responses`], [`tokens`]: the requests
 //! - [`reply`]: what is sent back
 
+pub mod calls;
 pub mod chat;
 pub mod completions;
 pub mod embeddings;

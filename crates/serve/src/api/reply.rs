@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::tools::Call;
+use super::calls::Call;
 
 /// Numbers of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,13 +161,15 @@ pub fn tool_call(id: &str, call: &Call) -> Value {
     json!({"id": id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}})
 }
 
-/// A call in a stream: its head, then its arguments.
-pub fn tool_deltas(index: usize, id: &str, call: &Call) -> [Value; 2] {
-    [
-        json!({"tool_calls": [{"index": index, "id": id, "type": "function",
-            "function": {"name": call.name, "arguments": ""}}]}),
-        json!({"tool_calls": [{"index": index, "function": {"arguments": call.arguments}}]}),
-    ]
+/// The beginning of a call in a stream.
+pub fn tool_head(index: usize, id: &str, name: &str) -> Value {
+    let function = json!({"name": name, "arguments": ""});
+    json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]})
+}
+
+/// A piece of the arguments of the call with this number.
+pub fn tool_arguments(index: usize, piece: &str) -> Value {
+    json!({"tool_calls": [{"index": index, "function": {"arguments": piece}}]})
 }
 
 /// An embedding: numbers, or their bytes in base 64.

@@ -1,7 +1,7 @@
 //! Functions that a model may call: descriptions in, calls out.
 //!
 //! A chat template that knows `tools` gets them as they are. For any other, a system message describes them and asks for
-//! the form `<tool_call>{"name": .., "arguments": ..}</tool_call>`, which answers are searched for. When a call is demanded
+//! the form `<tool_call>{"name": .., "arguments": ..}</tool_call>`, which answers are searched for ([`super::calls`]). When a call is demanded
 //! (`required`, or a function's name), the answer is constrained to such an object, so that it cannot be anything else.
 
 use serde_json::{Value, json};
@@ -10,8 +10,8 @@ use super::fields::Fields;
 use crate::error::{ApiError, ApiResult};
 
 const MOST_TOOLS: usize = 128;
-const OPEN: &str = "<tool_call>";
-const CLOSE: &str = "</tool_call>";
+pub(super) const OPEN: &str = "<tool_call>";
+pub(super) const CLOSE: &str = "</tool_call>";
 
 /// Whether an answer has to be a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,29 +36,6 @@ pub struct Tools {
     pub choice: Choice,
     /// More than one call in one answer.
     pub parallel: bool,
-}
-
-/// A call that a model made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// The function.
-    pub name: String,
-    /// Its arguments, as JSON text.
-    pub arguments: String,
-}
-
-impl Call {
-    fn parse(text: &str) -> Option<Self> {
-        let value: Value = serde_json::from_str(text.trim()).ok()?;
-        let name = value.get("name")?.as_str()?.to_owned();
-        let arguments = value.get("arguments").or_else(|| value.get("parameters"));
-        let arguments = match arguments {
-            None => "{}".to_owned(),
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-        };
-        Some(Self { name, arguments })
-    }
 }
 
 impl Tools {
@@ -172,95 +149,6 @@ impl Tools {
     }
 }
 
-/// Finds calls in an answer that grows.
-#[derive(Clone, Debug)]
-pub struct CallFinder {
-    held: String,
-    whole: bool,
-    most: usize,
-    found: usize,
-}
-
-/// What of an answer is known so far.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Text for the reader.
-    Text(String),
-    /// A whole call.
-    Call(Call),
-}
-
-impl CallFinder {
-    /// A finder for a request's answers.
-    pub fn new(tools: &Tools) -> Self {
-        let whole = tools.demanded().is_some();
-        let most = if tools.parallel { usize::MAX } else { 1 };
-        Self { held: String::new(), whole, most, found: 0 }
-    }
-
-    /// Takes more text and returns what is certain now.
-    pub fn push(&mut self, text: &str) -> Vec<Part> {
-        self.held.push_str(text);
-        let mut parts = Vec::new();
-        while !self.whole {
-            if let Some(at) = self.held.find(OPEN) {
-                let before: String = self.held.drain(..at).collect();
-                push_text(&mut parts, before);
-                let Some(end) = self.held.find(CLOSE) else { break };
-                let call: String = self.held.drain(..end + CLOSE.len()).collect();
-                match Call::parse(&call[OPEN.len()..end]) {
-                    Some(_) if self.found >= self.most => {}
-                    Some(call) => {
-                        self.found += 1;
-                        parts.push(Part::Call(call));
-                    }
-                    None => push_text(&mut parts, call),
-                }
-            } else {
-                let keep = held_back(&self.held, &[OPEN]);
-                let ready: String = self.held.drain(..self.held.len() - keep).collect();
-                push_text(&mut parts, ready);
-                break;
-            }
-        }
-        parts
-    }
-
-    /// The end of the answer: what was held back.
-    pub fn finish(&mut self) -> Vec<Part> {
-        let rest = std::mem::take(&mut self.held);
-        let body = if self.whole { Some(rest.as_str()) } else { rest.strip_prefix(OPEN) };
-        match body.and_then(Call::parse) {
-            Some(call) if self.found < self.most => {
-                self.found += 1;
-                vec![Part::Call(call)]
-            }
-            _ if rest.is_empty() => Vec::new(),
-            _ => vec![Part::Text(rest)],
-        }
-    }
-
-    /// How many calls there were.
-    pub fn calls(&self) -> usize {
-        self.found
-    }
-}
-
-fn push_text(parts: &mut Vec<Part>, text: String) {
-    if !text.is_empty() {
-        parts.push(Part::Text(text));
-    }
-}
-
-/// How many bytes at the end of a text may be the beginning of one of `words`.
-pub fn held_back(text: &str, words: &[impl AsRef<str>]) -> usize {
-    let longest = words.iter().map(|word| word.as_ref().len()).max().unwrap_or(0);
-    let from = text.len().saturating_sub(longest.saturating_sub(1));
-    let starts = (from..text.len()).filter(|&at| text.is_char_boundary(at));
-    let begins = |at: &usize| words.iter().any(|word| word.as_ref().starts_with(&text[*at..]));
-    starts.into_iter().find(begins).map_or(0, |at| text.len() - at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,44 +183,5 @@ mod tests {
         }
         let error = tools(json!({"tools": [{"type": "web_search"}]})).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("tools[0].type"));
-    }
-
-    #[test]
-    fn calls_are_found_however_the_text_is_cut() {
-        let text = "Let me see. <tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call> <b> \
-                    <tool_call>no</tool_call>é<tool_call>{\"name\":\"g\"}";
-        for step in 1..text.len() {
-            let mut finder = CallFinder::new(&tools(json!({"tools": two()})).unwrap());
-            let mut parts = Vec::new();
-            let chars: Vec<char> = text.chars().collect();
-            for piece in chars.chunks(step) {
-                parts.extend(finder.push(&piece.iter().collect::<String>()));
-            }
-            parts.extend(finder.finish());
-            let texts: String =
-                parts.iter().filter_map(|p| if let Part::Text(t) = p { Some(t.as_str()) } else { None }).collect();
-            assert_eq!(texts, "Let me see.  <b> <tool_call>no</tool_call>é", "step {step}");
-            let calls: Vec<Call> =
-                parts.into_iter().filter_map(|p| if let Part::Call(c) = p { Some(c) } else { None }).collect();
-            let call = |name: &str, arguments: &str| Call { name: name.into(), arguments: arguments.into() };
-            assert_eq!(calls, [call("f", "{\"a\":1}"), call("g", "{}")], "step {step}");
-        }
-    }
-
-    #[test]
-    fn a_demanded_call_is_the_whole_answer() {
-        let demanded = tools(json!({"tools": two(), "tool_choice": "required"})).unwrap();
-        let mut finder = CallFinder::new(&demanded);
-        assert_eq!(finder.push("{\"name\":\"f\","), []);
-        assert_eq!(finder.push("\"arguments\":{}}"), []);
-        assert_eq!(finder.finish(), [Part::Call(Call { name: "f".into(), arguments: "{}".into() })]);
-    }
-
-    #[test]
-    fn beginnings_of_words_are_held_back() {
-        assert_eq!(held_back("abc", &["cd"]), 1);
-        assert_eq!(held_back("abc", &["bcd", "c"]), 2);
-        assert_eq!(held_back("é", &["x"]), 0);
-        assert_eq!(held_back("", &["x"]), 0);
     }
 }

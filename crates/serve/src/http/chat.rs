@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::sse::{self, Broken, Events};
 use super::{App, aside, body, json_response, with_ignored};
-use crate::api::reply::{Head, Usage, chat_logprob, tool_call, tool_deltas};
-use crate::api::tools::{Call, CallFinder, Part, Tools};
+use crate::api::calls::{Call, CallFinder, Part};
+use crate::api::reply::{Head, Usage, chat_logprob, tool_arguments, tool_call, tool_head};
+use crate::api::tools::Tools;
 use crate::api::{ChatRequest, Sampling};
 use crate::engine::job::Generate;
 use crate::engine::{End, Job, Work};
@@ -77,10 +78,12 @@ pub(super) fn start(served: &Arc<Served>, seed: u64, conversation: Conversation)
     Ok(Started { reading: Reading::new(Arc::clone(served), answer, prompt.ids, choices, &stops), usage })
 }
 
-/// The word for an end.
-pub(super) fn finish(end: End, calls: bool) -> &'static str {
+/// The word for an end. An answer of which a limit left half a call was cut, and holds no call to be made.
+pub(super) fn finish(end: End, finder: Option<&CallFinder>) -> &'static str {
+    let calls = finder.is_some_and(|finder| finder.calls() > 0);
+    let broken_off = finder.is_some_and(CallFinder::broken_off);
     match end {
-        _ if calls => "tool_calls",
+        _ if calls && !(broken_off && end == End::Length) => "tool_calls",
         End::Stop => "stop",
         End::Length => "length",
     }
@@ -131,7 +134,14 @@ impl Message {
         for part in parts {
             match part {
                 Part::Text(text) => self.text.push_str(&text),
-                Part::Call(call) => self.calls.push(call),
+                Part::Call(name) => self.calls.push(Call { name, arguments: String::new() }),
+                // They follow their call.
+                Part::Arguments(more) => {
+                    if let Some(call) = self.calls.last_mut() {
+                        call.arguments.push_str(&more);
+                    }
+                }
+                Part::Done => {}
             }
         }
     }
@@ -167,7 +177,7 @@ async fn whole(
                 if let Some(finder) = &mut finders[choice] {
                     message.take(finder.finish());
                 }
-                message.finish = finish(end, !message.calls.is_empty());
+                message.finish = finish(end, finders[choice].as_ref());
             }
         }
     }
@@ -232,7 +242,7 @@ async fn stream(
                     let parts = finder.finish();
                     send(app, events, &chunk, choice, parts, None, &mut calls[choice]).await?;
                 }
-                events.data(&chunk(choice, json!({}), None, Some(finish(end, calls[choice] > 0)))).await?;
+                events.data(&chunk(choice, json!({}), None, Some(finish(end, finders[choice].as_ref())))).await?;
             }
         }
     }
@@ -255,12 +265,15 @@ async fn send(
     for part in parts {
         match part {
             Part::Text(text) => events.data(&chunk(choice, json!({"content": text}), logprobs.take(), None)).await?,
-            Part::Call(call) => {
-                for delta in tool_deltas(*calls, &app.id("call_"), &call) {
-                    events.data(&chunk(choice, delta, logprobs.take(), None)).await?;
-                }
+            Part::Call(name) => {
+                events.data(&chunk(choice, tool_head(*calls, &app.id("call_"), &name), logprobs.take(), None)).await?;
                 *calls += 1;
             }
+            Part::Arguments(more) => {
+                let index = calls.saturating_sub(1);
+                events.data(&chunk(choice, tool_arguments(index, &more), logprobs.take(), None)).await?;
+            }
+            Part::Done => {}
         }
     }
     Ok(())

@@ -39,6 +39,11 @@ fn start(served: &Arc<Served>, seed: u64, request: CompletionRequest) -> ApiResu
     request.sampling.check_ids(served.vocabulary)?;
     let constraint = served.constraint(&request.format, "response_format")?;
     let mut ends = if request.sampling.ignore_eos { Vec::new() } else { served.ends.clone() };
+    // A prompt that is scored with one token behind it is how evaluations ask (lm-eval): they cut the last token off and would
+    // take one of the prompt's where the answer was only an end. Behind one token there is nothing that an end could stop.
+    if request.echo && request.logprobs.is_some() && request.max_tokens == 1 {
+        ends.clear();
+    }
     ends.extend(&request.sampling.stop_ids);
     let seed = request.sampling.seed.unwrap_or(seed);
     // To find the best, probabilities are needed even if nobody asked for them.
@@ -136,7 +141,7 @@ async fn whole(head: &Head, started: Vec<Started>, shape: &Shape) -> ApiResult<V
                     texts[choice].text.push_str(&text);
                     texts[choice].scores.extend(score);
                 }
-                Piece::End { choice, end } => texts[choice].finish = finish(end, false),
+                Piece::End { choice, end } => texts[choice].finish = finish(end, None),
             }
         }
         if shape.best_of > shape.n {
@@ -210,7 +215,7 @@ async fn stream(events: &Arc<Events>, head: &Head, started: Vec<Started>, shape:
             }
             Piece::End { choice, end } => {
                 let index = prompt * shape.n + choice;
-                events.data(&chunk(index, "", None, Some(finish(end, false)))).await?;
+                events.data(&chunk(index, "", None, Some(finish(end, None)))).await?;
             }
         }
     }

@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use cupola_monitor::guard;
 
 use super::App;
 use crate::error::{ApiError, ApiResult};
@@ -34,66 +35,25 @@ pub(super) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
     if let Ok(id) = HeaderValue::from_str(&app.id("req-")) {
         headers.insert("x-request-id", id);
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    guard::harden(headers);
     app.requests.count(&route, response.status().as_u16());
     response
 }
 
 fn check(app: &App, request: &Request) -> ApiResult<()> {
-    let headers = request.headers();
-    let host = host(request);
-    if app.loopback && !host.as_deref().is_some_and(is_loopback) {
-        return Err(ApiError::host(host.as_deref().unwrap_or_default()));
-    }
-    origin(headers, host.as_deref())?;
-    let path = request.uri().path();
-    if !app.keys.is_empty() && !OPEN.contains(&path) {
-        key(app, headers)?;
+    let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+    guard::check(method, uri, headers, &app.hosts).map_err(ApiError::stranger)?;
+    let path = uri.path();
+    if !app.keys.is_empty() && !OPEN.contains(&path) && !app.pages.iter().any(|page| page.is_open(path)) {
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        if !app.pages.iter().any(|page| reads && path.starts_with(&page.path) && page.pass.is_in(headers)) {
+            key(app, headers)?;
+        }
     }
     if app.draining.load(Ordering::Relaxed) && path != "/health" && path != "/ready" && path != "/metrics" {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
     Ok(())
-}
-
-/// The host that a request is meant for: from its target or its header, of which there must be one.
-fn host(request: &Request) -> Option<String> {
-    if let Some(authority) = request.uri().authority() {
-        return Some(authority.as_str().to_owned());
-    }
-    let mut all = request.headers().get_all(header::HOST).iter();
-    let host = all.next()?.to_str().ok()?.to_owned();
-    all.next().is_none().then_some(host)
-}
-
-fn is_loopback(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let name = name.to_ascii_lowercase();
-    name == "localhost" || name == "[::1]" || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-/// Pages of other origins may not ask: a browser says where a request comes from.
-fn origin(headers: &HeaderMap, host: Option<&str>) -> ApiResult<()> {
-    let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?").to_owned());
-    if let Some(origin) = text("origin") {
-        let own = host.is_some_and(|host| {
-            let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-            authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
-        });
-        if !own {
-            return Err(ApiError::origin(format!("a page of {origin:?} may not use this server")));
-        }
-    }
-    match text("sec-fetch-site").as_deref() {
-        None | Some("same-origin" | "none") => Ok(()),
-        // A link that somebody follows to a page of this server is no harm.
-        Some(_) if text("sec-fetch-mode").as_deref() == Some("navigate") => Ok(()),
-        Some(site) => Err(ApiError::origin(format!("a {site:?} page may not use this server"))),
-    }
 }
 
 fn key(app: &App, headers: &HeaderMap) -> ApiResult<()> {
@@ -119,28 +79,6 @@ impl<T> Future for CatchPanic<T> {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
             Err(panic) => Poll::Ready(Err(panic)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_this_machine() {
-        for own in ["localhost", "LOCALHOST:80", "127.0.0.1:8080", "127.9.9.9", "[::1]:8080", "[::1]"] {
-            assert!(is_loopback(own), "{own}");
-        }
-        for other in [
-            "evil.example",
-            "localhost.evil.example",
-            "127.0.0.1.nip.io:80",
-            "10.0.0.1",
-            "",
-            "localhost:80@evil.example",
-        ] {
-            assert!(!is_loopback(other), "{other}");
         }
     }
 }

@@ -69,7 +69,7 @@ impl Keys {
 }
 
 /// Compares every byte of `given`, whatever was found before.
-fn equal(key: &[u8], given: &[u8]) -> bool {
+pub(super) fn equal(key: &[u8], given: &[u8]) -> bool {
     let mut difference = key.len() ^ given.len();
     for (index, &byte) in given.iter().enumerate() {
         difference |= usize::from(black_box(byte ^ key[index % key.len()]));

@@ -9,6 +9,7 @@
 //! - `tls`: HTTPS, behind a feature
 //! - `metrics`: what was asked how often
 //! - `page`: the chat page
+//! - `pages`: pages of others beside it
 //! - `chat`, `completions`, `responses`, `embeddings`, `tokens`, `models`: the routes
 
 mod body;
@@ -22,6 +23,7 @@ mod limits;
 mod metrics;
 mod models;
 mod page;
+mod pages;
 mod responses;
 mod sse;
 #[cfg(test)]
@@ -41,6 +43,7 @@ use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use cupola_monitor::guard::Hosts;
 use tokio::net::TcpListener;
 
 pub use keys::Keys;
@@ -48,6 +51,7 @@ pub use limits::Limits;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 
+use self::pages::{Page, Pass};
 use crate::error::{ApiError, ApiResult, StartError};
 use crate::registry::Registry;
 use crate::served::{Served, now};
@@ -86,8 +90,9 @@ pub(crate) struct App {
     models: Registry,
     keys: Keys,
     limits: Limits,
-    /// Listening on this machine alone, so that host names of others are tricks.
-    loopback: bool,
+    /// The names under which it may be asked.
+    hosts: Hosts,
+    pages: Vec<Page>,
     draining: AtomicBool,
     requests: metrics::Requests,
     ids: AtomicU64,
@@ -100,7 +105,7 @@ pub(crate) struct App {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    app: Arc<App>,
+    app: App,
     extra: Option<Router>,
 }
 
@@ -124,7 +129,8 @@ impl Server {
             models,
             keys: config.keys,
             limits: config.limits,
-            loopback,
+            hosts: Hosts::of(address),
+            pages: Vec::new(),
             draining: AtomicBool::new(false),
             requests: metrics::Requests::default(),
             ids: AtomicU64::new(0),
@@ -132,7 +138,7 @@ impl Server {
             #[cfg(feature = "tls")]
             tls: config.tls,
         };
-        Ok(Self { listener, address, app: Arc::new(app), extra: None })
+        Ok(Self { listener, address, app, extra: None })
     }
 
     /// Where it listens.
@@ -148,22 +154,31 @@ impl Server {
         self.app.models.load_first()
     }
 
-    /// Answers the routes of another router under a path such as `/runs/`, behind the same guards.
+    /// Answers the routes of another router under a path such as `/runs/`, behind the same guards, with a link of this title on
+    /// the chat page. Where there are keys, `/runs/` itself and `/runs/assets/` are open to everybody, and `POST /runs/key` with a key
+    /// gives a cookie that opens the rest to a browser.
     #[must_use]
-    pub fn nest(mut self, path: &str, routes: Router) -> Self {
-        let whole = format!("/{}/", path.trim_matches('/'));
-        let bare = whole.trim_end_matches('/').to_owned();
+    pub fn nest(mut self, path: &str, title: &str, routes: Router) -> Self {
+        let path = format!("/{}/", path.trim_matches('/'));
+        let bare = path.trim_end_matches('/').to_owned();
         let extra = self.extra.unwrap_or_default();
         // Links of pages are relative to the path with its slash.
-        let there = Redirect::permanent(&whole);
-        self.extra = Some(extra.nest(&whole, routes).route(&bare, get(|| async { there })));
+        let there = Redirect::permanent(&path);
+        self.extra = Some(extra.nest(&path, routes).route(&bare, get(|| async { there })));
+        #[cfg(feature = "tls")]
+        let secure = self.app.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        let secure = false;
+        let pass = Pass::new(self.address.port(), secure);
+        self.app.pages.push(Page { path, title: title.to_owned(), pass });
         self
     }
 
     /// Answers until `stop` is ready, then lets what is being answered finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let router = router(&self.app, self.extra);
-        connection::serve(self.listener, router, self.app, stop).await;
+        let app = Arc::new(self.app);
+        let router = router(&app, self.extra);
+        connection::serve(self.listener, router, app, stop).await;
     }
 }
 
@@ -184,10 +199,14 @@ fn router(app: &Arc<App>, extra: Option<Router>) -> Router {
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .with_state(Arc::clone(app));
-    let all = match extra {
+    let mut all = match extra {
         Some(extra) => own.merge(extra),
         None => own,
     };
+    for (index, page) in app.pages.iter().enumerate() {
+        let app = Arc::clone(app);
+        all = all.route(&format!("{}key", page.path), post(move || async move { pages::opened(&app.pages[index]) }));
+    }
     all.fallback(models::no_route)
         .method_not_allowed_fallback(models::no_method)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(app), guard::pass))

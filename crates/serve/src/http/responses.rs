@@ -10,8 +10,9 @@ use super::chat::{Conversation, Started, start};
 use super::sse::{self, Broken, Events};
 use super::{App, aside, body, json_response, with_ignored};
 use crate::api::ResponseRequest;
+use crate::api::calls::{Call, CallFinder, Part};
 use crate::api::reply::{Usage, chat_logprob};
-use crate::api::tools::{Call, CallFinder, Part, Tools};
+use crate::api::tools::Tools;
 use crate::engine::End;
 use crate::error::ApiResult;
 use crate::reading::Piece;
@@ -65,8 +66,8 @@ fn message(id: &str, status: &str, content: &[Value]) -> Value {
     json!({"id": id, "type": "message", "role": "assistant", "status": status, "content": content})
 }
 
-fn function_call(id: &str, call_id: &str, status: &str, call: &Call, arguments: &str) -> Value {
-    json!({"id": id, "type": "function_call", "call_id": call_id, "name": call.name, "arguments": arguments,
+fn function_call(id: &str, call_id: &str, status: &str, call: &Call) -> Value {
+    json!({"id": id, "type": "function_call", "call_id": call_id, "name": call.name, "arguments": call.arguments,
         "status": status})
 }
 
@@ -124,6 +125,14 @@ struct Writer {
     sequence: usize,
     output: Vec<Value>,
     open: Option<Open>,
+    calling: Option<Calling>,
+}
+
+/// The call that is being written.
+struct Calling {
+    id: String,
+    call_id: String,
+    call: Call,
 }
 
 /// The message that is being written.
@@ -135,7 +144,7 @@ struct Open {
 
 impl Writer {
     fn new(app: Arc<App>, frame: Frame, events: Option<Arc<Events>>) -> Self {
-        Self { app, frame, events, sequence: 0, output: Vec::new(), open: None }
+        Self { app, frame, events, sequence: 0, output: Vec::new(), open: None, calling: None }
     }
 
     async fn event(&mut self, kind: &str, mut value: Value) -> Result<(), Broken> {
@@ -184,9 +193,10 @@ impl Writer {
                 }
             }
         }
-        if self.output.is_empty() && self.open.is_none() {
+        if self.output.is_empty() && self.open.is_none() && self.calling.is_none() {
             self.begin().await?;
         }
+        self.called(status(last)).await?;
         self.close(status(last)).await?;
         let whole = self.frame.response(status(last), &self.output, last, Some(usage));
         let kind = if last == Some(End::Length) { "response.incomplete" } else { "response.completed" };
@@ -196,10 +206,12 @@ impl Writer {
 
     async fn part(&mut self, part: Part, score: Option<Value>) -> Result<(), Broken> {
         match part {
-            Part::Call(call) => {
+            Part::Call(name) => {
                 self.close("completed").await?;
-                self.call(&call).await
+                self.call(name).await
             }
+            Part::Arguments(more) => self.arguments(&more).await,
+            Part::Done => self.called("completed").await,
             Part::Text(text) if text.is_empty() && score.is_none() => Ok(()),
             Part::Text(text) => {
                 if self.open.is_none() {
@@ -244,19 +256,28 @@ impl Writer {
         self.event("response.output_item.done", json!({"output_index": index, "item": item})).await
     }
 
-    async fn call(&mut self, call: &Call) -> Result<(), Broken> {
+    async fn call(&mut self, name: String) -> Result<(), Broken> {
         let (id, call_id, index) = (self.app.id("fc_"), self.app.id("call_"), self.output.len());
-        let item = function_call(&id, &call_id, "in_progress", call, "");
-        self.event("response.output_item.added", json!({"output_index": index, "item": item})).await?;
-        let place = json!({"item_id": id, "output_index": index});
-        let mut delta = place.clone();
-        delta["delta"] = json!(call.arguments);
-        self.event("response.function_call_arguments.delta", delta).await?;
-        let mut done = place;
-        done["arguments"] = json!(call.arguments);
-        done["name"] = json!(call.name);
+        let call = Call { name, arguments: String::new() };
+        let item = function_call(&id, &call_id, "in_progress", &call);
+        self.calling = Some(Calling { id, call_id, call });
+        self.event("response.output_item.added", json!({"output_index": index, "item": item})).await
+    }
+
+    async fn arguments(&mut self, more: &str) -> Result<(), Broken> {
+        let Some(Calling { id, call, .. }) = &mut self.calling else { return Ok(()) };
+        call.arguments.push_str(more);
+        let delta = json!({"item_id": id, "output_index": self.output.len(), "delta": more});
+        self.event("response.function_call_arguments.delta", delta).await
+    }
+
+    /// The end of a call, if one is open.
+    async fn called(&mut self, status: &str) -> Result<(), Broken> {
+        let Some(Calling { id, call_id, call }) = self.calling.take() else { return Ok(()) };
+        let index = self.output.len();
+        let done = json!({"item_id": id, "output_index": index, "arguments": call.arguments, "name": call.name});
         self.event("response.function_call_arguments.done", done).await?;
-        let item = function_call(&id, &call_id, "completed", call, &call.arguments);
+        let item = function_call(&id, &call_id, status, &call);
         self.output.push(item.clone());
         self.event("response.output_item.done", json!({"output_index": index, "item": item})).await
     }

@@ -27,6 +27,17 @@ pub enum Activation {
 }
 
 impl Activation {
+    /// The activation by itself, element by element.
+    pub fn apply(self, x: &Tensor) -> Tensor {
+        match self {
+            Activation::None => x.clone(),
+            Activation::Relu => x.relu(),
+            Activation::Gelu => x.gelu(),
+            Activation::GeluTanh => x.gelu_tanh(),
+            Activation::Silu => x.silu(),
+        }
+    }
+
     fn kernel(self) -> gemm::Activation {
         match self {
             Activation::None => gemm::Activation::None,
@@ -146,13 +157,7 @@ impl Op for Linear {
 impl Linear {
     /// `activation(pre)`; in the dtype of the product, so that of a bf16 product the argument has been rounded.
     fn activate(&self, pre: &Tensor) -> Tensor {
-        match self.activation {
-            Activation::None => pre.clone(),
-            Activation::Relu => pre.relu(),
-            Activation::Gelu => pre.gelu(),
-            Activation::GeluTanh => pre.gelu_tanh(),
-            Activation::Silu => pre.silu(),
-        }
+        self.activation.apply(pre)
     }
 
     /// The dtype in which a gradient for an input of dtype `input` is computed.

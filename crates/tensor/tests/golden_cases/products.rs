@@ -1,6 +1,7 @@
 //! Matrix products, tables and indices, rotary embedding, cross-entropy.
 
 use cupola_tensor::ops::cross_entropy::{CrossEntropyConfig, Reduction};
+use cupola_tensor::ops::grouped_linear::grouped_linear;
 use cupola_tensor::ops::linear::{Activation, linear};
 use cupola_tensor::ops::linear_cross_entropy;
 use cupola_tensor::ops::rotary::{Pairing, rotary_tables};
@@ -81,6 +82,9 @@ pub fn readers() -> Vec<Reader> {
         }),
         Reader::new("linear", &["linear"], |case| {
             one(linear(case.x(), case.arg("weight"), case.maybe("bias"), activation(case)))
+        }),
+        Reader::new("grouped_linear", &["grouped_linear"], |case| {
+            one(grouped_linear(case.x(), case.arg("weight"), &case.sizes("groups").expect("rows of groups")))
         }),
         Reader::new("linear_cross_entropy", &["linear_cross_entropy"], |case| one(head_and_cross_entropy(case))),
         Reader::new("embedding", &["embedding"], |case| one(embedding(case))),

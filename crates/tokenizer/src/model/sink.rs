@@ -18,6 +18,11 @@ pub(crate) trait Sink {
         }
     }
 
+    /// Up to three tokens whose ranges nobody asked for; their number is the last of the four.
+    fn few(&mut self, ids: &[u32; 4]) {
+        self.ids(&ids[..(ids[3] as usize).min(3)]);
+    }
+
     /// Where the next token will stand, for [`Sink::relocate`].
     fn mark(&self) -> usize {
         0
@@ -44,6 +49,14 @@ impl Sink for Vec<u32> {
     #[inline(always)]
     fn ids(&mut self, ids: &[u32]) {
         self.extend_from_slice(ids);
+    }
+
+    #[inline(always)]
+    fn few(&mut self, ids: &[u32; 4]) {
+        // Copying all four is one instruction, whatever their number.
+        let len = self.len() + ids[3] as usize;
+        self.extend_from_slice(ids);
+        self.truncate(len);
     }
 }
 
@@ -95,5 +108,10 @@ impl Sink for Counter {
     #[inline(always)]
     fn ids(&mut self, ids: &[u32]) {
         self.0 += ids.len();
+    }
+
+    #[inline(always)]
+    fn few(&mut self, ids: &[u32; 4]) {
+        self.0 += ids[3] as usize;
     }
 }

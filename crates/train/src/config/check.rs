@@ -62,6 +62,24 @@ impl Config {
         if let Some(loss) = self.until_loss.filter(|loss| !loss.is_finite() || *loss < 0.0) {
             return wrong("until_loss", loss.to_string(), "a number from 0 on");
         }
+        if let Some(lora) = &self.lora {
+            for (key, value, least, most) in [
+                ("lora.rank", lora.rank as f64, 1.0, 65_536.0),
+                ("lora.alpha", lora.alpha, f64::MIN_POSITIVE, 1e6),
+                ("lora.dropout", lora.dropout, 0.0, 0.99),
+            ] {
+                if !(least..=most).contains(&value) {
+                    return wrong(key, value.to_string(), &format!("a number from {least} to {most}"));
+                }
+            }
+            if self.optimizer.ema > 0.0 {
+                return wrong(
+                    "optimizer.ema",
+                    self.optimizer.ema.to_string(),
+                    "0 with [lora], whose weights stay as they are",
+                );
+            }
+        }
         if let Some(Layers::Word(word)) = &self.model.gradient_checkpointing
             && word != "all"
             && word != "none"

@@ -43,6 +43,9 @@ pub struct Config {
     pub until_loss: Option<f64>,
     /// The model.
     pub model: ModelConfig,
+    /// Low-rank additions that are trained instead of the weights of `model.from`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// The tokenizer.
     pub tokenizer: TokenizerConfig,
     /// The text.
@@ -59,6 +62,8 @@ pub struct Config {
     pub checkpoint: CheckpointConfig,
     /// What the model writes on the way.
     pub sample: SampleConfig,
+    /// What is measured beside the loss.
+    pub metrics: MetricsConfig,
     /// What happens when numbers go wrong.
     pub guard: GuardConfig,
 }
@@ -105,6 +110,26 @@ pub enum Layers {
     Word(String),
     /// These.
     List(Vec<usize>),
+}
+
+/// `[lora]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rows of the first matrix of each addition, columns of the second.
+    pub rank: usize,
+    /// Each counts `alpha / rank` times.
+    pub alpha: f64,
+    /// Dropout of their inputs.
+    pub dropout: f64,
+    /// The projections that get one: their names, ends of names, or patterns with `*`. All of the layers when there are none.
+    pub targets: Vec<String>,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self { rank: 8, alpha: 16.0, dropout: 0.0, targets: Vec::new() }
+    }
 }
 
 /// `[tokenizer]`
@@ -339,6 +364,16 @@ impl Default for SampleConfig {
     }
 }
 
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Steps between two looks at each layer: its update-to-weight ratio, and the histograms of its weights, gradients and
+    /// updates; 0 for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub histograms_every: Option<u64>,
+}
+
 /// What to do about a number that went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -383,6 +418,7 @@ impl Default for Config {
             time: None,
             until_loss: None,
             model: ModelConfig::default(),
+            lora: None,
             tokenizer: TokenizerConfig::default(),
             data: DataConfig::default(),
             batch: BatchConfig::default(),
@@ -391,6 +427,7 @@ impl Default for Config {
             eval: EvalConfig::default(),
             checkpoint: CheckpointConfig::default(),
             sample: SampleConfig::default(),
+            metrics: MetricsConfig::default(),
             guard: GuardConfig::default(),
         }
     }

@@ -24,6 +24,7 @@ fn full() -> Config {
     config.model.dropout = Some(0.0);
     config.model.gradient_checkpointing = Some(super::Layers::Word("all".to_string()));
     config.model.spec = Some(cupola_models::ModelFields::default());
+    config.lora = Some(super::LoraConfig::default());
     config.tokenizer = super::TokenizerConfig { kind: Some("bpe".to_string()), vocab_size: Some(4096) };
     config.data.format = Some(cupola_data::Format::Text);
     config.data.packing = Some(cupola_data::Packing::Contiguous);
@@ -33,6 +34,7 @@ fn full() -> Config {
     config.eval.every = Some(250);
     config.checkpoint.every = Some(250);
     config.sample.every = Some(250);
+    config.metrics.histograms_every = Some(50);
     config
 }
 

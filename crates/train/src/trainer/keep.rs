@@ -97,6 +97,7 @@ impl Trainer {
             optimizer: tensors,
             ema: self.ema.as_ref().map(|ema| ema.values().clone()),
             tokenizer: self.tokenizer.clone(),
+            adapter: self.adapter.clone(),
         };
         self.keeper.write(snapshot, best, self.config.checkpoint.background)?;
         let name = if best { "the best so far, " } else { "" };

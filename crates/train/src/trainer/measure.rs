@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cupola_io::run::{Eval, Record, Sample};
-use cupola_models::spec::MixerKind;
 use cupola_models::{Generator, SamplerConfig};
-use cupola_nn::Module;
 use cupola_tensor::{Rng, Tensor, no_grad};
 
 use super::{Trainer, Watch};
@@ -13,7 +11,6 @@ use crate::checkpoint::Best;
 use crate::config::Compute;
 use crate::error::{Error, Result};
 use crate::evaluate::{self, Score, computing};
-use crate::setup::Setup;
 
 /// Tokens of the held-out text that samples go on from when there are no prompts.
 const PROMPT: usize = 16;
@@ -98,23 +95,6 @@ impl Trainer {
         self.swap_average()?;
         samples.into_iter().try_for_each(|sample| self.record(watch, Record::Sample(sample)))
     }
-}
-
-/// Floating-point operations of a token in forward and backward: six for each weight that a product reads, and those of
-/// attention over the window.
-pub(super) fn flops_per_token(setup: &Setup) -> f64 {
-    let spec = &setup.spec;
-    let model = cupola_models::Decoder::new(spec);
-    let matrices: usize = model
-        .named_parameters()
-        .iter()
-        .filter(|(name, param)| param.shape().rank() == 2 && !name.starts_with("embed"))
-        .map(|(_, param)| param.shape().numel())
-        .sum();
-    let head = if spec.tie_word_embeddings { spec.vocab_size * spec.hidden_size } else { 0 };
-    let attention = (0..spec.num_hidden_layers).filter(|&layer| spec.layer(layer).0 == MixerKind::Attention).count();
-    let window = setup.config.batch.window.unwrap_or(1);
-    6.0 * (matrices + head) as f64 + (12 * attention * spec.hidden_size * window) as f64
 }
 
 /// Floating-point operations that this machine does in a second in a large product: the best of a few.

@@ -1,16 +1,20 @@
 //! The loop.
 //!
 //! - `step`: one step, from a batch to changed parameters
+//! - `look`: what a step does to each layer
 //! - `measure`: evaluation, samples, what is written down
+//! - `flops`: how much a step computes
 //! - `keep`: checkpoints beside the training
 //! - `timing`: how many steps fit into a time
 //!
 //! A run of `N` steps has the bits of one of `k` steps and a resumed one of `N - k`: all that a step depends on stands in the
 //! checkpoint, or follows from the configuration and the step's number.
 
+pub mod flops;
 mod keep;
+mod look;
 mod measure;
-mod step;
+pub(crate) mod step;
 mod timing;
 
 use std::path::Path;
@@ -20,10 +24,11 @@ use std::time::Instant;
 
 use cupola_data::{Dataset, Loader, LoaderConfig, Position};
 use cupola_io::run::{Event, MetricsWriter, Record, RunDir, Status};
-use cupola_models::Decoder;
+use cupola_models::{AdapterInfo, Decoder, ModelSpec};
 use cupola_nn::Module;
 use cupola_nn::optim::{Ema, matches};
 use cupola_nn::schedule::{Anneal, Decay, OnPlateau, Schedule};
+use cupola_tensor::Gradients;
 use cupola_tokenizer::Tokenizer;
 
 use crate::automatic;
@@ -42,6 +47,12 @@ pub use timing::fix_steps;
 pub trait Watch {
     /// Something was measured or happened; the same is written into the run's metrics.
     fn record(&mut self, record: &Record);
+
+    /// A step's loss and gradients, before they are judged. Whoever watches may change them: to see what happens when numbers go
+    /// wrong, or by a rule of their own. A run is repeatable as far as that is.
+    fn gradients(&mut self, step: u64, model: &mut Decoder, loss: &mut f64, gradients: &mut Gradients) {
+        let _ = (step, model, loss, gradients);
+    }
 }
 
 /// Nobody.
@@ -93,9 +104,11 @@ pub struct Trainer {
     config: Config,
     tokenizer: Tokenizer,
     held_out: Vec<Dataset>,
-    /// Bytes of text that a token stands for, where that is known.
+    /// Bytes of text that a token to learn stands for, where that is known.
     bytes_per_token: Option<f64>,
     model: Decoder,
+    /// What stands beside low-rank additions in a checkpoint.
+    adapter: Option<AdapterInfo>,
     optimizer: Optimizer,
     ema: Option<Ema>,
     loader: Loader,
@@ -153,13 +166,12 @@ fn loader_config(config: &Config) -> LoaderConfig {
 
 /// The model that a run begins with: random, or another one with room for more tokens.
 fn first_model(setup: &Setup) -> Result<Decoder> {
+    if let Some(lora) = &setup.config.lora {
+        return crate::lora::begin(&setup.config, lora);
+    }
     let new = Decoder::new(&setup.spec).init(setup.config.seed);
     let Some(from) = &setup.config.model.from else { return Ok(new) };
-    let loaded = cupola_models::load(model_folder(from, None)?)?;
-    if loaded.spec().vocab_size == setup.spec.vocab_size {
-        return Ok(loaded);
-    }
-    grown(new, &loaded)
+    grown(new, &cupola_models::load(model_folder(from, None)?)?)
 }
 
 /// `new` with all values of `old`; tables with more rows keep their first ones.
@@ -180,6 +192,16 @@ fn grown(mut new: Decoder, old: &Decoder) -> Result<Decoder> {
     }
     new.load_state_dict(&values).map_err(|error| Error::Refused(error.to_string()))?;
     Ok(new)
+}
+
+/// The model of a configuration without values: what is trained, what is frozen, what has additions.
+pub(crate) fn shape(config: &Config, spec: &ModelSpec) -> Result<Decoder> {
+    let mut model = Decoder::new(spec);
+    if let Some(lora) = &config.lora {
+        crate::lora::shape(&mut model, lora)?;
+    }
+    prepare_model(&mut model, config)?;
+    Ok(model)
 }
 
 fn prepare_model(model: &mut Decoder, config: &Config) -> Result<()> {
@@ -207,7 +229,9 @@ impl Trainer {
     /// When the folder holds a run and is not to be resumed, is in use, or lacks what is needed.
     pub fn open(setup: Setup, run: RunDir, lock: Lock, watch: &mut dyn Watch) -> Result<Self> {
         let swept = checkpoint::sweep(&run)?;
-        let (loaded, damaged) = checkpoint::newest(&run, &setup.spec)?;
+        let lora = setup.config.lora.as_ref();
+        let adapter = lora.map(|lora| crate::lora::info(&setup.config, lora)).transpose()?;
+        let (loaded, damaged) = checkpoint::newest(&run, &setup.spec, adapter.as_ref())?;
         let Setup { config, tokenizer, sources, held_out, .. } = &setup;
         let mut model = match &loaded {
             Some(loaded) => loaded.model.clone(),
@@ -219,10 +243,10 @@ impl Trainer {
         let position = loaded.as_ref().map_or_else(Position::default, |loaded| loaded.state.position.clone());
         let loader = Loader::new(sources.clone(), loader_config(config), position)?;
         let bytes: Option<u64> = sources.iter().map(|source| source.dataset.text_bytes()).sum();
-        let tokens: usize = sources.iter().map(|source| source.dataset.len()).sum();
+        let tokens: usize = sources.iter().map(|source| source.dataset.learnt()).sum();
         let decay = config.optimizer.ema;
         let seconds_before = loaded.as_ref().map_or(Ok(0.0), |loaded| seconds_until(&run, loaded.state.step))?;
-        let flops = (measure::flops_per_token(&setup), measure::machine_flops(config.dtype));
+        let flops = (flops::per_token(&model, config), measure::machine_flops(config.dtype));
         let mut trainer = Self {
             metrics: run.append()?,
             events: EventWriter::create(&run.path().join("tensorboard"))?,
@@ -248,6 +272,7 @@ impl Trainer {
             last_score: None,
             optimizer: optimizer.clone(),
             model,
+            adapter,
         };
         for path in swept {
             let message = format!("removed {}, which an earlier process left half written", path.display());
@@ -406,13 +431,14 @@ impl Trainer {
     }
 }
 
-/// Seconds of training up to a step, as the metrics have it.
+/// Seconds of training up to a step, as the metrics have it; they never run backwards.
 fn seconds_until(run: &RunDir, step: u64) -> Result<f64> {
     let mut tail = run.tail()?;
     let mut seconds = 0.0;
     while let Some(record) = tail.read()? {
         if let Record::Step(measured) = record
             && measured.step <= step
+            && (seconds..1e12).contains(&measured.time)
         {
             seconds = measured.time;
         }

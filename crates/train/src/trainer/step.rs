@@ -9,6 +9,7 @@ use cupola_nn::{Module, training};
 use cupola_tensor::autograd::clip::clip_factor;
 use cupola_tensor::{Gradients, Tensor};
 
+use super::look::{Look, Seen};
 use super::{Trainer, Watch};
 use crate::checkpoint;
 use crate::config::{Config, Policy};
@@ -21,7 +22,8 @@ impl Trainer {
     pub(super) fn one_step(&mut self, watch: &mut dyn Watch) -> Result<()> {
         let began = Instant::now();
         let batch = self.loader.next_batch()?;
-        let (loss, grads) = gradients(&mut self.model, &batch, &self.config, self.step);
+        let (mut loss, mut grads) = gradients(&mut self.model, &batch, &self.config, self.step);
+        watch.gradients(self.step + 1, &mut self.model, &mut loss, &mut grads);
         let norm = grads.norm();
         let before = self.guard;
         if let Some((trouble, policy)) = self.guard.judge(loss, norm, &self.config.guard) {
@@ -34,7 +36,10 @@ impl Trainer {
         self.optimizer.set_lr(lr);
         let clip = self.config.optimizer.clip;
         let scale = if clip > 0.0 { clip_factor(norm, clip) } else { 1.0 };
+        let every = self.config.metrics.histograms_every.unwrap_or(0);
+        let look = (every > 0 && (self.step + 1).is_multiple_of(every)).then(|| Look::before(&self.model, &grads));
         self.optimizer.step(&mut self.model, &grads, scale);
+        let seen = look.map(|look| look.after(&self.model, self.step + 1));
         if let Some(ema) = &mut self.ema {
             ema.update(&self.model);
         }
@@ -51,11 +56,14 @@ impl Trainer {
         if let Some(bytes) = self.bytes_per_token {
             values.push(("bits_per_byte", loss / std::f64::consts::LN_2 / bytes));
         }
+        let Seen { ratios, histograms } = seen.unwrap_or_default();
+        values.extend(ratios.iter().map(|(name, ratio)| (name.as_str(), *ratio)));
         for &(name, value) in &values {
             record = record.with(name, value);
         }
         self.events.scalars(self.step, values)?;
-        self.record(watch, Record::Step(record))
+        self.record(watch, Record::Step(record))?;
+        histograms.into_iter().try_for_each(|histogram| self.record(watch, histogram.into()))
     }
 
     /// Follows the policy for a step that went wrong. The optimiser has not seen its gradients.
@@ -93,7 +101,7 @@ impl Trainer {
     /// Goes back to the last whole checkpoint, and keeps the place in the data, so that the batches since then are passed over.
     fn rewind(&mut self, what: &str, at: u64) -> Result<Option<String>> {
         self.keeper.wait()?;
-        let (loaded, _) = checkpoint::newest(&self.run, self.model.spec())?;
+        let (loaded, _) = checkpoint::newest(&self.run, self.model.spec(), self.adapter.as_ref())?;
         let Some(mut loaded) = loaded else { return Ok(None) };
         let step = loaded.state.step;
         let folder = self.run.checkpoint_path(step);
@@ -132,7 +140,7 @@ impl Trainer {
 }
 
 /// The mean loss of a batch, and its gradients, added up over micro-batches.
-pub(super) fn gradients(model: &mut Decoder, batch: &Batch, config: &Config, step: u64) -> (f64, Gradients) {
+pub(crate) fn gradients(model: &mut Decoder, batch: &Batch, config: &Config, step: u64) -> (f64, Gradients) {
     let learnt = batch.learnt().max(1) as f64;
     let rows = batch.rows.len();
     let micro_rows = config.batch.micro_rows.unwrap_or(rows).clamp(1, rows.max(1));

@@ -26,7 +26,7 @@ pub(super) fn gemm(options: &Options) -> anyhow::Result<()> {
         let (a, b) = (draw(1), draw(2));
         let seconds = options.median(|| no_grad(|| drop(std::hint::black_box(a.matmul(&b)))));
         let rate = 2.0 * (size as f64).powi(3) / seconds / 1e9;
-        options.print(&Line { bench: "gemm", config: format!("{size}x{size}x{size}"), rate: ("gflops", rate) });
+        options.print(&Line { bench: "gemm", config: format!("{size}x{size}x{size}"), rate: ("gflops", rate) })?;
     }
     Ok(())
 }
@@ -52,7 +52,7 @@ pub(super) fn ops(options: &Options) -> anyhow::Result<()> {
     for (name, passes, operation) in operations {
         let seconds = options.median(|| no_grad(|| drop(std::hint::black_box(operation()))));
         let rate = passes * bytes / seconds / 1e9;
-        options.print(&Line { bench: "ops", config: name.to_string(), rate: ("gb_per_s", rate) });
+        options.print(&Line { bench: "ops", config: name.to_string(), rate: ("gb_per_s", rate) })?;
     }
     Ok(())
 }

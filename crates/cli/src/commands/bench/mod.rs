@@ -2,10 +2,12 @@
 //!
 //! - `works`: what is trained or run, as the peers' scripts define it
 //! - `model`: training, prefill, decoding
+//! - `looped`: training through the trainer
 //! - `kernels`: products and operations
 //! - `tokenizer`: text to tokens
 
 mod kernels;
+mod looped;
 mod model;
 mod tokenizer;
 mod works;
@@ -22,6 +24,8 @@ use works::Work;
 pub enum Command {
     /// Training steps: tokens a second
     Train(Options),
+    /// Training steps through the whole trainer, and bare ones in turn: what its loop costs
+    Trainer(Options),
     /// Writing token by token: tokens a second
     Decode(Options),
     /// Reading a prompt of 512 tokens: tokens a second
@@ -66,7 +70,7 @@ impl Options {
         self.dtype.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    fn print(&self, line: &Line<'_>) {
+    fn print(&self, line: &Line<'_>) -> anyhow::Result<()> {
         let (unit, value) = line.rate;
         if self.json {
             let mut object = Map::new();
@@ -76,15 +80,15 @@ impl Options {
             object.insert("threads".to_string(), json!(pool::threads()));
             object.insert(unit.to_string(), json!(value));
             object.insert("peak_rss_mb".to_string(), peak_rss_mb().map_or(Value::Null, |mb| json!(mb)));
-            println!("{}", Value::Object(object));
+            crate::output::line(Value::Object(object))
         } else {
-            println!(
+            crate::output::line(format_args!(
                 "{:<10} {:<24} {:<5} {} threads  {value:>12.1} {unit}",
                 line.bench,
                 line.config,
                 self.dtype_name(),
                 pool::threads()
-            );
+            ))
         }
     }
 
@@ -99,13 +103,18 @@ impl Options {
             work();
             times.push(one.elapsed().as_secs_f64());
         }
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
+        middle(&mut times)
     }
 }
 
+/// The median.
+fn middle(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
 /// The most memory that the process has had, where the system says so.
-fn peak_rss_mb() -> Option<f64> {
+pub(super) fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.split_whitespace().next()?.parse::<f64>().ok().map(|kib| kib / 1024.0)
@@ -119,6 +128,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<()> {
         let (options, work): (Options, fn(&Options) -> anyhow::Result<()>) = match self {
             Self::Train(options) => (options, model::train),
+            Self::Trainer(options) => (options, looped::trainer),
             Self::Decode(options) => (options, model::decode),
             Self::Prefill(options) => (options, model::prefill),
             Self::Gemm(options) => (options, kernels::gemm),

@@ -3,12 +3,12 @@
 use crate::exit::Failure;
 use cupola_core::Rng;
 use cupola_models::{Decoder, State};
-use cupola_nn::optim::{AdamW, AdamWConfig};
 use cupola_nn::{Module, training};
 use cupola_tensor::autograd::clip::clip_factor;
 use cupola_tensor::{DType as Elements, Segments, Tensor, mode, no_grad};
+use cupola_train::optimizer::Optimizer;
 
-use super::works::{Definition, Work};
+use super::works::{self, Definition, Work};
 use super::{Line, Options};
 use crate::commands::train::DType;
 
@@ -20,39 +20,61 @@ fn computing<R>(options: &Options, body: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Steps as the work defines them: a random batch, forward, mean cross-entropy, backward, clipping to 1 (not for GPT-2, whose
-/// peers do not clip), AdamW on every parameter, the loss read back.
-pub(super) fn train(options: &Options) -> anyhow::Result<()> {
-    let work = options.work.unwrap_or(Work::Nano);
-    if work == Work::Infer110m {
-        return Err(Failure::Usage("infer110m is not trained; it is a work of decode and prefill".to_string()).into());
+/// What a step of training needs, as the work defines it.
+pub(super) struct Steps<'a> {
+    options: &'a Options,
+    work: Work,
+    definition: Definition,
+    model: Decoder,
+    optimizer: Optimizer,
+    step: u64,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(options: &'a Options, work: Work) -> anyhow::Result<Self> {
+        if work == Work::Infer110m {
+            let text = "infer110m is not trained; it is a work of decode and prefill".to_string();
+            return Err(Failure::Usage(text).into());
+        }
+        let definition = work.definition()?;
+        let model = Decoder::new(&definition.spec).init(1);
+        let optimizer = Optimizer::new(&works::adamw(), works::RATE, &model);
+        Ok(Self { options, work, definition, model, optimizer, step: 0 })
     }
-    let Definition { spec, rows, window } = work.definition()?;
-    let mut model = Decoder::new(&spec).init(1);
-    let decayed = AdamWConfig { lr: 1e-3, betas: [0.9, 0.99], weight_decay: 0.1, ..AdamWConfig::default() };
-    let plain = AdamWConfig { weight_decay: 0.0, ..decayed.clone() };
-    let mut optimizer = AdamW::new(decayed).group("*norm*", plain.clone());
-    if model.named_parameters().iter().any(|(name, _)| name.ends_with("bias")) {
-        optimizer = optimizer.group("*bias", plain);
+
+    /// Tokens of a step.
+    pub(super) fn tokens(&self) -> usize {
+        self.definition.rows * self.definition.window
     }
-    let segments = Segments::uniform(rows, window);
-    let count = rows * window;
-    let mut step = 0;
-    let seconds = options.median(|| {
+
+    /// A random batch, forward, mean cross-entropy, backward, clipping, AdamW on every parameter, the loss read back.
+    pub(super) fn one(&mut self) {
+        let Definition { spec, rows, window } = &self.definition;
+        let segments = Segments::uniform(*rows, *window);
+        let (step, count) = (self.step, rows * window);
         let draw =
             |purpose: u64| Tensor::randint(0, spec.vocab_size as i64, [count], Rng::seed(1).stream(&[step, purpose]));
         let (tokens, targets) = (draw(0), draw(1));
         let scope = training(1, step);
-        let loss = computing(options, || model.loss_sum(&tokens, &targets, &segments)).affine(1.0 / count as f64, 0.0);
+        let loss = computing(self.options, || self.model.loss_sum(&tokens, &targets, &segments));
+        let loss = loss.affine(1.0 / count as f64, 0.0);
         std::hint::black_box(loss.item());
         let grads = loss.backward();
-        scope.finish(&mut model);
-        let scale = if work == Work::Gpt2 { 1.0 } else { clip_factor(grads.norm(), 1.0) };
-        optimizer.step_scaled(&mut model, &grads, scale);
-        step += 1;
-    });
-    options.print(&Line { bench: "train", config: work.name(), rate: ("tokens_per_s", count as f64 / seconds) });
-    Ok(())
+        scope.finish(&mut self.model);
+        let clip = self.work.clip();
+        let scale = if clip > 0.0 { clip_factor(grads.norm(), clip) } else { 1.0 };
+        self.optimizer.step(&mut self.model, &grads, scale);
+        self.step += 1;
+    }
+}
+
+/// Steps as the work defines them.
+pub(super) fn train(options: &Options) -> anyhow::Result<()> {
+    let work = options.work.unwrap_or(Work::Nano);
+    let mut steps = Steps::new(options, work)?;
+    let seconds = options.median(|| steps.one());
+    let rate = steps.tokens() as f64 / seconds;
+    options.print(&Line { bench: "train", config: work.name(), rate: ("tokens_per_s", rate) })
 }
 
 /// One token after the other from an empty context, 128 of them.
@@ -77,8 +99,7 @@ pub(super) fn decode(options: &Options) -> anyhow::Result<()> {
             });
         });
     });
-    options.print(&Line { bench: "decode", config: work.name(), rate: ("tokens_per_s", tokens as f64 / seconds) });
-    Ok(())
+    options.print(&Line { bench: "decode", config: work.name(), rate: ("tokens_per_s", tokens as f64 / seconds) })
 }
 
 /// A prompt of 512 tokens at once, the logits of the last one.
@@ -98,6 +119,5 @@ pub(super) fn prefill(options: &Options) -> anyhow::Result<()> {
             });
         });
     });
-    options.print(&Line { bench: "prefill", config: work.name(), rate: ("tokens_per_s", tokens as f64 / seconds) });
-    Ok(())
+    options.print(&Line { bench: "prefill", config: work.name(), rate: ("tokens_per_s", tokens as f64 / seconds) })
 }

@@ -26,6 +26,5 @@ pub(super) fn encode(options: &Options) -> anyhow::Result<()> {
         });
     });
     let rate = text.len() as f64 / seconds / 1e6;
-    options.print(&Line { bench: "tokenizer", config: "bpe4096".to_string(), rate: ("mb_per_s", rate) });
-    Ok(())
+    options.print(&Line { bench: "tokenizer", config: "bpe4096".to_string(), rate: ("mb_per_s", rate) })
 }

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use cupola_models::ModelSpec;
+use cupola_train::config::{OptimizerConfig, OptimizerKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Work {
@@ -11,6 +12,8 @@ pub enum Work {
     Baby,
     /// GPT-2 with 124M parameters, 2 windows of 256
     Gpt2,
+    /// Mamba with 10.3M parameters: 6 layers, 512 wide, 8 windows of 64
+    Mamba,
     /// A LLaMA of 110M parameters, for reading and writing
     Infer110m,
 }
@@ -46,6 +49,13 @@ impl Work {
                 let spec = gpt(12, 12, 768, 1024, 50_257, true)?;
                 (spec, 2, 256)
             }
+            Self::Mamba => {
+                let spec = ModelSpec::from_toml(
+                    "vocab_size = 256\nhidden_size = 512\nnum_hidden_layers = 6\npattern = [\"mamba+none\"]\n\
+                     position = \"none\"\ntie_word_embeddings = true\nmamba = { state_size = 16, time_step_rank = 32 }",
+                )?;
+                (spec, 8, 64)
+            }
             Self::Infer110m => {
                 let spec = ModelSpec::from_toml(
                     "vocab_size = 32000\nhidden_size = 768\nnum_hidden_layers = 12\nintermediate_size = 2048\n\
@@ -55,5 +65,38 @@ impl Work {
             }
         };
         Ok(Definition { spec, rows, window })
+    }
+
+    /// The norm that gradients are brought down to; 0 for GPT-2, whose peers do not clip.
+    pub fn clip(self) -> f64 {
+        if self == Self::Gpt2 { 0.0 } else { 1.0 }
+    }
+}
+
+/// AdamW as all works have it, without weight decay of vectors.
+pub fn adamw() -> OptimizerConfig {
+    OptimizerConfig {
+        kind: OptimizerKind::Adamw,
+        learning_rate: Some(RATE),
+        weight_decay: 0.1,
+        betas: [0.9, 0.99],
+        ..OptimizerConfig::default()
+    }
+}
+
+/// The learning rate of all works.
+pub const RATE: f64 = 1e-3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cupola_models::Decoder;
+    use cupola_nn::Module;
+
+    #[test]
+    fn works_have_as_many_parameters_as_their_definitions_say() {
+        let count = |work: Work| Decoder::new(&work.definition().expect("a specification").spec).parameter_count();
+        let works = [Work::Nano, Work::Baby, Work::Gpt2, Work::Mamba];
+        assert_eq!(works.map(count), [804_096, 10_745_088, 124_439_808, 10_302_976]);
     }
 }

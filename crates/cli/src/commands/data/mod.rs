@@ -113,7 +113,18 @@ impl Stats {
                     tokens += ids.len() as u64;
                     continue;
                 }
-                Content::Messages(messages) => messages.to_string(),
+                Content::Messages(messages) => {
+                    for text in texts_of(&messages) {
+                        bytes += text.len() as u64;
+                        characters += text.chars().count() as u64;
+                        lines += text.matches('\n').count() as u64;
+                    }
+                    if let Some(tokenizer) = &tokenizer {
+                        let made = cupola_data::chat::conversation(tokenizer, &messages).map_err(Failure::Refused)?;
+                        tokens += made.ids.len() as u64;
+                    }
+                    continue;
+                }
             };
             bytes += text.len() as u64;
             characters += text.chars().count() as u64;
@@ -148,6 +159,12 @@ impl Stats {
         }
         Ok(())
     }
+}
+
+/// The texts of a conversation.
+fn texts_of(messages: &serde_json::Value) -> impl Iterator<Item = &str> {
+    let all = messages.as_array().into_iter().flatten();
+    all.filter_map(|message| message.get("content")?.as_str())
 }
 
 #[derive(Args)]
@@ -226,10 +243,14 @@ impl Validate {
                 documents += u64::from(piece.begins);
             }
             if reader.skipped > 0 {
-                eprintln!("{}: {} left out", extent.path.display(), reader.skipped);
+                crate::output::note(format_args!("{}: {} left out", extent.path.display(), reader.skipped));
             }
         }
-        println!("{} files with {} documents are as they should be", found.extents.len(), grouped(documents as usize));
+        crate::output::line(format_args!(
+            "{} files with {} documents are as they should be",
+            found.extents.len(),
+            grouped(documents as usize)
+        ))?;
         Ok(())
     }
 }
@@ -253,6 +274,15 @@ impl Split {
     fn run(self) -> anyhow::Result<()> {
         let found = self.texts.find()?;
         let (train, held) = input::split(&found.extents, 1.0 - self.held_out).map_err(refused)?;
+        if let Some(one) = found.extents.iter().find(|extent| matches!(extent.format, Format::Parquet | Format::Shard))
+        {
+            let text = format!(
+                "{}: {:?} is not cut; `train` and `data tokenize` take it as it is",
+                one.path.display(),
+                one.format
+            );
+            return Err(Failure::Usage(text).into());
+        }
         for (path, extents) in [(&self.train, train), (&self.val, held)] {
             let mut bytes = 0;
             cupola_io::atomic::write_file(path, |file| -> anyhow::Result<()> {
@@ -265,7 +295,7 @@ impl Split {
                 }
                 Ok(())
             })?;
-            println!("{}: {} bytes", path.display(), grouped(bytes));
+            crate::output::line(format_args!("{}: {} bytes", path.display(), grouped(bytes)))?;
         }
         Ok(())
     }

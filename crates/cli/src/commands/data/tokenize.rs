@@ -71,15 +71,15 @@ impl Tokenize {
                 "output": output, "tokens": data.len(), "documents": data.documents(), "bytes": data.text_bytes(),
                 "shards": manifest.shards.len(), "left_out": manifest.skipped, "hash": data.hash(), "seconds": seconds,
             });
-            println!("{value}");
+            crate::output::line(&value)?;
         } else {
-            println!(
+            crate::output::line(format_args!(
                 "{output}: {} tokens in {} documents, {} shards, {} left out, {seconds:.1} s",
                 grouped(data.len()),
                 grouped(data.documents()),
                 manifest.shards.len(),
                 manifest.skipped
-            );
+            ))?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ pub fn install() -> anyhow::Result<Stop> {
             std::process::exit(i32::from(INTERRUPTED));
         }
         asked.ask();
-        eprintln!("\nsaving after this step; once more ends at once");
+        crate::output::note("\nsaving after this step; once more ends at once");
     })
     .context("no handler for Ctrl-C")?;
     Ok(stop)

@@ -32,6 +32,12 @@ pub struct Train {
     /// The model, by name (`cupola model presets` lists them)
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
+    /// A model directory or run to go on from, instead of random values
+    #[arg(long, value_name = "PATH")]
+    pub from: Option<PathBuf>,
+    /// Train low-rank additions of this rank to the model of --from, whose weights stay; `cupola model merge` adds them in
+    #[arg(long, value_name = "RANK", num_args = 0..=1, default_missing_value = "8", require_equals = true)]
+    pub lora: Option<usize>,
     /// A file with settings
     #[arg(long, value_name = "FILE.toml")]
     pub config: Option<PathBuf>,
@@ -144,6 +150,12 @@ impl Train {
         if let Some(preset) = &self.preset {
             config.model.preset = Some(preset.clone());
         }
+        if let Some(from) = &self.from {
+            config.model.from = Some(from.clone());
+        }
+        if let Some(rank) = self.lora {
+            config.lora.get_or_insert_default().rank = rank;
+        }
         if self.steps.is_some() || self.epochs.is_some() || self.time.is_some() {
             (config.steps, config.epochs, config.time) = (self.steps, self.epochs, self.time);
         }
@@ -207,9 +219,9 @@ pub fn go_on(path: &Path, json: bool) -> anyhow::Result<()> {
     let lock = Lock::take(path)?;
     let info = run.info()?;
     if info.status == Status::Finished {
-        eprintln!("{}: the run is finished", path.display());
+        crate::output::note(format_args!("{}: the run is finished", path.display()));
         if json {
-            println!("{}", json!({ "finished": true, "run": path }));
+            crate::output::line(json!({ "finished": true, "run": path }))?;
         }
         return Ok(());
     }
@@ -244,6 +256,7 @@ fn same(path: &Path, given: &Config) -> anyhow::Result<()> {
 /// Trains and says how it ended.
 fn finish(setup: Setup, run: RunDir, lock: Lock, mut display: Display, json: bool) -> anyhow::Result<()> {
     let path = run.path().to_owned();
+    let estimate = setup.memory.total();
     let stop = interrupt::install()?;
     let mut trainer = Trainer::open(setup, run.clone(), lock, &mut display)?;
     display.begin(&trainer);
@@ -252,19 +265,22 @@ fn finish(setup: Setup, run: RunDir, lock: Lock, mut display: Display, json: boo
     let outcome = result?;
     let checkpoint = run.checkpoint("best").or_else(|_| run.checkpoint("last"))?;
     if json {
-        println!("{}", summary(&outcome, &checkpoint));
+        crate::output::line(summary(&outcome, &checkpoint, estimate))?;
     }
     let shown = path.display();
     if outcome.interrupted {
-        eprintln!("stopped after step {}; `cupola resume {shown}` goes on", grouped(outcome.steps as usize));
+        crate::output::note(format_args!(
+            "stopped after step {}; `cupola resume {shown}` goes on",
+            grouped(outcome.steps as usize)
+        ));
         return Err(Failure::Interrupted.into());
     }
-    eprintln!("{}", sentence(&outcome));
-    eprintln!("next: cupola generate {shown} --prompt \"...\"");
+    crate::output::note(sentence(&outcome));
+    crate::output::note(format_args!("next: cupola generate {shown} --prompt \"...\""));
     Ok(())
 }
 
-fn summary(outcome: &Outcome, checkpoint: &Path) -> serde_json::Value {
+fn summary(outcome: &Outcome, checkpoint: &Path, estimate: u64) -> serde_json::Value {
     json!({
         "steps": outcome.steps,
         "tokens": outcome.tokens,
@@ -275,6 +291,8 @@ fn summary(outcome: &Outcome, checkpoint: &Path) -> serde_json::Value {
         "best_val_loss": outcome.best.map(|best| best.loss),
         "checkpoint": checkpoint,
         "interrupted": outcome.interrupted,
+        "estimated_mb": estimate as f64 / (1 << 20) as f64,
+        "peak_rss_mb": super::bench::peak_rss_mb(),
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::terminal::{Style, grouped};
 use cupola_io::run::Record;
 use cupola_train::setup::Preparing;
-use cupola_train::{Setup, Trainer, Watch};
+use cupola_train::{Config, Setup, Trainer, Watch};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -59,6 +59,10 @@ impl Display {
         let tokens: usize = setup.sources.iter().map(|source| source.dataset.len()).sum();
         let held: usize = setup.held_out.iter().map(cupola_data::Dataset::len).sum();
         let bytes: u64 = setup.sources.iter().filter_map(|source| source.dataset.text_bytes()).sum();
+        let trained = match setup.trainable {
+            all if all == setup.parameters => String::new(),
+            part => format!(", {} of them trained", grouped(part)),
+        };
         let lines = [
             ("text", format!("{:.1} MB, {} tokens, {} held out", bytes as f64 / 1e6, grouped(tokens), grouped(held))),
             (
@@ -69,14 +73,7 @@ impl Display {
                     grouped(setup.tokenizer.vocab_size())
                 ),
             ),
-            (
-                "model",
-                format!(
-                    "{}, {} parameters",
-                    config.model.preset.as_deref().unwrap_or("as specified"),
-                    grouped(setup.parameters)
-                ),
-            ),
+            ("model", format!("{}, {} parameters{trained}", model_name(config), grouped(setup.parameters))),
             (
                 "steps",
                 format!(
@@ -92,10 +89,16 @@ impl Display {
         ];
         let bold = Style::BOLD.on_stderr();
         for (name, text) in lines {
-            eprintln!("  {bold}{name:<10}{bold:#} {text}");
+            crate::output::note(format_args!("  {bold}{name:<10}{bold:#} {text}"));
+        }
+        if setup.unknown > 0 {
+            let count = grouped(setup.unknown as usize);
+            crate::output::note(format_args!(
+                "  {count} characters of the held-out text are not in the text to train on; one token stands for them"
+            ));
         }
         if !setup.skipped.is_empty() {
-            eprintln!("  {} files are no text and were left out", setup.skipped.len());
+            crate::output::note(format_args!("  {} files are no text and were left out", setup.skipped.len()));
         }
     }
 
@@ -122,7 +125,7 @@ impl Display {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            Some(bar) => bar.suspend(|| crate::output::note(&text)),
             // A reader that has gone away is no reason to stop training.
             None => drop(writeln!(io::stderr(), "{text}")),
         }
@@ -155,6 +158,15 @@ impl Display {
                 }
             }
         }
+    }
+}
+
+/// What people call the model.
+fn model_name(config: &Config) -> String {
+    match (&config.model.preset, &config.model.from) {
+        (Some(preset), _) => preset.clone(),
+        (None, Some(from)) => format!("that of {}", from.display()),
+        (None, None) => "as specified".to_string(),
     }
 }
 

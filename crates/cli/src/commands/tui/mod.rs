@@ -22,7 +22,8 @@ const POINTS: usize = 1000;
 /// `cupola tui RUN`
 #[derive(Args)]
 pub struct Tui {
-    /// A run's folder, a folder of runs (the newest is shown), or a dashboard's address such as http://127.0.0.1:7860/?run=NAME
+    /// A run's folder, a folder of runs (the newest is shown), or a dashboard's address such as http://127.0.0.1:7860/?run=NAME.
+    /// A server's key is taken from CUPOLA_API_KEY
     #[arg(default_value = "runs", value_name = "RUN|URL")]
     run: String,
     /// Print the run as lines of text once and end
@@ -33,7 +34,8 @@ pub struct Tui {
 impl Tui {
     /// Shows the run until `q` is pressed; without a terminal, prints lines until the run ends.
     pub fn run(self) -> anyhow::Result<()> {
-        let mut source = Source::open(&self.run).map_err(failure)?;
+        let key = std::env::var("CUPOLA_API_KEY").ok();
+        let mut source = Source::open(&self.run).map_err(failure)?.with_key(key);
         let snapshot = source.snapshot(POINTS).map_err(failure)?;
         if self.once || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
             return lines(source, snapshot, self.once);
@@ -55,7 +57,8 @@ fn failure(error: SourceError) -> anyhow::Error {
 
 /// The interactive view.
 fn show(terminal: &mut ratatui::DefaultTerminal, mut source: Source, snapshot: Snapshot) -> anyhow::Result<()> {
-    let mut view = View::new(snapshot, utf8());
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let mut view = View::new(snapshot, utf8(variable), variable("NO_COLOR").is_none());
     let mut looked = Instant::now();
     loop {
         terminal.draw(|frame| view.draw(frame.area(), frame.buffer_mut()))?;
@@ -120,10 +123,27 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Whether the terminal takes characters beyond ASCII.
-fn utf8() -> bool {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG")).unwrap_or_default();
+/// Whether the terminal takes characters beyond ASCII, from the variables that say which ones it takes: the first that is set
+/// decides.
+fn utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = variable("LC_ALL").or_else(|| variable("LC_CTYPE")).or_else(|| variable("LANG")).unwrap_or_default();
     let locale = locale.to_ascii_lowercase();
     cfg!(windows) || locale.contains("utf-8") || locale.contains("utf8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn the_locale_says_which_characters_there_are() {
+        let with = |set: &[(&str, &str)]| {
+            utf8(|name| set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert!(with(&[("LANG", "de_DE.UTF-8")]) && with(&[("LC_CTYPE", "C.utf8"), ("LANG", "C")]));
+        assert!(
+            !with(&[]) && !with(&[("LANG", "de_DE.ISO-8859-1")]) && !with(&[("LC_ALL", "POSIX"), ("LANG", "C.UTF-8")])
+        );
+    }
 }

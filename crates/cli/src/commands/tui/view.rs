@@ -3,7 +3,7 @@
 use cupola_monitor::Snapshot;
 use cupola_monitor::fragments::facts;
 use cupola_monitor::panels::{Panel, panels, unit};
-use cupola_monitor::plot::Scale;
+use cupola_monitor::plot::{Scale, Unit, label};
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::KeyCode;
 use ratatui::layout::Rect;
@@ -11,6 +11,18 @@ use ratatui::style::{Color, Modifier, Style};
 
 use super::plain;
 use super::plot::Plot;
+
+/// The colours of the lines of one chart.
+const COLOURS: [Color; 8] = [
+    Color::Blue,
+    Color::Yellow,
+    Color::Green,
+    Color::Magenta,
+    Color::Cyan,
+    Color::Red,
+    Color::LightBlue,
+    Color::LightYellow,
+];
 
 /// The view and where the reader stands in it.
 pub struct View {
@@ -24,9 +36,8 @@ pub struct View {
 }
 
 impl View {
-    /// A view of `run`; `fine` when the terminal takes characters beyond ASCII.
-    pub fn new(run: Snapshot, fine: bool) -> Self {
-        let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    /// A view of `run`; `fine` when the terminal takes characters beyond ASCII, `colour` when it may be told by them.
+    pub fn new(run: Snapshot, fine: bool, colour: bool) -> Self {
         let mut view =
             Self { run: Snapshot::default(), panels: Vec::new(), shown: 0, log: false, trouble: None, fine, colour };
         view.update(run);
@@ -82,11 +93,19 @@ impl View {
             let scale = if self.log { ", log" } else { "" };
             let place = format!("{} ({}/{}{scale})", panel.title, self.shown + 1, self.panels.len());
             rows.line(buffer, &place, bold);
-            let lines = panel.names.iter().enumerate().filter_map(|(index, name)| {
-                let colour = [Color::Blue, Color::Yellow][index.min(1)];
-                let style = if self.colour { Style::new().fg(colour) } else { Style::new() };
-                Some((self.run.metric(name)?.points.as_slice(), style))
-            });
+            let style = |index: usize| {
+                if self.colour { Style::new().fg(COLOURS[index % COLOURS.len()]) } else { Style::new() }
+            };
+            if panel.names.len() > 1 && area.height >= 16 {
+                let entry = |(index, name): (usize, &String)| {
+                    let own = name.split_once('/').map_or(name.as_str(), |(_, part)| part);
+                    let last = self.run.last(name).map_or_else(|| "-".to_owned(), |value| label(Unit::Number, value));
+                    (format!("{own} {last}"), style(index))
+                };
+                rows.legend(buffer, panel.names.iter().enumerate().map(entry));
+            }
+            let lines = panel.names.iter().enumerate();
+            let lines = lines.filter_map(|(i, name)| Some((self.run.metric(name)?.points.as_slice(), style(i))));
             let scale = if self.log { Scale::Log } else { Scale::Linear };
             let plot = Plot { lines: lines.collect(), scale, unit: unit(&panel.names[0]), fine: self.fine };
             plot.draw(rows.rest(below as u16), buffer);
@@ -140,6 +159,24 @@ impl Rows {
         self.next = self.next.saturating_add(1);
     }
 
+    /// Entries side by side, each in its own style; those that have no room are left out.
+    fn legend(&mut self, buffer: &mut Buffer, entries: impl Iterator<Item = (String, Style)>) {
+        if self.next < self.area.height {
+            let (mut x, end) = (self.area.x, self.area.x + self.area.width);
+            for (text, style) in entries {
+                let text = plain(&text);
+                let text = if self.fine { text } else { text.replace(|c: char| !c.is_ascii(), "?") };
+                let room = usize::from(end.saturating_sub(x));
+                if text.chars().count() > room {
+                    break;
+                }
+                (x, _) = buffer.set_stringn(x, self.area.y + self.next, text, room, style);
+                x = x.saturating_add(3).min(end);
+            }
+        }
+        self.next = self.next.saturating_add(1);
+    }
+
     fn bar(&mut self, buffer: &mut Buffer, step: u64, steps: Option<u64>) {
         let Some(steps) = steps.filter(|&steps| steps > 0) else { return };
         let part = (step as f64 / steps as f64).min(1.0);
@@ -180,6 +217,8 @@ impl Rows {
 mod tests {
     use super::*;
     use cupola_monitor::state::Metric;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
 
     fn run() -> Snapshot {
         let points = (1..=300u64).map(|step| (step, (step != 77).then(|| 5.0 / (step as f64).sqrt()))).collect();
@@ -216,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_terminal_of_80_by_24_has_all_of_it() {
-        let rows = drawn(&View::new(run(), true), 80, 24);
+        let rows = drawn(&View::new(run(), true, true), 80, 24);
         let text = rows.join("\n");
         assert!(rows[0].starts_with("a  [31mred [0m run é  running"), "{text}");
         assert!(rows[1].starts_with(" 30% ━━━━") && rows[2].starts_with("step 300 / 1k   loss 0.289"), "{text}");
@@ -231,7 +270,7 @@ mod tests {
     #[test]
     fn every_size_is_drawn_without_a_panic() {
         for fine in [true, false] {
-            let mut view = View::new(run(), fine);
+            let mut view = View::new(run(), fine, true);
             view.trouble("the server has gone".into());
             for width in (0..40).chain([80, 200, 1000]) {
                 for height in (0..30).chain([200]) {
@@ -239,22 +278,84 @@ mod tests {
                 }
             }
             assert_eq!(drawn(&view, 1, 1), ["a"]);
-            let empty = View::new(Snapshot::default(), fine);
+            let empty = View::new(Snapshot::default(), fine, true);
             (1..30).for_each(|size| drop(drawn(&empty, size, size)));
         }
     }
 
     #[test]
     fn without_utf_8_only_ascii_is_drawn() {
-        let text = drawn(&View::new(run(), false), 80, 24).join("\n");
+        let text = drawn(&View::new(run(), false, true), 80, 24).join("\n");
         assert!(text.is_ascii() && text.contains("****") && text.contains(" 30% ####"), "{text}");
+    }
+
+    /// What a real terminal of this size is told, drawn again after every change of the size.
+    fn terminal(width: u16, height: u16) -> Terminal<TestBackend> {
+        Terminal::new(TestBackend::new(width, height)).expect("a terminal of memory")
+    }
+
+    fn cells(terminal: &Terminal<TestBackend>) -> &[ratatui::buffer::Cell] {
+        terminal.backend().buffer().content()
+    }
+
+    fn show(terminal: &mut Terminal<TestBackend>, view: &View) {
+        terminal.draw(|frame| view.draw(frame.area(), frame.buffer_mut())).expect("memory can be written");
+    }
+
+    #[test]
+    fn without_colour_no_cell_has_one() {
+        let mut terminal = terminal(80, 24);
+        for (colour, coloured) in [(true, true), (false, false)] {
+            show(&mut terminal, &View::new(run(), true, colour));
+            let found = cells(&terminal).iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
+            assert_eq!(found, coloured);
+        }
+        // The alert is still there, as a word.
+        let text: String = cells(&terminal).iter().map(ratatui::buffer::Cell::symbol).collect();
+        assert!(text.contains("nan: the loss is NaN"), "{text}");
+    }
+
+    #[test]
+    fn a_storm_of_sizes_ends_in_the_picture_of_the_last() {
+        let view = View::new(run(), true, true);
+        let mut stormy = terminal(80, 24);
+        let mut size = 12_345u32;
+        for _ in 0..2000 {
+            size = size.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+            let (width, height) = ((size >> 16) as u16 % 250 + 1, (size >> 8) as u16 % 80 + 1);
+            stormy.backend_mut().resize(width, height);
+            show(&mut stormy, &view);
+        }
+        stormy.backend_mut().resize(1, 1);
+        show(&mut stormy, &view);
+        assert_eq!(cells(&stormy)[0].symbol(), "a");
+        stormy.backend_mut().resize(80, 24);
+        show(&mut stormy, &view);
+        let mut calm = terminal(80, 24);
+        show(&mut calm, &view);
+        assert_eq!(stormy.backend().buffer(), calm.backend().buffer());
+    }
+
+    #[test]
+    fn every_layer_s_ratio_has_its_line_and_its_name() {
+        let mut other = run();
+        for name in ["update_ratio", "update_ratio/layers.0", "update_ratio/layers.10", "update_ratio/layers.2"] {
+            let points = vec![(1, Some(1e-3)), (300, Some(2e-3))];
+            other.metrics.push(Metric { name: name.into(), last: Some(2e-3), points, ..Metric::default() });
+        }
+        let mut view = View::new(other, true, true);
+        view.key(KeyCode::Right);
+        let text = drawn(&view, 80, 24).join("\n");
+        assert!(text.contains("Update to weight (2/2)"), "{text}");
+        assert!(text.contains("update_ratio 0.002   layers.0 0.002   layers.2 0.002   layers.10 0.002"), "{text}");
+        assert!(text.contains("update/weight 0.002"), "{text}");
     }
 
     #[test]
     fn keys_change_the_chart_and_end() {
         let mut other = run();
         other.metrics.push(Metric { name: "lr".into(), points: vec![(1, Some(1e-3))], ..Metric::default() });
-        let mut view = View::new(other.clone(), true);
+        let mut view = View::new(other.clone(), true, true);
         assert!(!view.key(KeyCode::Right));
         assert!(drawn(&view, 80, 24).join("\n").contains("Learning rate (2/2)"));
         other.metrics.push(Metric { name: "bits_per_byte".into(), ..Metric::default() });

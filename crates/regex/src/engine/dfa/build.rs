@@ -18,6 +18,20 @@ const MATCH: u32 = 1 << 31;
 /// A transition that has not been worked out yet.
 const UNKNOWN: u32 = u32::MAX;
 
+/// Stands last in the list of a state in which a match may still begin at the next symbol.
+const RESTART: Pc = Pc::MAX;
+
+/// Which matches an automaton looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The preferred one that begins where the search does.
+    Here,
+    /// The leftmost one, and of those the preferred one: only its end is known.
+    Anywhere,
+    /// All that begin where the search does; the last end seen is that of the longest.
+    Longest,
+}
+
 /// The table is as large as it may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
@@ -39,7 +53,18 @@ pub struct Dfa {
     /// A kind out of each group.
     before_members: Vec<Kind>,
     max_states: usize,
+    purpose: Purpose,
     scratch: Scratch,
+}
+
+/// What the instructions of a state lead to between two symbols.
+struct Closure {
+    /// Instructions that consume: set and target.
+    consuming: Vec<(u32, Pc)>,
+    /// A match ends here.
+    matched: bool,
+    /// A match may begin behind the next symbol.
+    restarts: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -60,6 +85,11 @@ struct Scratch {
 impl Dfa {
     /// The automaton with only its start states. Tables may grow to `memory` bytes.
     pub fn new(program: &Program, memory: usize) -> Result<Self, Full> {
+        Self::with_purpose(program, memory, Purpose::Here)
+    }
+
+    /// As [`Dfa::new`], for other matches than those that begin where the search does.
+    pub fn with_purpose(program: &Program, memory: usize, purpose: Purpose) -> Result<Self, Full> {
         let kinds = program.alphabet.len + 1;
         let (before_groups, before_members) =
             groups(kinds, |kind| program.asserts.iter().flatten().map(|(before, _)| before.contains(kind)).collect());
@@ -75,9 +105,10 @@ impl Dfa {
             after_groups,
             before_members,
             max_states: (memory / (4 * kinds + 64)).max(4).min((MATCH as usize - 1) / kinds),
+            purpose,
             scratch: Scratch::default(),
         };
-        let entry = program.subs[0].entry;
+        let entry = if purpose == Purpose::Anywhere { RESTART } else { program.subs[0].entry };
         for before in 0..dfa.before_members.len() {
             let start = dfa.state(vec![entry], before as u16)?;
             dfa.starts.push(start);
@@ -180,43 +211,50 @@ impl Dfa {
         let State { kernel, before } = self.states[row / self.stride].clone();
         let edge = program.alphabet.edge();
         // The closure depends on the symbol only as far as assertions do.
-        let mut closures: HashMap<u16, (Vec<(u32, Pc)>, bool)> = HashMap::new();
+        let mut closures: HashMap<u16, Closure> = HashMap::new();
         for kind in 0..self.stride as Kind {
             let group = self.after_groups[usize::from(kind)];
-            let (consuming, matched) = match closures.entry(group) {
+            let closure = match closures.entry(group) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => new.insert(self.closure(program, &kernel, before, kind)),
             };
             let mut next: Vec<Pc> = Vec::new();
             if kind != edge {
                 self.scratch.begin(program.insts.len());
-                for &(set, target) in &*consuming {
+                for &(set, target) in &closure.consuming {
                     if program.sets[set as usize].contains(kind) && self.scratch.visit(target) {
                         next.push(target);
                     }
                 }
+                match self.purpose {
+                    Purpose::Here => {}
+                    Purpose::Anywhere => next.extend(closure.restarts.then_some(RESTART)),
+                    // Nothing is preferred, so that order does not tell states apart.
+                    Purpose::Longest => next.sort_unstable(),
+                }
             }
-            let matched = if *matched { MATCH } else { 0 };
+            let matched = if closure.matched { MATCH } else { 0 };
             let target = self.state(next, self.before_groups[usize::from(kind)])?;
             self.table[row + usize::from(kind)] = target | matched;
         }
         Ok(())
     }
 
-    /// The consuming instructions (set, target) that `kernel` leads to between the given symbols, and whether it leads
-    /// to a match, which cuts off what comes after it.
-    fn closure(&mut self, program: &Program, kernel: &[Pc], before: u16, after: Kind) -> (Vec<(u32, Pc)>, bool) {
+    /// What `kernel` leads to between the given symbols. A match cuts off what comes after it in the order of preference,
+    /// unless all matches are wanted.
+    fn closure(&mut self, program: &Program, kernel: &[Pc], before: u16, after: Kind) -> Closure {
         let before = self.before_members[usize::from(before)];
-        let mut consuming = Vec::new();
+        let mut closure = Closure { consuming: Vec::new(), matched: false, restarts: false };
         self.scratch.begin(program.insts.len());
         for &root in kernel {
-            self.scratch.stack.push(root);
+            closure.restarts = root == RESTART;
+            self.scratch.stack.push(if root == RESTART { program.subs[0].entry } else { root });
             while let Some(pc) = self.scratch.stack.pop() {
                 if !self.scratch.visit(pc) {
                     continue;
                 }
                 match &program.insts[pc as usize] {
-                    Inst::Class { set, next } => consuming.push((*set, *next)),
+                    Inst::Class { set, next } => closure.consuming.push((*set, *next)),
                     Inst::Split { first, second } => self.scratch.stack.extend([*second, *first]),
                     Inst::Save { next, .. } => self.scratch.stack.push(*next),
                     Inst::Assert { id, next } => {
@@ -225,17 +263,21 @@ impl Dfa {
                         }
                     }
                     Inst::Match => {
-                        self.scratch.stack.clear();
-                        return (consuming, true);
+                        closure.matched = true;
+                        if self.purpose != Purpose::Longest {
+                            self.scratch.stack.clear();
+                            closure.restarts = false;
+                            return closure;
+                        }
                     }
                     Inst::Fail => {}
-                    Inst::Look { .. } | Inst::Atomic { .. } | Inst::Backref { .. } => {
+                    Inst::Look { .. } | Inst::Atomic { .. } | Inst::Run { .. } | Inst::Backref { .. } => {
                         unreachable!("only regular programs are determinised")
                     }
                 }
             }
         }
-        (consuming, false)
+        closure
     }
 }
 

@@ -1,10 +1,13 @@
 //! The automaton for regular patterns.
 //!
 //! - `build`: determinisation, ahead of time or while searching.
-//! - `search`: matching with it, linear over all matches of a text.
+//! - `search`: matching from a given position with it, linear over all matches of a text.
+//! - `through`: finding the next match in one pass, whatever lies before it.
 
 mod build;
 mod search;
+mod through;
 
-pub use build::Dfa;
+pub use build::{Dfa, Full};
 pub use search::{Marks, Run, match_at};
+pub use through::{Backward, Through};

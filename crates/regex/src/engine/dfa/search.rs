@@ -12,7 +12,7 @@ use crate::alphabet::Kind;
 use crate::program::Program;
 
 /// Overshoots up to this length are not worth remembering.
-const SHORT: usize = 128;
+pub(super) const SHORT: usize = 128;
 
 /// Marks are set at the first symbol of every so many bytes.
 const SPACING: usize = 64;
@@ -122,6 +122,6 @@ fn go(
 }
 
 /// The next multiple of [`SPACING`] beyond `at`.
-fn next_check(at: usize) -> usize {
+pub(super) fn next_check(at: usize) -> usize {
     (at / SPACING + 1) * SPACING
 }

@@ -18,7 +18,7 @@ const FIRST_BLOCK: usize = 1 << 10;
 const LANES: usize = 4;
 
 /// A lane would be at least this long.
-const LANE_MIN: usize = 256;
+const LANE_MIN: usize = 12;
 
 /// An end handed out.
 #[derive(Debug, Clone, Copy)]

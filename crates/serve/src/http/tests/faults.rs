@@ -92,6 +92,10 @@ fn paths_and_methods_that_do_not_exist() {
         "//",
         "/chat.js/../x",
         "/%00",
+        "/C:%5Csecret.txt",
+        "/..%5c..%5csecret.txt",
+        "/%5c%5chost%5cshare",
+        "/v1/models/..%5c..%5cconfig.json",
     ] {
         let reply = server.get(path);
         assert_eq!(reply.status, 404, "{path}: {}", reply.body);

@@ -1,5 +1,10 @@
 //! The server over plain sockets, with a small real model.
 
+mod bombs;
 mod connections;
 mod faults;
+mod floods;
+mod pages;
+#[cfg(feature = "tls")]
+mod tls;
 mod wire;

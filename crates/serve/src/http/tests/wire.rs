@@ -248,8 +248,78 @@ fn answers_follow_a_schema_and_calls_are_made_when_demanded() {
     let deltas: Vec<&Value> =
         chunks.iter().map(|c| &c["choices"][0]["delta"]["tool_calls"][0]).filter(|d| !d.is_null()).collect();
     assert_eq!((&deltas[0]["function"]["name"], &deltas[0]["function"]["arguments"]), (&json!("look"), &json!("")));
-    assert_eq!(deltas[1]["function"]["arguments"], call["function"]["arguments"]);
+    let arguments = deltas[1..].iter().map(|delta| delta["function"]["arguments"].as_str().unwrap());
+    assert_eq!(arguments.collect::<String>(), call["function"]["arguments"].as_str().unwrap());
+    assert!(deltas.len() > 3, "a piece for each token: {deltas:?}");
+    assert!(
+        deltas[0]["id"].is_string() && deltas[1..].iter().all(|delta| delta["id"].is_null() && delta["index"] == 0)
+    );
     assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+}
+
+#[test]
+fn a_scored_prompt_has_one_token_behind_it_even_when_that_is_the_end() {
+    let server = server();
+    let ask = |logit_bias: Value| {
+        let body = json!({"prompt": [72, 105], "echo": true, "logprobs": 1, "max_tokens": 1, "temperature": 0, "logit_bias": logit_bias});
+        server.post("/v1/completions", &body).json()["choices"][0]["logprobs"].clone()
+    };
+    let (ended, usual) = (ask(json!({"256": 100})), ask(json!({"97": 100})));
+    for scores in [&ended, &usual] {
+        for list in ["tokens", "token_logprobs", "top_logprobs", "text_offset"] {
+            assert_eq!(scores[list].as_array().map(Vec::len), Some(3), "{list}: {scores}");
+        }
+    }
+    assert_eq!(ended["token_logprobs"][1], usual["token_logprobs"][1]);
+    assert!(ended["token_logprobs"][1].is_number(), "the prompt's own scores are all there");
+}
+
+#[test]
+fn a_response_streams_a_call_in_pieces_and_says_the_same_as_a_whole_one() {
+    let server = server();
+    let schema = json!({"type": "object", "properties": {"n": {"enum": ["north", "south"]}, "ok": {"type": "boolean"}},
+        "required": ["n", "ok"], "additionalProperties": false});
+    let tool = json!({"type": "function", "name": "look", "parameters": schema});
+    let mut body =
+        json!({"input": "x", "tools": [tool], "tool_choice": "required", "max_output_tokens": 80, "temperature": 0});
+    let whole = server.post("/v1/responses", &body).json();
+    let call = &whole["output"][0];
+    assert_eq!(
+        (&call["type"], &call["name"], &call["status"]),
+        (&json!("function_call"), &json!("look"), &json!("completed"))
+    );
+    body["stream"] = json!(true);
+    let events = server.post("/v1/responses", &body).chunks();
+    let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).collect::<Vec<&Value>>();
+    let deltas = of("response.function_call_arguments.delta");
+    assert!(deltas.len() > 3, "{deltas:?}");
+    let together: String = deltas.iter().map(|event| event["delta"].as_str().unwrap()).collect();
+    assert_eq!(json!(together), call["arguments"]);
+    assert_eq!(of("response.function_call_arguments.done")[0]["arguments"], call["arguments"]);
+    let last = events.last().unwrap();
+    assert_eq!(
+        (&last["type"], &last["response"]["output"][0]["arguments"]),
+        (&json!("response.completed"), &call["arguments"])
+    );
+    let numbers: Vec<u64> = events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<u64>>());
+}
+
+#[test]
+fn an_answer_that_is_cut_inside_of_a_call_ends_with_its_length() {
+    let server = server();
+    let schema = json!({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": false});
+    let tool = json!({"type": "function", "function": {"name": "look", "parameters": schema}});
+    // The name and the first letters of its arguments.
+    let begun = "{\"name\":\"look\",\"arguments\":{\"o".len();
+    let mut asked = json!({"tools": [tool], "tool_choice": "required", "max_tokens": begun});
+    let reply = server.post("/v1/chat/completions", &chat(asked.clone())).json();
+    let choice = &reply["choices"][0];
+    assert_eq!(choice["finish_reason"], "length", "{reply}");
+    assert_eq!(choice["message"]["tool_calls"][0]["function"], json!({"name": "look", "arguments": "{\"o"}), "{reply}");
+    asked["stream"] = json!(true);
+    let chunks = server.post("/v1/chat/completions", &chat(asked)).chunks();
+    assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "length");
 }
 
 #[test]

@@ -9,27 +9,30 @@ const INLINE: usize = 3;
 /// All others lie in a list of at most this many.
 const MAX_LIST: usize = 1 << 16;
 
-/// Two entries of 32 bytes: the key in two words (the piece, padded with zeros, its length in the last byte), then up
-/// to three ids and their number. One bucket is one cache line.
+/// The key in two words (the piece, padded with zeros, its length in the last byte), then up to three ids and their number.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Entry {
+    key: Key,
+    ids: [u32; INLINE + 1],
+}
+
+/// Two entries of 32 bytes are one cache line; the newer one comes first.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-struct Bucket([[u64; 4]; 2]);
+struct Bucket([Entry; 2]);
+
+const EMPTY: Bucket = Bucket([Entry { key: [0; 2], ids: [0; INLINE + 1] }; 2]);
 
 const SMALL: usize = 1 << 10;
 const LARGE: usize = 1 << 15;
 
-/// Pieces of up to this many bytes that are one token have a table of their own.
-const MAX_WORD: usize = 7;
-const WORDS: usize = 1 << 15;
-
-/// Short pieces and their ids.
+/// Short pieces and their ids, two-way: 64 KiB at first, 2 MiB when a text turns out to be long.
 ///
-/// Most pieces are one token of a few bytes; a dense table of 16-byte entries (512 KiB, direct-mapped) holds them, so
-/// that the words of a text stay in the second-level cache. All others have buckets, two-way, the newer entry first:
-/// 64 KiB at first, 2 MiB when a text turns out to be long.
+/// Whether a piece is one token or three makes no difference on the way of a hit: always as many bytes are copied. What
+/// branches is only that a piece is too long or unknown, so that ordinary text runs without surprises.
 #[derive(Debug, Default)]
 pub(crate) struct PieceCache {
-    words: Vec<[u64; 2]>,
     buckets: Vec<Bucket>,
     /// Ids of pieces that have more than [`INLINE`]; their entries hold the place. Full means full: it never shrinks.
     list: Vec<u32>,
@@ -39,11 +42,28 @@ pub(crate) struct PieceCache {
 /// The key of a piece.
 pub(crate) type Key = [u64; 2];
 
+/// Set in the keys of entries whose ids lie in the list.
+const LISTED: u64 = 1 << 63;
+
+/// Which bytes of a key belong to a piece of each length, and the length.
+const MASKS: [[u64; 3]; MAX_PIECE + 1] = {
+    let mut masks = [[0; 3]; MAX_PIECE + 1];
+    let mut len = 1;
+    while len <= MAX_PIECE {
+        masks[len] = if len <= 8 {
+            [u64::MAX >> (64 - 8 * len), 0, (len as u64) << 56]
+        } else {
+            [u64::MAX, u64::MAX >> (128 - 8 * len), (len as u64) << 56]
+        };
+        len += 1;
+    }
+    masks
+};
+
 /// The key of `text[start..end]`, which has 1 to [`MAX_PIECE`] bytes.
 #[inline(always)]
 pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
     let len = end - start;
-    let tag = (len as u64) << 56;
     let (a, b) = if start + 16 <= text.len() {
         (hash::load8(text, start), hash::load8(text, start + 8))
     } else {
@@ -51,32 +71,30 @@ pub(crate) fn key(text: &[u8], start: usize, end: usize) -> Key {
         padded[..len].copy_from_slice(&text[start..end]);
         (hash::load8(&padded, 0), hash::load8(&padded, 8))
     };
-    if len <= 8 { [a & (u64::MAX >> (64 - 8 * len)), tag] } else { [a, (b & (u64::MAX >> (128 - 8 * len))) | tag] }
+    let [low, high, tag] = MASKS[len];
+    [a & low, b & high | tag]
 }
 
-/// A key of at most seven bytes and its length is one word.
+/// The number of the bucket of a key among `count`, a power of two.
 #[inline(always)]
-fn word_slot(key: u64) -> usize {
-    hash::words(key, 0) as usize & (WORDS - 1)
+fn bucket(key: Key, count: usize) -> usize {
+    hash::words(key[0], key[1]) as usize & (count - 1)
 }
 
 impl PieceCache {
+    /// The ids of `text[start..end]` and behind them, as the last of four, their number: if they are known, and there
+    /// are at most three. A piece in the last bytes of the text is not looked for.
     #[inline(always)]
-    fn bucket(&self, key: Key) -> usize {
-        hash::words(key[0], key[1]) as usize & (self.buckets.len() - 1)
-    }
-
-    /// The id of `text[start..end]`, if it is one token of at most [`MAX_WORD`] bytes that has been seen. A piece in
-    /// the last bytes of the text is not looked for.
-    #[inline(always)]
-    pub(crate) fn word(&self, text: &[u8], start: usize, end: usize) -> Option<u32> {
+    pub(crate) fn few(&self, text: &[u8], start: usize, end: usize) -> Option<&[u32; INLINE + 1]> {
         let len = end.wrapping_sub(start);
-        if len.wrapping_sub(1) >= MAX_WORD || start + 8 > text.len() {
+        if len.wrapping_sub(1) >= MAX_PIECE || start + 16 > text.len() || self.buckets.is_empty() {
             return None;
         }
-        let key = (hash::load8(text, start) & (u64::MAX >> (64 - 8 * len))) | (len as u64) << 56;
-        let entry = self.words.get(word_slot(key))?;
-        (entry[0] == key).then_some(entry[1] as u32)
+        let [low, high, tag] = MASKS[len];
+        let key = [hash::load8(text, start) & low, hash::load8(text, start + 8) & high | tag];
+        let Bucket([first, second]) = &self.buckets[bucket(key, self.buckets.len())];
+        let entry = if first.key == key { first } else { second };
+        (entry.key == key).then_some(&entry.ids)
     }
 
     /// Calls `found` with the ids of a piece, if they are known.
@@ -85,61 +103,68 @@ impl PieceCache {
         if self.buckets.is_empty() {
             return false;
         }
-        let Bucket(entries) = &self.buckets[self.bucket(key)];
-        let Some(entry) = entries.iter().find(|e| e[0] == key[0] && e[1] == key[1]) else {
-            return false;
-        };
-        let n = (entry[3] >> 32) as usize;
-        if n <= INLINE {
-            found(&[entry[2] as u32, (entry[2] >> 32) as u32, entry[3] as u32][..n]);
-        } else {
-            let at = entry[2] as usize;
-            found(&self.list[at..at + n]);
-        }
-        true
-    }
-
-    /// Puts a piece into the table of words, if it is short enough.
-    #[inline]
-    pub(crate) fn promote(&mut self, key: Key, id: u32) {
-        if key[1] >> 56 <= MAX_WORD as u64 {
-            if self.words.is_empty() {
-                self.words = vec![[0; 2]; WORDS];
+        let Bucket(entries) = &self.buckets[bucket(key, self.buckets.len())];
+        for entry in entries {
+            if entry.key == key {
+                found(&entry.ids[..entry.ids[INLINE] as usize]);
+                return true;
             }
-            let key = key[0] | key[1];
-            self.words[word_slot(key)] = [key, u64::from(id)];
+            if entry.key == [key[0], key[1] | LISTED] {
+                let (at, n) = (entry.ids[0] as usize, entry.ids[INLINE] as usize);
+                found(&self.list[at..at + n]);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Remembers a piece; the older entry of its bucket goes. True when the table has grown.
+    pub(crate) fn insert(&mut self, key: Key, ids: &[u32]) -> bool {
+        let listed = ids.len() > INLINE;
+        if listed && self.list.len() + ids.len() > MAX_LIST {
+            return false;
+        }
+        let grown = self.make_room();
+        let mut entry = Entry { key, ids: [0; INLINE + 1] };
+        entry.ids[INLINE] = ids.len() as u32;
+        if listed {
+            entry.key[1] |= LISTED;
+            entry.ids[0] = self.list.len() as u32;
+            self.list.extend_from_slice(ids);
+        } else {
+            entry.ids[..ids.len()].copy_from_slice(ids);
+        }
+        let count = self.buckets.len();
+        let Bucket(entries) = &mut self.buckets[bucket(key, count)];
+        *entries = [entry, entries[0]];
+        grown
+    }
+
+    /// Remembers a piece that is one token where that takes nothing's place.
+    pub(crate) fn offer(&mut self, key: Key, id: u32) {
+        let count = self.buckets.len();
+        let Bucket([first, second]) = &mut self.buckets[bucket(key, count)];
+        let entry = Entry { key, ids: [id, 0, 0, 1] };
+        if first.key[1] == 0 {
+            *first = entry;
+        } else if second.key[1] == 0 && first.key != key {
+            *second = entry;
         }
     }
 
-    /// Remembers a piece; the older entry of its bucket goes.
-    pub(crate) fn insert(&mut self, key: Key, ids: &[u32]) {
-        if let &[id] = ids {
-            self.promote(key, id);
-        }
-        if ids.len() > INLINE && self.list.len() + ids.len() > MAX_LIST {
-            return;
-        }
+    fn make_room(&mut self) -> bool {
         self.inserted += 1;
         if self.buckets.is_empty() {
-            self.buckets = vec![Bucket([[0; 4]; 2]); SMALL];
-        } else if self.buckets.len() == SMALL && self.inserted > 2 * SMALL {
-            let old = std::mem::replace(&mut self.buckets, vec![Bucket([[0; 4]; 2]); LARGE]);
-            for entry in old.iter().flat_map(|b| b.0.iter().rev()).filter(|e| e[1] != 0) {
-                let at = self.bucket([entry[0], entry[1]]);
-                self.buckets[at].0[1] = self.buckets[at].0[0];
-                self.buckets[at].0[0] = *entry;
+            self.buckets = vec![EMPTY; SMALL];
+        } else if self.buckets.len() == SMALL && self.inserted > SMALL {
+            let old = std::mem::replace(&mut self.buckets, vec![EMPTY; LARGE]);
+            for entry in old.iter().flat_map(|b| b.0.iter().rev()).filter(|e| e.key[1] != 0) {
+                let Bucket(entries) = &mut self.buckets[bucket([entry.key[0], entry.key[1] & !LISTED], LARGE)];
+                *entries = [*entry, entries[0]];
             }
+            return true;
         }
-        let id = |i: usize| u64::from(ids.get(i).copied().unwrap_or(0));
-        let mut entry = [key[0], key[1], id(0) | id(1) << 32, id(2) | (ids.len() as u64) << 32];
-        if ids.len() > INLINE {
-            entry[2] = self.list.len() as u64;
-            self.list.extend_from_slice(ids);
-        }
-        let at = self.bucket(key);
-        let bucket = &mut self.buckets[at].0;
-        bucket[1] = bucket[0];
-        bucket[0] = entry;
+        false
     }
 }
 
@@ -238,11 +263,32 @@ mod tests {
         }
         for i in 0..200_000u32 {
             assert!(get(&cache, i).is_none_or(|ids| ids == ids_of(i)));
-            let padded = [&i.to_le_bytes()[..], b"xyzw"].concat();
-            let word = cache.word(&padded, 0, 4);
-            assert!(word.is_none_or(|id| (id, i % 5) == (i, 0)));
+            let padded = [&i.to_le_bytes()[..], b"xyzwxyzwxyzw"].concat();
+            let few = cache.few(&padded, 0, 4).map(|ids| &ids[..ids[INLINE] as usize]);
+            assert_eq!(few.map(<[u32]>::to_vec), get(&cache, i).filter(|ids| ids.len() <= INLINE));
         }
         assert!(cache.buckets.len() * size_of::<Bucket>() <= 2 << 20 && cache.list.len() <= MAX_LIST);
+    }
+
+    #[test]
+    fn an_offer_takes_nothing_away() {
+        let mut cache = PieceCache::default();
+        let piece = |i: u32| key(&i.to_le_bytes(), 0, 4);
+        let mut grown = 0;
+        for i in 0..3000 {
+            grown += usize::from(cache.insert(piece(i), &[i, i]));
+        }
+        assert_eq!(grown, 1);
+        let known = |cache: &PieceCache, i| {
+            let mut ids = Vec::new();
+            cache.get(piece(i), |found| ids = found.to_vec());
+            ids
+        };
+        let before: Vec<_> = (0..3000).map(|i| known(&cache, i)).collect();
+        (0..100_000).for_each(|i| cache.offer(piece(i), 7));
+        let lost = (0..3000).filter(|&i| !before[i as usize].is_empty() && known(&cache, i) != [i, i]).count();
+        assert_eq!(lost, 0);
+        assert_eq!(known(&cache, 3001), [7]);
     }
 
     #[test]

@@ -279,15 +279,15 @@ impl Bpe {
         // The loop that decides the speed on ordinary text: one look-up for most pieces, nothing else.
         for &(start, end) in pieces {
             let (start, end) = (start as usize, end as usize);
-            match scratch.cache.word(text, start, end) {
-                Some(id) => sink.token(id, start, end),
+            match scratch.cache.few(text, start, end) {
+                Some(ids) => sink.few(ids),
                 None => self.encode_long(text, start, end, scratch, sink)?,
             }
         }
         Ok(())
     }
 
-    /// A piece that is not in the table of words.
+    /// A piece that is long, or not known, or becomes many tokens.
     #[inline(never)]
     fn encode_long<S: Sink>(
         &self,
@@ -406,14 +406,14 @@ impl Bpe {
         if !cached {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
-        if let Some(id) = scratch.cache.word(text, start, end) {
-            sink.token(id, start, end);
+        if let Some(ids) = scratch.cache.few(text, start, end) {
+            sink.few(ids);
             return Ok(());
         }
         self.encode_second(text, start, end, scratch, sink)
     }
 
-    /// What the table of words does not have.
+    /// A short piece that is not known, or becomes many tokens, or stands at the end of the text.
     #[inline(never)]
     fn encode_second<S: Sink>(
         &self,
@@ -424,28 +424,35 @@ impl Bpe {
         sink: &mut S,
     ) -> Result<()> {
         let key = cache::key(text, start, end);
-        let mut word = None;
-        let found = scratch.cache.get(key, |ids| {
-            sink.ids(ids);
-            if let &[id] = ids {
-                word = Some(id);
-            }
-        });
-        if found {
-            if let Some(id) = word {
-                scratch.cache.promote(key, id);
-            }
+        if scratch.cache.get(key, |ids| sink.ids(ids)) {
             return Ok(());
         }
         let mut ids = std::mem::take(&mut scratch.ids);
         ids.clear();
         let done = self.encode_uncached(text, start, end, scratch, &mut ids);
         if done.is_ok() {
-            scratch.cache.insert(key, &ids);
+            if scratch.cache.insert(key, &ids) && self.whole_first && self.suffix.is_empty() {
+                self.offer_tokens(&mut scratch.cache);
+            }
             sink.ids(&ids);
         }
         scratch.ids = ids;
         done
+    }
+
+    /// Puts the first tokens of the vocabulary into the cache, which has just grown because a text is long: in a vocabulary
+    /// that was trained they are the most frequent ones, and reading them in order is faster than asking for each one.
+    #[cold]
+    fn offer_tokens(&self, cache: &mut cache::PieceCache) {
+        const OFFERED: usize = 1 << 14;
+        if self.vocab.has_repeats() {
+            return;
+        }
+        for (id, token) in self.vocab.iter().take(OFFERED) {
+            if (1..=MAX_PIECE).contains(&token.len()) && !self.unused.contains_key(&id) {
+                cache.offer(cache::key(token, 0, token.len()), id);
+            }
+        }
     }
 
     #[inline(never)]

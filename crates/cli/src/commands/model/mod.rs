@@ -1,4 +1,8 @@
 //! `cupola model`.
+//!
+//! - `merge`: low-rank additions into the weights
+
+mod merge;
 
 use crate::terminal::grouped;
 use anyhow::Context;
@@ -19,6 +23,8 @@ use std::path::PathBuf;
 pub enum Command {
     /// Show what a model is: its specification, and every tensor with shape, dtype and size
     Inspect(Inspect),
+    /// Merge low-rank additions into the weights of their model: a plain model directory
+    Merge(merge::Merge),
     /// List the presets that `train --preset` knows
     Presets,
 }
@@ -31,6 +37,7 @@ impl Command {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Inspect(command) => command.run(),
+            Self::Merge(command) => command.run(),
             Self::Presets => {
                 let mut out = io::stdout().lock();
                 for name in preset_names() {
@@ -38,7 +45,7 @@ impl Command {
                     let count = grouped(Decoder::new(&spec).parameter_count());
                     writeln!(
                         out,
-                        "{name:<20} {} layers, {} wide, {count} parameters with 4,096 tokens",
+                        "{name:<22} {} layers, {} wide, {count} parameters with 4,096 tokens",
                         spec.num_hidden_layers, spec.hidden_size
                     )
                     .context("standard output")?;
@@ -75,7 +82,8 @@ impl Inspect {
     fn run(self) -> anyhow::Result<()> {
         let folder = model_folder(&self.model, self.checkpoint.as_deref())?;
         let spec = load_spec(&folder)?;
-        let files = Shards::open(&folder)?;
+        let adapter = cupola_models::is_adapter(&folder).then(|| folder.join("adapter_model.safetensors"));
+        let files = Shards::open(adapter.as_deref().unwrap_or(&folder))?;
         let mut rows = Vec::new();
         for view in files.iter() {
             let tensor = cupola_tensor::Tensor::from_buffer(view.buffer()?, view.shape());
