@@ -287,8 +287,6 @@ def sentence_piece(lines):
                         remove_extra_whitespaces=False, user_defined_symbols=["<sep>"]),
         "spm_suffix": dict(model_type="bpe", vocab_size=420, normalization_rule_tsv=str(rules),
                            treat_whitespace_as_suffix=True, character_coverage=0.98),
-        "spm_char": dict(model_type="char", vocab_size=120, normalization_rule_name="identity", character_coverage=0.98,
-                         user_defined_symbols=["<sep>"]),
     }
     extra = ["a<sep>b", "x foo bar y", "  <sep>  "]
     rows = {"texts": TEXTS + extra}

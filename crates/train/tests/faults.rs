@@ -133,7 +133,7 @@ fn a_planted_number_is_named_and_followed_by_the_policy() {
                 _ => {
                     assert_eq!(result.expect("it goes on").steps, 12);
                     assert_eq!((info.status, told.len()), (Status::Finished, 1));
-                    assert!(policy == "skip" || told[0].contains("back to step 4"), "{told:?}");
+                    assert!(policy == "skip" || told[0].contains("back to step 5"), "{told:?}");
                     assert_sound(&out);
                 }
             }
@@ -180,7 +180,13 @@ fn a_tenfold_loss_is_left_out_or_gone_back_from_and_the_run_ends_as_a_clean_one(
         assert!(policy == "skip" || told[0].contains("back to step 40"), "{told:?}");
         assert_eq!(outcome.steps, 300);
         let loss = outcome.val_loss.expect("a text was held out");
-        assert!((loss / clean - 1.0).abs() < 0.01, "{policy}: {loss}, clean {clean}");
+        let first = planter.records.iter().find_map(|record| match record {
+            Record::Step(step) => Some(step.values["loss"]),
+            _ => None,
+        });
+        // A hundredth of what there was to learn: so near to nothing, the loss itself moves by more with any batch.
+        let learnt = first.expect("a first step") - clean;
+        assert!((loss - clean).abs() < 0.01 * learnt, "{policy}: {loss}, clean {clean}");
     }
 }
 
@@ -240,8 +246,8 @@ fn a_run_s_folder_that_vanishes_ends_it_with_the_path() {
         let victim: PathBuf = out.join(gone);
         let remove = |step| {
             if step == 6 {
-                let gone = if victim.is_dir() { fs::remove_dir_all(&victim) } else { fs::remove_file(&victim) };
-                gone.expect("it is there");
+                // Moved, as a checkpoint may be being written into it.
+                fs::rename(&victim, folder.path().join(format!("{name}-gone"))).expect("it is there");
             }
         };
         let result = trainer.train(&Stop::default(), &mut Meddler(remove));

@@ -1,12 +1,12 @@
-//! SentencePiece `.model` files (`sentencepiece_model.proto`): BPE, Unigram and characters of a trained model with its
-//! normaliser.
+//! SentencePiece `.model` files (`sentencepiece_model.proto`): BPE, Unigram, words and characters of a trained model
+//! with its normaliser.
 
 use super::protobuf::{Fields, Value};
 use super::read;
 use crate::added::AddedToken;
 use crate::decode::{DecodeStep, Decoder};
 use crate::error::{Error, Result};
-use crate::model::bpe::{Alphabet, Bpe, BpeConfig, MARKER, Unknown};
+use crate::model::bpe::{Bpe, MARKER, Unknown};
 use crate::model::unigram::UnigramConfig;
 use crate::model::{Model, Unigram};
 use crate::normalize::{Charsmap, Normalizer, SentencePieceNormalizer};
@@ -64,9 +64,8 @@ pub(super) struct Spec {
     pub escape_whitespaces: bool,
 }
 
-/// The numbers of BPE and of characters among the model types.
+/// The number of BPE among the model types.
 pub(super) const BPE: u64 = 2;
-const CHAR: u64 = 4;
 
 impl Default for Spec {
     fn default() -> Self {
@@ -180,17 +179,6 @@ pub(crate) fn bpe(format: &'static str, pieces: &[Piece], byte_fallback: bool) -
     Bpe::from_scores(vocab(format, pieces)?, &scores, &unused, unknown(pieces, true), byte_fallback, format)
 }
 
-/// Characters: what BPE starts from, and nothing merges.
-fn chars(pieces: &[Piece], byte_fallback: bool) -> Result<Bpe> {
-    let (alphabet, unknown) = (Alphabet::Chars, unknown(pieces, true));
-    let config = BpeConfig { alphabet, unknown, byte_fallback, ..BpeConfig::default() };
-    Ok(Bpe::from_merges(vocab(FORMAT, pieces)?, Vec::new(), config))
-}
-
-fn user_defined(pieces: &[Piece]) -> Vec<u32> {
-    pieces.iter().enumerate().filter(|(_, p)| p.kind == Kind::UserDefined).map(|(id, _)| id as u32).collect()
-}
-
 /// The unigram model of SentencePiece.
 pub(crate) fn unigram(format: &'static str, pieces: &[Piece], byte_fallback: bool) -> Result<Unigram> {
     let normal = || pieces.iter().filter(|p| p.kind == Kind::Normal).map(|p| p.score);
@@ -229,7 +217,7 @@ impl Tokenizer {
     /// the template puts neither, as SentencePiece itself does.
     ///
     /// # Errors
-    /// When the file is malformed, or its model type is not BPE, Unigram or CHAR.
+    /// When the file is malformed, or its model type is not BPE or Unigram.
     pub fn from_sentencepiece(file: &[u8]) -> Result<Self> {
         Self::from_spec(parse(file)?)
     }
@@ -237,9 +225,13 @@ impl Tokenizer {
     pub(super) fn from_spec(spec: Spec) -> Result<Self> {
         let model = match spec.model_type {
             1 => Model::Unigram(unigram(FORMAT, &spec.pieces, spec.byte_fallback)?),
-            BPE => Model::Bpe(bpe(FORMAT, &spec.pieces, spec.byte_fallback)?.with_frozen(&user_defined(&spec.pieces))),
-            CHAR => Model::Bpe(chars(&spec.pieces, spec.byte_fallback)?.with_frozen(&user_defined(&spec.pieces))),
+            BPE => {
+                let frozen = spec.pieces.iter().enumerate().filter(|(_, p)| p.kind == Kind::UserDefined);
+                let frozen: Vec<u32> = frozen.map(|(id, _)| id as u32).collect();
+                Model::Bpe(bpe(FORMAT, &spec.pieces, spec.byte_fallback)?.with_frozen(&frozen))
+            }
             3 => return Err(Error::unsupported(FORMAT, "trainer_spec.model_type = WORD")),
+            4 => return Err(Error::unsupported(FORMAT, "trainer_spec.model_type = CHAR")),
             n => return Err(Error::malformed(FORMAT, format!("trainer_spec.model_type = {n}"))),
         };
         let map = if spec.charsmap.is_empty() { None } else { Some(Charsmap::new(&spec.charsmap)?) };
