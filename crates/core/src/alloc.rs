@@ -22,7 +22,9 @@ pub const SMALL: usize = 64 << 10;
 pub const ALIGNMENT: usize = 64;
 const HUGE_PAGE: usize = 2 << 20;
 const REGION: usize = 32 << 20;
-const SLAB: usize = 1 << 20;
+/// Blocks of a slab, as far as that makes it neither tiny nor longer than half a 2 MiB page.
+const SLAB_BLOCKS: usize = 16;
+const SLAB: std::ops::RangeInclusive<usize> = SMALL..=1 << 20;
 /// Large blocks are rounded to this, which keeps odd remainders from piling up.
 const GRAIN: usize = 4 << 10;
 
@@ -100,6 +102,12 @@ fn rounded(bytes: usize) -> usize {
     bytes.next_multiple_of(step)
 }
 
+/// The slab that blocks of this size are cut from. Sizes that turn up late (a batch of a length that there was never before) then find
+/// room in pages that are in use already.
+fn slab(size: usize) -> usize {
+    (SLAB_BLOCKS * size).clamp(*SLAB.start(), *SLAB.end())
+}
+
 /// A block of at least `bytes` bytes whose contents are arbitrary but initialised.
 ///
 /// # Panics
@@ -146,11 +154,12 @@ impl Arena {
         if let Some(address) = self.small.get_mut(&size).and_then(Vec::pop) {
             return address;
         }
-        let slab = self.take(SLAB);
+        let len = slab(size);
+        let first = self.take(len);
         let blocks = self.small.entry(size).or_default();
         // Pushed from the back, so that neighbours are handed out in rising order.
-        blocks.extend((1..SLAB / size).rev().map(|k| slab + k * size));
-        slab
+        blocks.extend((1..len / size).rev().map(|k| first + k * size));
+        first
     }
 
     fn insert(&mut self, address: usize, size: usize) {
@@ -252,6 +261,22 @@ mod tests {
             assert!(size >= bytes && size.is_multiple_of(ALIGNMENT));
             assert!(bytes < 512 || size <= bytes + bytes / 4, "{bytes} -> {size}");
         }
+    }
+
+    #[test]
+    fn small_blocks_of_every_size_come_from_few_pages() {
+        let mut arena = Arena::default();
+        let sizes: BTreeSet<usize> = (1..=SMALL).map(rounded).collect();
+        let blocks: Vec<_> = sizes.iter().map(|&size| (arena.take_small(size), size)).collect();
+        for (i, a) in blocks.iter().enumerate() {
+            for b in &blocks[i + 1..] {
+                assert!(a.0 + a.1 <= b.0 || b.0 + b.1 <= a.0, "blocks overlap");
+            }
+        }
+        let slabs: usize = sizes.iter().map(|&size| slab(size)).sum();
+        let free: usize = arena.by_address.values().sum();
+        assert_eq!(free + slabs, REGION);
+        assert!(slabs < 8 << 20, "{slabs} bytes for one block of each of {} sizes", sizes.len());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::mixers::Context;
 use crate::norm::{Norm, Stream};
 use crate::positions::{RotaryTables, sinusoids};
 use crate::spec::{ModelSpec, PositionKind, ResidualKind};
-use crate::state::{MixerState, State};
+use crate::state::{MixerState, PagePool, State};
 
 /// The target of a token that does not count.
 pub const IGNORE: i64 = -100;
@@ -83,9 +83,14 @@ impl Decoder {
         &self.spec
     }
 
-    /// The state of a sequence that has not begun.
+    /// The state of a sequence that has not begun, with memory of its own.
     pub fn state(&self) -> State {
-        State::new(self.layers.iter().map(|layer| layer.mixer.state()).collect())
+        self.state_in(&PagePool::unbounded())
+    }
+
+    /// The state of a sequence that has not begun, with memory from this pool.
+    pub fn state_in(&self, pool: &PagePool) -> State {
+        State::new(self.layers.iter().map(|layer| layer.mixer.state()).collect(), pool)
     }
 
     /// Bytes that the state of a sequence takes: those of one that has not begun, and those that each token adds.

@@ -334,9 +334,9 @@ unsafe fn step<E: Engine, T: Readable<E>>(
             mean[l] = dot::<E, T>(a, work.douts.operand.strides[2], b, work.outs.operand.strides[2], width);
         }
         let (across, scale) = (work.query_forms.across, work.scoring.scale);
-        score::<E>(keys.along, keys.count, depth.div_ceil(E::GROUP), across, reach, scale, work.scores);
+        score::<E>(keys.along.into(), keys.count, depth.div_ceil(E::GROUP), across, reach, scale, work.scores);
         let across = work.dout_forms.across;
-        score::<E>(keys.values, keys.count, width.div_ceil(E::GROUP), across, reach, E::Acc::ONE, work.slopes);
+        score::<E>(keys.values.into(), keys.count, width.div_ceil(E::GROUP), across, reach, E::Acc::ONE, work.slopes);
         let lane_slopes = slopes(&problem.attributes, piece.head, group, lane);
         let tangents = work.scoring.cap.is_some().then_some(work.tangents);
         scores::adjust::<E>(work.scores, tangents, &work.scoring, lane_slopes.as_ref(), lanes, reach, keys.first);
@@ -384,7 +384,7 @@ unsafe fn step<E: Engine, T: Readable<E>>(
                 b = work.words;
                 pair::<E>(work.slopes, seen(reach), b, work.isa);
             }
-            gather::<E>(keys.down, depth, b, reach, dq);
+            gather::<E>(keys.down.into(), depth, b, reach, dq);
         }
     }
 }

@@ -6,6 +6,8 @@ use crate::real::Number;
 
 use super::engine::{Engine, WIDTH, packer};
 use super::operand::Heads;
+use super::pages::PAGE;
+use super::plan::KEYS;
 use super::scratch::{self, Scratch};
 
 /// An element that engine `E` reads.
@@ -39,6 +41,11 @@ impl<'a, T: Copy> Source<'a, T> {
         Self { operand, head, packer: packer::<E, T>(isa) }
     }
 
+    /// Whether rows lie in pages.
+    pub fn is_paged(&self) -> bool {
+        self.operand.is_paged()
+    }
+
     /// Whether elements are parts of words as they lie.
     fn is_native<E: Engine>(&self) -> bool {
         self.packer.size * E::GROUP == E::WORD && (self.operand.strides[2] == 1 || self.operand.width() == 1)
@@ -56,6 +63,11 @@ impl<'a, T: Copy> Source<'a, T> {
     pub fn bytes<E: Engine>(&self, count: usize) -> usize {
         let words = count.div_ceil(E::GROUP) * padded(self.operand.width());
         scratch::bytes::<u8>(words * E::WORD * E::GROUP + OVERRUN)
+    }
+
+    /// Bytes of scratch for a block of keys in either form.
+    pub fn block_bytes<E: Engine>(&self) -> usize {
+        if self.is_paged() { KEYS / PAGE * self.bytes::<E>(PAGE) } else { self.bytes::<E>(KEYS) }
     }
 
     /// `count` rows from `first`, with words along the width.

@@ -10,9 +10,10 @@ use std::ops::Range;
 use crate::isa::Isa;
 use crate::real::Real;
 
-use super::blocks::{Forms, LaneSource, Readable, Rows, Source, padded, turn, turned_bytes};
+use super::blocks::{Forms, LaneSource, Readable, Source, padded, turn, turned_bytes};
 use super::engine::{Engine, WIDTH};
 use super::operand::HeadsMut;
+use super::pages::Parts;
 use super::plan::{KEYS, Lanes, Reach, Span, runs, seen};
 use super::product::{self, Product, Start};
 use super::scores::{self, Mask, Scoring};
@@ -86,8 +87,8 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
     let factors = if problem.attributes.dropout.is_some() { KEYS * WIDTH } else { 0 };
     let per_block = queries.bytes::<E>(false) + scratch::bytes::<E::Acc>(v.width() * WIDTH);
     let bytes = blocks * per_block
-        + keys.bytes::<E>(KEYS)
-        + values.bytes::<E>(KEYS)
+        + keys.block_bytes::<E>()
+        + values.block_bytes::<E>()
         + scratch::bytes::<E::Acc>(KEYS * WIDTH)
         + scratch::bytes::<E::Acc>(factors)
         + scratch::bytes::<u32>(words)
@@ -97,8 +98,8 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
         scores: scratch.take(KEYS * WIDTH),
         factors: scratch.take(factors),
         words: scratch.take(words),
-        keys: scratch.take(keys.bytes::<E>(KEYS)),
-        values: scratch.take(values.bytes::<E>(KEYS)),
+        keys: scratch.take(keys.block_bytes::<E>()),
+        values: scratch.take(values.block_bytes::<E>()),
         turned: scratch.take(WIDTH * padded(v.width())),
         scoring: Scoring::new(&problem.attributes),
         mask: problem.attributes.dropout.map(|dropout| Mask::new(&dropout, piece.segment)),
@@ -130,8 +131,8 @@ pub unsafe fn piece<E: Engine, T: Readable<E>>(job: &Forward<'_, T, E::Acc>, pie
         let count = KEYS.min(span.keys.len() - key);
         // SAFETY: the rows are within the operands, and the memory was taken for them.
         unsafe {
-            let keys = keys.along::<E>(span.keys.start + key, count, shared.keys);
-            let values = values.down::<E>(span.keys.start + key, count, shared.values);
+            let keys = keys.parts_along::<E>(span.keys.start + key, count, shared.keys);
+            let values = values.parts_down::<E>(span.keys.start + key, count, shared.values);
             for block in &mut blocks {
                 step::<E, T>(&shared, block, key, count, keys, values);
             }
@@ -168,8 +169,8 @@ unsafe fn step<E: Engine, T>(
     block: &mut Block<T, E::Acc>,
     key: usize,
     count: usize,
-    keys: Rows,
-    values: Rows,
+    keys: Parts,
+    values: Parts,
 ) {
     let reach = block.lanes.within::<E>(key, count);
     let reach = &reach[..block.lanes.vectors];
@@ -217,7 +218,7 @@ unsafe fn step<E: Engine, T>(
 /// As [`Engine`]; operands and the block must have these sizes.
 #[inline(always)]
 pub unsafe fn score<E: Engine>(
-    rows: Rows,
+    rows: Parts,
     count: usize,
     depth: usize,
     across: *const u8,
@@ -227,18 +228,23 @@ pub unsafe fn score<E: Engine>(
 ) {
     for (keys, vectors) in runs(reach) {
         let lane = vectors.start * E::LANES;
-        let job = Product {
-            depth,
-            a: rows.ptr.wrapping_offset(keys.start as isize * rows.step),
-            a_step: rows.step,
-            b: across.wrapping_add(lane * E::WORD),
-            b_step: (WIDTH * E::WORD) as isize,
-            c: to.wrapping_add(keys.start * WIDTH + lane),
-            c_step: WIDTH,
-            start: Start::Scaled(scale),
-        };
-        // SAFETY: the caller's.
-        unsafe { product::run::<E, false>(&job, keys.end.min(count) - keys.start, vectors.len()) };
+        let (mut key, last) = (keys.start, keys.end.min(count));
+        while key < last {
+            let (end, a, a_step) = rows.run(key, last);
+            let job = Product {
+                depth,
+                a,
+                a_step,
+                b: across.wrapping_add(lane * E::WORD),
+                b_step: (WIDTH * E::WORD) as isize,
+                c: to.wrapping_add(key * WIDTH + lane),
+                c_step: WIDTH,
+                start: Start::Scaled(scale),
+            };
+            // SAFETY: the caller's.
+            unsafe { product::run::<E, false>(&job, end - key, vectors.len()) };
+            key = end;
+        }
     }
 }
 
@@ -248,22 +254,26 @@ pub unsafe fn score<E: Engine>(
 /// # Safety
 /// As [`score`].
 #[inline(always)]
-pub unsafe fn gather<E: Engine>(rows: Rows, width: usize, block: *const u8, reach: &[Reach], to: *mut E::Acc) {
+pub unsafe fn gather<E: Engine>(rows: Parts, width: usize, block: *const u8, reach: &[Reach], to: *mut E::Acc) {
     for (keys, vectors) in runs(reach) {
-        let words = keys.start / E::GROUP..keys.end.div_ceil(E::GROUP);
         let lane = vectors.start * E::LANES;
-        let job = Product {
-            depth: words.len(),
-            a: rows.ptr.wrapping_offset(words.start as isize * rows.step),
-            a_step: rows.step,
-            b: block.wrapping_add((words.start * WIDTH + lane) * E::WORD),
-            b_step: (WIDTH * E::WORD) as isize,
-            c: to.wrapping_add(lane),
-            c_step: WIDTH,
-            start: Start::Add,
-        };
-        // SAFETY: the caller's.
-        unsafe { product::run::<E, true>(&job, width, vectors.len()) };
+        let (mut word, last) = (keys.start / E::GROUP, keys.end.div_ceil(E::GROUP));
+        while word < last {
+            let (end, a, a_step) = rows.run(word, last);
+            let job = Product {
+                depth: end - word,
+                a,
+                a_step,
+                b: block.wrapping_add((word * WIDTH + lane) * E::WORD),
+                b_step: (WIDTH * E::WORD) as isize,
+                c: to.wrapping_add(lane),
+                c_step: WIDTH,
+                start: Start::Add,
+            };
+            // SAFETY: the caller's.
+            unsafe { product::run::<E, true>(&job, width, vectors.len()) };
+            word = end;
+        }
     }
 }
 

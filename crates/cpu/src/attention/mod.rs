@@ -23,6 +23,7 @@
 //! | `engine` | the vectors that a tier computes with |
 //! | `product` | small matrix products on operands as they lie |
 //! | `blocks` | bringing operands into words where they do not lie so |
+//! | `pages` | keys and values in pages |
 //! | `scores` | from products to probabilities: cap, bias, mask, softmax, dropout |
 //! | `forward`, `backward` | the two passes, piece by piece |
 
@@ -31,6 +32,7 @@ mod blocks;
 pub(crate) mod engine;
 mod forward;
 mod operand;
+mod pages;
 mod plan;
 mod product;
 mod scores;
@@ -42,6 +44,7 @@ use crate::isa::{Isa, extensions, isa};
 use crate::real::Number;
 
 pub use operand::{Heads, HeadsMut};
+pub use pages::PAGE;
 pub use plan::Span;
 
 use backward::Backward;
@@ -108,6 +111,15 @@ impl<'a, T> Problem<'a, T> {
             q.shape
         );
         let (mut queries, mut rows) = (0, 0);
+        assert!(
+            k.is_paged() == v.is_paged() && !q.is_paged(),
+            "attention: keys lie in pages ({}), values ({}), queries ({})",
+            k.is_paged(),
+            v.is_paged(),
+            q.is_paged()
+        );
+        // A page has keys of one segment.
+        let unit = if k.is_paged() { PAGE } else { 1 };
         for (index, span) in spans.iter().enumerate() {
             let next = span.queries.start == queries && span.keys.start == rows;
             let lengths = [span.queries.len(), span.keys.len()];
@@ -119,7 +131,7 @@ impl<'a, T> Problem<'a, T> {
                 span.queries,
                 span.keys
             );
-            (queries, rows) = (span.queries.end, span.keys.end);
+            (queries, rows) = (span.queries.end, span.keys.end.next_multiple_of(unit));
         }
         assert!(
             queries == q.rows() && rows == k.rows(),
@@ -319,7 +331,9 @@ attend!(f64: portable_f64, avx2_f64, avx512_f64);
 /// key, whose result is zero).
 ///
 /// # Shapes
-/// `q`: `[N, H, Dh]`, `k`: `[M, Hkv, Dh]`, `v`: `[M, Hkv, Dv]`, `out`: `[N, H, Dv]`, `lse`: `[N, H]`, row after row. `spans` cut N and M.
+/// `q`: `[N, H, Dh]`, `k`: `[M, Hkv, Dh]`, `v`: `[M, Hkv, Dv]`, `out`: `[N, H, Dv]`, `lse`: `[N, H]`, row after row. `spans` cut N and M;
+/// where keys and values lie in pages ([`Heads::paged`]), each span's keys begin with a page of their own, and what is left of the
+/// last page is not read.
 ///
 /// # Panics
 /// When sizes do not fit together.
@@ -364,6 +378,7 @@ pub fn backward<'a, T: Attend>(
     dk: Option<HeadsMut<'a, T>>,
     dv: Option<HeadsMut<'a, T>>,
 ) {
+    assert!(!k.is_paged(), "attention: keys and values in pages have no gradients");
     let problem = Problem::new(q, k, v, spans, attributes);
     let expected = [q.rows(), q.heads(), v.width()];
     let fits = |grad: &Option<HeadsMut<'a, T>>, shape| grad.as_ref().is_none_or(|grad| grad.shape == shape);

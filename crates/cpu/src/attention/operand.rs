@@ -1,13 +1,20 @@
-//! Borrowed operands: rows of heads, with strides.
+//! Borrowed operands: rows of heads, with strides, in one piece or in pages.
 
 use std::marker::PhantomData;
 
-/// An operand `[rows, heads, width]` that is read: element (n, h, d) lies at `offset + n s0 + h s1 + d s2` of a slice.
+use super::pages::PAGE;
+
+/// An operand `[rows, heads, width]` that is read: element (n, h, d) lies at `offset + n s0 + h s1 + d s2` of a slice, or, with n
+/// counted in its page, of the slice of that page.
 ///
 /// Strides are in elements and may have any sign; queries, keys and values are usually three views of one projection.
 #[derive(Debug)]
 pub struct Heads<'a, T> {
+    /// The first element; in pages the address of nothing.
     pub(super) ptr: *const T,
+    pages: Option<&'a [&'a [T]]>,
+    /// Of the first element, in a page.
+    offset: usize,
     pub(super) shape: [usize; 3],
     pub(super) strides: [isize; 3],
     data: PhantomData<&'a [T]>,
@@ -59,7 +66,7 @@ impl<'a, T> Heads<'a, T> {
     #[track_caller]
     pub fn new(data: &'a [T], offset: usize, shape: [usize; 3], strides: [isize; 3]) -> Self {
         check(offset, shape, strides, data.len());
-        Self { ptr: data.as_ptr().wrapping_add(offset), shape, strides, data: PhantomData }
+        Self { ptr: data.as_ptr().wrapping_add(offset), pages: None, offset, shape, strides, data: PhantomData }
     }
 
     /// An operand that fills `data`, row after row.
@@ -69,6 +76,24 @@ impl<'a, T> Heads<'a, T> {
     #[track_caller]
     pub fn contiguous(data: &'a [T], shape: [usize; 3]) -> Self {
         Self::new(data, 0, shape, [(shape[1] * shape[2]) as isize, shape[2] as isize, 1])
+    }
+
+    /// Keys or values in pages: row n is row `n % PAGE` of page `n / PAGE`. A head's elements lie side by side; `strides` are those
+    /// of rows and heads in a page.
+    ///
+    /// # Panics
+    /// When an element lies outside of its page.
+    #[track_caller]
+    pub fn paged(pages: &'a [&'a [T]], offset: usize, [heads, width]: [usize; 2], strides: [usize; 2]) -> Self {
+        let strides = [strides[0] as isize, strides[1] as isize, 1];
+        pages.iter().for_each(|page| check(offset, [PAGE, heads, width], strides, page.len()));
+        let shape = [pages.len() * PAGE, heads, width];
+        Self { ptr: std::ptr::null(), pages: Some(pages), offset, shape, strides, data: PhantomData }
+    }
+
+    /// Whether rows lie in pages.
+    pub(super) fn is_paged(&self) -> bool {
+        self.pages.is_some()
     }
 
     /// Number of rows.
@@ -87,9 +112,13 @@ impl<'a, T> Heads<'a, T> {
     }
 
     /// Address of the first element of a head of a row.
+    #[inline(always)]
     pub(super) fn at(&self, row: usize, head: usize) -> *const T {
-        let offset = row as isize * self.strides[0] + head as isize * self.strides[1];
-        self.ptr.wrapping_offset(offset)
+        let (start, row) = match self.pages {
+            None => (self.ptr, row),
+            Some(pages) => (pages[row / PAGE].as_ptr().wrapping_add(self.offset), row % PAGE),
+        };
+        start.wrapping_offset(row as isize * self.strides[0] + head as isize * self.strides[1])
     }
 }
 
@@ -194,6 +223,23 @@ mod tests {
         starts.sort_unstable();
         assert!(starts.windows(2).all(|pair| pair[1] - pair[0] == 3 * size_of::<f32>()));
         assert_eq!(starts.len(), 14);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of a slice of 511")]
+    fn a_page_that_is_too_short_panics() {
+        Heads::paged(&[&[0f32; 512][..], &[0f32; 511][..]], 0, [2, 4], [8, 4]);
+    }
+
+    #[test]
+    fn rows_of_pages_lie_where_their_page_is() {
+        let (a, b) = ([0f32; 600], [0f32; 600]);
+        let pages = [&a[..], &b[..]];
+        let heads = Heads::paged(&pages, 5, [2, 4], [4, 4 * PAGE]);
+        assert_eq!((heads.rows(), heads.heads(), heads.width()), (2 * PAGE, 2, 4));
+        assert_eq!(heads.at(0, 0), &raw const a[5]);
+        assert_eq!(heads.at(PAGE - 1, 1), &raw const a[5 + 4 * (PAGE - 1) + 4 * PAGE]);
+        assert_eq!(heads.at(PAGE, 0), &raw const b[5]);
     }
 
     #[test]

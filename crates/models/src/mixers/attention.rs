@@ -4,15 +4,16 @@
 use cupola_nn::layers::{Linear, RmsNorm};
 use cupola_nn::training::is_training;
 use cupola_nn::{Layer, Module};
+use cupola_tensor::Tensor;
 use cupola_tensor::ops::attention::{AttentionConfig, attention};
 use cupola_tensor::ops::rotary::Pairing;
-use cupola_tensor::{Segments, Tensor};
 
+use super::past::{Past, attend};
 use super::{Context, Differential};
 use crate::channels::{projection, residual_projection};
 use crate::positions::alibi_slopes;
 use crate::spec::{AttentionSpec, ModelSpec, PositionKind};
-use crate::state::MixerState;
+use crate::state::{HeadLayout, MixerState};
 
 /// `o_proj(concat over heads of softmax(scale q k^T) v)`, causal, with queries, keys and values from one product.
 ///
@@ -64,9 +65,16 @@ impl Attention {
         }
     }
 
+    /// The heads that are kept of a token. Pairs share their values; the keys of first halves lie before those of second ones.
+    pub fn layout(&self) -> HeadLayout {
+        let (heads, width) = (self.spec.key_value_heads(), self.head_dim);
+        let values = if self.differential.is_some() { [heads / 2, 2 * width] } else { [heads, width] };
+        HeadLayout { keys: [heads, width], values, dtype: self.o_proj.weight.dtype() }
+    }
+
     /// Bytes that the state grows by with each token.
     pub fn bytes_per_token(&self) -> usize {
-        2 * self.spec.key_value_heads() * self.head_dim * self.o_proj.weight.dtype().size()
+        self.layout().token_bytes()
     }
 
     /// # Shapes
@@ -89,7 +97,10 @@ impl Attention {
         };
         let y = match states {
             None => self.attention([&q, &k, &v], &config),
-            Some(states) => attend(states, [&q, &k, &v], &config, |all, config| self.attention(all, config)),
+            Some(states) => {
+                let (k, v) = self.kept(&k, &v);
+                attend(states, [&q, &k, &v], &config, |past, config| self.look_back(&q, past, config))
+            }
         };
         self.o_proj.forward(&y.flatten_dims(1, 2))
     }
@@ -97,9 +108,25 @@ impl Attention {
     /// Of heads, or of pairs of heads.
     fn attention(&self, [q, k, v]: [&Tensor; 3], config: &AttentionConfig) -> Tensor {
         let Some(differential) = &self.differential else { return attention(q, k, v, config) };
-        let pairs = |x: &Tensor| x.reshape([x.dim(0), x.dim(1) / 2, 2, x.dim(2)]);
         let (q, k, v) = (pairs(q).split(2, &[1, 1]), pairs(k).split(2, &[1, 1]), pairs(v).flatten_dims(2, 3));
         let one = |half: usize| attention(&q[half].squeeze(2), &k[half].squeeze(2), &v, config);
+        differential.forward(&one(0), &one(1))
+    }
+
+    /// Keys and values as states keep them.
+    fn kept(&self, k: &Tensor, v: &Tensor) -> (Tensor, Tensor) {
+        match self.differential {
+            Some(_) => (pairs(k).transpose(1, 2).reshape(*k.shape()), pairs(v).flatten_dims(2, 3)),
+            None => (k.clone(), v.clone()),
+        }
+    }
+
+    /// [`Attention::attention`] to what states have kept.
+    fn look_back(&self, q: &Tensor, past: &Past<'_>, config: &AttentionConfig) -> Tensor {
+        let heads = self.spec.key_value_heads();
+        let Some(differential) = &self.differential else { return past.attention(q, 0..heads, None, config) };
+        let (q, half) = (pairs(q).split(2, &[1, 1]), heads / 2);
+        let one = |i: usize| past.attention(&q[i].squeeze(2), i * half..(i + 1) * half, None, config);
         differential.forward(&one(0), &one(1))
     }
 
@@ -121,28 +148,9 @@ impl Attention {
     }
 }
 
-/// Attention of each segment's tokens to all that its state has, which they are added to first: `of` computes it from the
-/// segment's queries and from all keys and values.
-///
-/// Each sequence's keys are read where they lie. A row's bits do not depend on which sequences are computed together.
-#[track_caller]
-pub(super) fn attend(
-    states: Vec<&mut MixerState>,
-    [q, k, v]: [&Tensor; 3],
-    config: &AttentionConfig,
-    of: impl Fn([&Tensor; 3], &AttentionConfig) -> Tensor,
-) -> Tensor {
-    let rows = states.into_iter().zip(config.queries.iter()).map(|(state, range)| {
-        let [q, k, v] = [q, k, v].map(|x| x.narrow(0, range.start, range.len()));
-        let all = state.extend(&k, &v);
-        let (queries, keys) = (Segments::one(range.len()), Segments::one(all.len()));
-        of([&q, &all.keys(), &all.values()], &AttentionConfig { queries, keys, ..config.clone() })
-    });
-    let rows: Vec<Tensor> = rows.collect();
-    match &rows[..] {
-        [only] => only.clone(),
-        _ => Tensor::cat(&rows.iter().collect::<Vec<_>>(), 0),
-    }
+/// Pairs of heads: `[N, H, Dh]` -> `[N, H / 2, 2, Dh]`.
+fn pairs(x: &Tensor) -> Tensor {
+    x.reshape([x.dim(0), x.dim(1) / 2, 2, x.dim(2)])
 }
 
 /// The first `heads` heads and the others.

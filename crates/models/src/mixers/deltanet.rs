@@ -58,7 +58,7 @@ impl DeltaNet {
     pub fn state(&self) -> MixerState {
         let shape = [1, self.heads, self.head_dim, self.head_dim];
         let states = Tensor::zeros_of(shape, state_dtype(self.o_proj.weight.dtype()));
-        MixerState::Recurrent(vec![self.conv1d.state(), states])
+        MixerState::recurrent(vec![self.conv1d.state(), states])
     }
 
     /// # Shapes
@@ -68,14 +68,15 @@ impl DeltaNet {
         let (tokens, heads, width) = (x.dim(0), self.heads, self.head_dim);
         let [qkv, beta] = two(&self.proj.forward(x), 3 * heads * width);
         let beta = beta.sigmoid();
-        let y = with_states(states, |states| {
-            let (qkv, taps) = self.conv1d.forward(&qkv, segments, states.map(|s| &s[0]));
+        let y = with_states(states, segments, [&qkv, &beta], |[qkv, beta], segments, states| {
+            let tokens = qkv.dim(0);
+            let (qkv, taps) = self.conv1d.forward(qkv, segments, states.map(|s| &s[0]));
             let parts = qkv.chunk(-1, 3);
             let [q, k, v] = [0, 1, 2].map(|part: usize| parts[part].reshape([tokens, heads, width]));
             let q = unit_length(&q, 1.0 / (width as f64).sqrt());
             let state = states.map(|s| &s[1]);
             let config = DeltaRuleConfig { log_decay: None, state, final_state: states.is_some() };
-            let (y, last) = gated_delta_rule(&q, &unit_length(&k, 1.0), &v, &beta, segments, config);
+            let (y, last) = gated_delta_rule(&q, &unit_length(&k, 1.0), &v, beta, segments, config);
             (y, taps.into_iter().chain(last).collect())
         });
         self.o_proj.forward(&self.o_norm.forward(&y).reshape([tokens, heads * width]))

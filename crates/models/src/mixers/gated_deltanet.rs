@@ -78,7 +78,7 @@ impl GatedDeltaNet {
     pub fn state(&self) -> MixerState {
         let shape = [1, self.heads, self.keys, self.values];
         let states = Tensor::zeros_of(shape, state_dtype(self.o_proj.weight.dtype()));
-        MixerState::Recurrent(vec![self.conv1d.state(), states])
+        MixerState::recurrent(vec![self.conv1d.state(), states])
     }
 
     /// # Shapes
@@ -90,15 +90,17 @@ impl GatedDeltaNet {
         let parts = self.proj.forward(x).split(-1, &[2 * of_keys + of_values, of_values, heads, heads]);
         let beta = parts[2].sigmoid();
         let log_decay = (&parts[3] + &*self.dt_bias).softplus() * -self.a_log.exp();
-        let y = with_states(states, |states| {
-            let (qkv, taps) = self.conv1d.forward(&parts[0], segments, states.map(|s| &s[0]));
+        let inputs = [&parts[0], &beta, &log_decay];
+        let y = with_states(states, segments, inputs, |[qkv, beta, log_decay], segments, states| {
+            let tokens = qkv.dim(0);
+            let (qkv, taps) = self.conv1d.forward(qkv, segments, states.map(|s| &s[0]));
             let all = qkv.split(-1, &[of_keys, of_keys, of_values]);
             let [q, k] = [0, 1].map(|part: usize| all[part].reshape([tokens, heads, self.keys]));
             let v = all[2].reshape([tokens, heads, self.values]);
             let q = unit_length(&q, 1.0 / (self.keys as f64).sqrt());
-            let (log_decay, state) = (Some(&log_decay), states.map(|s| &s[1]));
+            let (log_decay, state) = (Some(log_decay), states.map(|s| &s[1]));
             let config = DeltaRuleConfig { log_decay, state, final_state: states.is_some() };
-            let (y, last) = gated_delta_rule(&q, &unit_length(&k, 1.0), &v, &beta, segments, config);
+            let (y, last) = gated_delta_rule(&q, &unit_length(&k, 1.0), &v, beta, segments, config);
             (y, taps.into_iter().chain(last).collect())
         });
         let gate = parts[1].reshape([tokens, heads, self.values]);

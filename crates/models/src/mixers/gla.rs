@@ -70,7 +70,7 @@ impl Gla {
     /// What is kept of a sequence that has not begun: the heads' states.
     pub fn state(&self) -> MixerState {
         let shape = [1, self.heads, self.keys, self.values];
-        MixerState::Recurrent(vec![Tensor::zeros_of(shape, state_dtype(self.o_proj.weight.dtype()))])
+        MixerState::recurrent(vec![Tensor::zeros_of(shape, state_dtype(self.o_proj.weight.dtype()))])
     }
 
     /// # Shapes
@@ -87,9 +87,9 @@ impl Gla {
         // The logarithm of a sigmoid is minus the softplus of minus the argument.
         let decay = (-self.gk_proj.forward(&parts[4])).softplus() * (-1.0 / self.normalizer);
         let decay = keyed(&decay);
-        let y = with_states(states, |states| {
+        let y = with_states(states, segments, [&q, &k, &v, &decay], |[q, k, v, decay], segments, states| {
             let (state, wanted) = (states.map(|s| &s[0]), states.is_some());
-            let (y, last) = gated_linear_attention(&q, &k, &v, &decay, segments, state, wanted);
+            let (y, last) = gated_linear_attention(q, k, v, decay, segments, state, wanted);
             (y, last.into_iter().collect())
         });
         let y = valued(&parts[3]).swiglu(&self.g_norm.forward(&y));

@@ -52,7 +52,7 @@ impl LinearAttention {
     /// What is kept of a sequence that has not begun: the sums of keys with values, and of keys.
     pub fn state(&self) -> MixerState {
         let shape = [1, self.heads, self.head_dim, self.head_dim + 1];
-        MixerState::Recurrent(vec![Tensor::zeros_of(shape, state_dtype(self.o_proj.weight.dtype()))])
+        MixerState::recurrent(vec![Tensor::zeros_of(shape, state_dtype(self.o_proj.weight.dtype()))])
     }
 
     /// # Shapes
@@ -66,10 +66,10 @@ impl LinearAttention {
         let (q, k) = (feature(q), feature(k));
         // A value of 1 behind the others sums up the weights.
         let v = v.pad(-1, 0, 1, 1.0);
-        let y = with_states(states, |states| {
+        let y = with_states(states, segments, [&q, &k, &v], |[q, k, v], segments, states| {
             let config =
                 SsdConfig { state: states.map(|s| &s[0]), final_state: states.is_some(), ..SsdConfig::default() };
-            let (y, last) = ssd(&q, &k, &v, segments, config);
+            let (y, last) = ssd(q, k, v, segments, config);
             (y, last.into_iter().collect())
         });
         let parts = y.split(-1, &[width, 1]);

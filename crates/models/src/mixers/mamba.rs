@@ -72,7 +72,7 @@ impl Mamba {
     pub fn state(&self) -> MixerState {
         let dtype = state_dtype(self.out_proj.weight.dtype());
         let states = Tensor::zeros_of([1, self.inner, self.states], dtype);
-        MixerState::Recurrent(vec![self.conv1d.state(), states])
+        MixerState::recurrent(vec![self.conv1d.state(), states])
     }
 
     /// # Shapes
@@ -80,8 +80,8 @@ impl Mamba {
     #[track_caller]
     pub fn forward(&self, x: &Tensor, segments: &Segments, states: Option<Vec<&mut MixerState>>) -> Tensor {
         let [x, z] = two(&self.in_proj.forward(x), self.inner);
-        let y = with_states(states, |states| {
-            let (x, taps) = self.conv1d.forward(&x, segments, states.map(|s| &s[0]));
+        let y = with_states(states, segments, [&x], |[x], segments, states| {
+            let (x, taps) = self.conv1d.forward(x, segments, states.map(|s| &s[0]));
             let parts = self.x_proj.forward(&x).split(-1, &[self.rank, self.states, self.states]);
             let dt = self.dt_proj.forward(&parts[0]).softplus();
             let config = SelectiveScanConfig {

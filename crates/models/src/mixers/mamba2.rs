@@ -77,14 +77,14 @@ impl Mamba2 {
     pub fn state(&self) -> MixerState {
         let dtype = state_dtype(self.out_proj.weight.dtype());
         let states = Tensor::zeros_of([1, self.heads, self.states, self.head_dim], dtype);
-        MixerState::Recurrent(vec![self.conv1d.state(), states])
+        MixerState::recurrent(vec![self.conv1d.state(), states])
     }
 
     /// # Shapes
     /// `x [N, D]` -> `[N, D]`.
     #[track_caller]
     pub fn forward(&self, x: &Tensor, segments: &Segments, states: Option<Vec<&mut MixerState>>) -> Tensor {
-        let (tokens, inner, shared) = (x.dim(0), self.heads * self.head_dim, self.groups * self.states);
+        let (inner, shared) = (self.heads * self.head_dim, self.groups * self.states);
         let parts = self.in_proj.forward(x).split(-1, &[inner, inner + 2 * shared, self.heads]);
         let (z, mixed, dt) = (&parts[0], &parts[1], (&parts[2] + &*self.dt_bias).softplus());
         let dt = match self.limit {
@@ -92,14 +92,16 @@ impl Mamba2 {
             None => dt,
         };
         let log_decay = &dt * -self.a_log.exp();
-        let y = with_states(states, |states| {
+        let inputs = [mixed, &dt, &log_decay];
+        let y = with_states(states, segments, inputs, |[mixed, dt, log_decay], segments, states| {
+            let tokens = mixed.dim(0);
             let (mixed, taps) = self.conv1d.forward(mixed, segments, states.map(|s| &s[0]));
             let parts = mixed.split(-1, &[inner, shared, shared]);
             let x = parts[0].reshape([tokens, self.heads, self.head_dim]);
             let [b, c] = [1, 2].map(|part: usize| parts[part].reshape([tokens, self.groups, self.states]));
             let config = SsdConfig {
-                log_decay: Some(&log_decay),
-                scale: Some(&dt),
+                log_decay: Some(log_decay),
+                scale: Some(dt),
                 state: states.map(|s| &s[1]),
                 final_state: states.is_some(),
                 ..SsdConfig::default()

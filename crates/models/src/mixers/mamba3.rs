@@ -81,6 +81,16 @@ struct Scan {
 }
 
 impl Scan {
+    fn inputs(&self) -> [&Tensor; 7] {
+        [&self.dt, &self.log_decay, &self.own, &self.turns, &self.b, &self.c, &self.v]
+    }
+
+    /// From what [`Scan::inputs`] gives.
+    fn of(inputs: [&Tensor; 7]) -> Self {
+        let [dt, log_decay, own, turns, b, c, v] = inputs.map(Tensor::clone);
+        Self { dt, log_decay, own, turns, b, c, v }
+    }
+
     /// Some tokens of it.
     fn rows(&self, start: usize, length: usize) -> Self {
         let rows = |x: &Tensor| x.narrow(0, start, length);
@@ -137,7 +147,7 @@ impl Mamba3 {
         let dtype = state_dtype(self.out_proj.weight.dtype());
         let zeros = |shape: &[usize]| Tensor::zeros_of(shape, dtype);
         let (heads, rank) = (self.heads, self.rank);
-        MixerState::Recurrent(vec![
+        MixerState::recurrent(vec![
             zeros(&[1, heads, self.angles]),
             zeros(&[1, heads, self.states, self.head_dim]),
             zeros(&[1, rank, heads, self.states]),
@@ -168,9 +178,12 @@ impl Mamba3 {
             },
             dt,
         };
-        let y = with_states(states, |states| match states {
-            Some(states) if segments.longest() > CHUNK => self.scan_by_chunks(&scan, segments, states),
-            _ => self.scan(&scan, segments, states),
+        let y = with_states(states, segments, scan.inputs(), |inputs, segments, states| {
+            let scan = Scan::of(inputs);
+            match states {
+                Some(states) if segments.longest() > CHUNK => self.scan_by_chunks(&scan, segments, states),
+                _ => self.scan(&scan, segments, states),
+            }
         });
         let y = y + scan.v * self.d.unsqueeze(-1);
         let y = match &self.norm {

@@ -8,10 +8,10 @@ use cupola_tensor::ops::attention::{AttentionConfig, attention};
 use cupola_tensor::ops::rotary::Pairing;
 
 use super::Context;
-use super::attention::attend;
+use super::past::attend;
 use crate::channels::{projection, residual_projection};
 use crate::spec::{MlaSpec, ModelSpec};
-use crate::state::MixerState;
+use crate::state::{HeadLayout, MixerState};
 
 /// Added to mean squares in the norms of latent vectors, whatever the model's own is (as in DeepSeek's code).
 const EPS: f64 = 1e-6;
@@ -70,9 +70,15 @@ impl Mla {
         }
     }
 
+    /// What is kept of a token: its latent vector and rotary key, as one head of keys.
+    pub fn layout(&self) -> HeadLayout {
+        let width = self.spec.kv_lora_rank + self.spec.qk_rope_head_dim;
+        HeadLayout { keys: [1, width], values: [1, 0], dtype: self.o_proj.weight.dtype() }
+    }
+
     /// Bytes that the state grows by with each token.
     pub fn bytes_per_token(&self) -> usize {
-        (self.spec.kv_lora_rank + self.spec.qk_rope_head_dim) * self.o_proj.weight.dtype().size()
+        self.layout().token_bytes()
     }
 
     /// # Shapes
@@ -130,9 +136,8 @@ impl Mla {
         let kept = Tensor::cat(&[&c, r], 2);
         // The values are the first part of the keys: nothing is kept for them.
         let nothing = kept.narrow(2, 0, 0);
-        let sums = attend(states, [&q, &kept, &nothing], config, |[q, k, _], config| {
-            attention(q, k, &k.narrow(2, 0, rank), config)
-        });
+        let sums =
+            attend(states, [&q, &kept, &nothing], config, |past, config| past.attention(&q, 0..1, Some(rank), config));
         sums.transpose(0, 1).matmul(&maps[1].transpose(1, 2)).transpose(0, 1)
     }
 }

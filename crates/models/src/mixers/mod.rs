@@ -13,6 +13,7 @@ pub mod mamba;
 pub mod mamba2;
 pub mod mamba3;
 pub mod mla;
+mod past;
 mod scan;
 
 use cupola_nn::Module;
@@ -138,7 +139,8 @@ impl Mixer {
     /// What is kept of a sequence that has not begun.
     pub fn state(&self) -> MixerState {
         match self {
-            Mixer::Attention { .. } | Mixer::Mla { .. } => MixerState::key_value(),
+            Mixer::Attention { self_attn } => MixerState::key_value(self_attn.layout()),
+            Mixer::Mla { self_attn } => MixerState::key_value(self_attn.layout()),
             Mixer::Mamba { mixer } => mixer.state(),
             Mixer::Mamba2 { mixer } => mixer.state(),
             Mixer::Mamba3 { mixer } => mixer.state(),

@@ -1,5 +1,7 @@
 //! What the recurrent mixers share: their states, the short convolution before a scan, first values.
 
+use std::ops::Range;
+
 use cupola_nn::init::Init;
 use cupola_nn::{Module, Param};
 use cupola_tensor::ops::{CausalConvConfig, causal_conv1d};
@@ -8,20 +10,59 @@ use cupola_tensor::{DType, Segments, Tensor};
 use crate::spec::TimeSteps;
 use crate::state::MixerState;
 
-/// Runs a mixer from the states, if there are any, and gives them what it returns besides its result.
+/// Runs a mixer's scan over rows of its inputs, from the states if there are any, which get what it returns besides its result.
+///
+/// Where a state is followed, its tokens are read one by one, as they are when they are written one by one; the others' as always.
 #[track_caller]
-pub(super) fn with_states(
+pub(super) fn with_states<const K: usize>(
     states: Option<Vec<&mut MixerState>>,
-    run: impl FnOnce(Option<&[Tensor]>) -> (Tensor, Vec<Tensor>),
+    segments: &Segments,
+    inputs: [&Tensor; K],
+    run: impl Fn([&Tensor; K], &Segments, Option<&[Tensor]>) -> (Tensor, Vec<Tensor>),
 ) -> Tensor {
-    match states {
-        Some(states) if !states.is_empty() => {
-            let before = MixerState::gather(&states);
-            let (y, after) = run(Some(&before));
-            MixerState::scatter(states, &after);
-            y
+    let Some(mut states) = states.filter(|states| !states.is_empty()) else { return run(inputs, segments, None).0 };
+    let followed = states.iter().zip(segments.iter()).map(|(state, range)| state.is_followed() && !range.is_empty());
+    let followed: Vec<bool> = followed.collect();
+    if !followed.contains(&true) {
+        let all: Vec<usize> = (0..states.len()).collect();
+        let before = MixerState::gather(&states, &all);
+        let (y, after) = run(inputs, segments, Some(&before));
+        MixerState::scatter(&mut states, &all, &after, false);
+        return y;
+    }
+    let mut rows: Vec<Vec<Tensor>> = vec![Vec::new(); states.len()];
+    for round in 0.. {
+        let part = |(index, range): (usize, Range<usize>)| {
+            let range = if followed[index] {
+                let row = range.start + round;
+                row..(row + 1).min(range.end)
+            } else {
+                range.start..if round == 0 { range.end } else { range.start }
+            };
+            (!range.is_empty()).then_some((index, range))
+        };
+        let (which, ranges): (Vec<usize>, Vec<Range<usize>>) = segments.iter().enumerate().filter_map(part).unzip();
+        if which.is_empty() {
+            break;
         }
-        _ => run(None).0,
+        let own = inputs.map(|x| join(ranges.iter().map(|range| x.narrow(0, range.start, range.len())).collect()));
+        let segments = Segments::from_lengths(&ranges.iter().map(Range::len).collect::<Vec<_>>());
+        let before = MixerState::gather(&states, &which);
+        let (y, after) = run(own.each_ref(), &segments, Some(&before));
+        MixerState::scatter(&mut states, &which, &after, true);
+        which
+            .iter()
+            .zip(segments.iter())
+            .for_each(|(&index, range)| rows[index].push(y.narrow(0, range.start, range.len())));
+    }
+    join(rows.into_iter().flatten().collect())
+}
+
+/// Tensors one after the other along their first dimension.
+fn join(all: Vec<Tensor>) -> Tensor {
+    match &all[..] {
+        [only] => only.clone(),
+        _ => Tensor::cat(&all.iter().collect::<Vec<_>>(), 0),
     }
 }
 

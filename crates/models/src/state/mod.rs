@@ -1,10 +1,24 @@
 //! What is kept of a sequence between calls.
+//!
+//! - [`PagePool`]: the memory, and the account of it
+//! - [`KeyValue`]: keys and values, or latent vectors, in pages that sequences share
+//! - [`Recurrent`]: what scans and convolutions have come to, of a fixed size
+//! - [`Stretch`]: a page's worth of a sequence, for others that begin alike
 
 mod key_value;
+mod pool;
+mod recurrent;
+mod stretch;
+
+use std::ops::Range;
 
 use cupola_tensor::Tensor;
 
-pub use key_value::KeyValue;
+pub use cupola_tensor::ops::attention::PAGE;
+pub use key_value::{HeadLayout, KeyValue};
+pub use pool::{PagePool, PoolFull, Usage};
+pub use recurrent::Recurrent;
+pub use stretch::Stretch;
 
 /// What a model keeps of one sequence: keys and values of its tokens, or what its scans have come to.
 ///
@@ -14,13 +28,16 @@ pub use key_value::KeyValue;
 pub struct State {
     position: usize,
     layers: Vec<MixerState>,
+    pool: PagePool,
+    /// Where the last call that was followed began.
+    followed: Option<usize>,
 }
 
 /// A place in a sequence to which its state can go back.
 #[derive(Clone)]
 pub struct Mark {
     position: usize,
-    layers: Vec<Option<Vec<Tensor>>>,
+    layers: Vec<Option<Recurrent>>,
 }
 
 /// What one layer keeps of one sequence.
@@ -31,14 +48,15 @@ pub struct Mark {
 pub enum MixerState {
     /// Keys and values of all tokens so far.
     KeyValue(KeyValue),
-    /// A fixed number of tensors, each with a first dimension of 1.
-    Recurrent(Vec<Tensor>),
+    /// What the layer's scan has come to.
+    Recurrent(Recurrent),
 }
 
 impl State {
     /// The state of a sequence that has not begun, of a model with these layers.
-    pub(crate) fn new(layers: Vec<MixerState>) -> Self {
-        Self { position: 0, layers }
+    pub(crate) fn new(layers: Vec<MixerState>, pool: &PagePool) -> Self {
+        let layers = layers.into_iter().map(|layer| layer.in_pool(pool)).collect();
+        Self { position: 0, layers, pool: pool.clone(), followed: None }
     }
 
     /// How many tokens of the sequence have been read.
@@ -46,9 +64,14 @@ impl State {
         self.position
     }
 
-    /// Bytes of what is kept.
+    /// Bytes of what is kept, of what is shared with other states included.
     pub fn bytes(&self) -> usize {
         self.layers.iter().map(MixerState::bytes).sum()
+    }
+
+    /// Where its memory comes from.
+    pub fn pool(&self) -> &PagePool {
+        &self.pool
     }
 
     /// What each layer keeps.
@@ -65,7 +88,46 @@ impl State {
     }
 
     pub(crate) fn advance(&mut self, tokens: usize) {
+        self.followed = self.followed.filter(|&begin| begin == self.position);
         self.position += tokens;
+    }
+
+    fn key_values(&mut self) -> impl Iterator<Item = &mut KeyValue> {
+        self.layers.iter_mut().filter_map(|layer| match layer {
+            MixerState::KeyValue(all) => Some(all),
+            MixerState::Recurrent(_) => None,
+        })
+    }
+
+    /// Bytes that the next so many tokens take from the pool.
+    pub fn missing(&self, tokens: usize) -> usize {
+        let missing = |layer: &MixerState| match layer {
+            MixerState::KeyValue(all) => all.missing(tokens),
+            MixerState::Recurrent(_) => 0,
+        };
+        self.layers.iter().map(missing).sum()
+    }
+
+    /// Takes the pages for the next so many tokens, so that the call that reads them needs none. Without this the call takes them, and
+    /// panics when the pool has no room.
+    ///
+    /// # Errors
+    /// When the pool has no room for all of them; nothing is taken then.
+    pub fn reserve(&mut self, tokens: usize) -> Result<(), PoolFull> {
+        let missing = self.missing(tokens);
+        if missing > 0 {
+            self.pool.check(missing)?;
+            self.reserve_beyond(tokens);
+        }
+        Ok(())
+    }
+
+    /// As [`State::reserve`], and beyond the pool's bound where there is no room: for a sequence that must end so that there is again.
+    pub fn reserve_beyond(&mut self, tokens: usize) {
+        for layer in self.key_values() {
+            let taken = layer.reserve(tokens, true);
+            debug_assert!(taken.is_ok(), "beyond the bound there is always room");
+        }
     }
 
     /// Remembers where the sequence is, for [`State::rewind`]; costs nothing that grows with its length.
@@ -93,7 +155,7 @@ impl State {
         );
         for (state, kept) in self.layers.iter_mut().zip(&mark.layers) {
             match (state, kept) {
-                (MixerState::KeyValue(all), _) => all.truncate(mark.position),
+                (MixerState::KeyValue(all), _) => all.rewind(mark.position),
                 (state, Some(kept)) => *state = MixerState::Recurrent(kept.clone()),
                 (MixerState::Recurrent(_), None) => unreachable!("a mark keeps the tensors of recurrent layers"),
             }
@@ -101,19 +163,40 @@ impl State {
         self.position = mark.position;
     }
 
-    /// Forgets the tokens from `position` on. Possible where all layers keep keys and values; where one does not, nothing is done and
-    /// the answer is `false`.
-    pub fn truncate(&mut self, position: usize) -> bool {
-        let possible = self.layers.iter().all(|layer| matches!(layer, MixerState::KeyValue(_)));
-        if possible && position < self.position {
-            for layer in &mut self.layers {
-                if let MixerState::KeyValue(all) = layer {
-                    all.truncate(position);
-                }
+    /// Has the next call remember what scans come to behind each of its tokens, for [`State::truncate`]: it reads them in the form in
+    /// which tokens are read one by one, with the same bits. Costs nothing where all layers keep keys and values.
+    pub fn follow(&mut self) {
+        self.followed = Some(self.position);
+        for layer in &mut self.layers {
+            if let MixerState::Recurrent(all) = layer {
+                all.follow();
             }
-            self.position = position;
         }
-        possible
+    }
+
+    /// Forgets the tokens from `position` on. Possible where all layers keep keys and values, and within the tokens of the last call
+    /// if it was one that was followed ([`State::follow`]); elsewhere nothing is done and the answer is `false`.
+    pub fn truncate(&mut self, position: usize) -> bool {
+        if position >= self.position {
+            return true;
+        }
+        let tokens = self.followed.and_then(|begin| position.checked_sub(begin));
+        let possible = |layer: &MixerState| match layer {
+            MixerState::KeyValue(_) => true,
+            MixerState::Recurrent(all) => tokens.is_some_and(|tokens| all.reaches(tokens)),
+        };
+        if !self.layers.iter().all(possible) {
+            return false;
+        }
+        for layer in &mut self.layers {
+            match (layer, tokens) {
+                (MixerState::KeyValue(all), _) => all.truncate(position),
+                (MixerState::Recurrent(all), Some(tokens)) => all.go_back(tokens),
+                (MixerState::Recurrent(_), None) => unreachable!("it reaches back some tokens of a call"),
+            }
+        }
+        self.position = position;
+        true
     }
 
     /// Gives each layer's tensors their gradients' graph up: what follows does not reach back into earlier calls.
@@ -124,71 +207,89 @@ impl State {
 
 impl MixerState {
     /// Keys and values of no tokens.
-    pub fn key_value() -> Self {
-        Self::KeyValue(KeyValue::default())
+    pub fn key_value(layout: HeadLayout) -> Self {
+        Self::KeyValue(KeyValue::new(layout, PagePool::unbounded()))
+    }
+
+    /// The tensors that a scan begins with, each with a first dimension of 1.
+    pub fn recurrent(tensors: Vec<Tensor>) -> Self {
+        Self::Recurrent(Recurrent::new(tensors, &PagePool::unbounded()))
+    }
+
+    fn in_pool(self, pool: &PagePool) -> Self {
+        match self {
+            Self::KeyValue(all) => Self::KeyValue(all.in_pool(pool)),
+            Self::Recurrent(all) => Self::Recurrent(all.in_pool(pool)),
+        }
     }
 
     /// Bytes of what is kept.
     pub fn bytes(&self) -> usize {
-        let size = |x: &Tensor| x.numel() * x.dtype().size();
         match self {
             Self::KeyValue(all) => all.bytes(),
-            Self::Recurrent(all) => all.iter().map(size).sum(),
+            Self::Recurrent(all) => all.bytes(),
         }
     }
 
     fn detach(&mut self) {
         match self {
             Self::KeyValue(all) => all.detach(),
-            Self::Recurrent(all) => all.iter_mut().for_each(|x| *x = x.detach()),
+            Self::Recurrent(all) => all.detach(),
         }
     }
 
-    /// Appends the keys and values of a segment.
+    /// Appends the keys and values of the tokens `rows`.
     ///
     /// # Panics
-    /// When the state is not of keys and values.
+    /// When the state is not of keys and values, or its pool is full.
     #[track_caller]
-    pub(crate) fn extend(&mut self, k: &Tensor, v: &Tensor) -> &KeyValue {
+    pub(crate) fn extend(&mut self, k: &Tensor, v: &Tensor, rows: Range<usize>) -> &KeyValue {
         let Self::KeyValue(all) = self else { panic!("attention was given the state of another mixer") };
-        all.extend(k, v);
+        all.extend(k, v, rows);
         all
     }
 
-    /// The tensors of all states stacked along their first dimension, one entry for each tensor that a state has.
+    /// What the layer's scan has come to.
+    ///
+    /// # Panics
+    /// When the state is of keys and values.
+    #[track_caller]
+    fn scan(&self) -> &Recurrent {
+        match self {
+            Self::Recurrent(all) => all,
+            Self::KeyValue(_) => panic!("a recurrent mixer was given keys and values"),
+        }
+    }
+
+    /// Whether the next call is to be read token by token.
+    pub(crate) fn is_followed(&self) -> bool {
+        self.scan().is_followed()
+    }
+
+    /// The tensors of some states stacked along their first dimension, one entry for each tensor that a state has.
     ///
     /// # Panics
     /// When a state is not recurrent.
     #[track_caller]
-    pub fn gather(states: &[&mut MixerState]) -> Vec<Tensor> {
-        let of = |state: &MixerState| match state {
-            Self::Recurrent(all) => all.clone(),
-            Self::KeyValue(_) => panic!("a recurrent mixer was given keys and values"),
+    pub(crate) fn gather(states: &[&mut MixerState], which: &[usize]) -> Vec<Tensor> {
+        let all: Vec<&[Tensor]> = which.iter().map(|&index| states[index].scan().tensors()).collect();
+        let count = all.first().map_or(0, |tensors| tensors.len());
+        let stacked = |i: usize| match &all[..] {
+            [only] => only[i].clone(),
+            _ => Tensor::cat(&all.iter().map(|tensors| &tensors[i]).collect::<Vec<_>>(), 0),
         };
-        let all: Vec<Vec<Tensor>> = states.iter().map(|state| of(state)).collect();
-        let count = all.first().map_or(0, Vec::len);
-        (0..count).map(|i| pack(all.iter().map(|tensors| tensors[i].clone()).collect())).collect()
+        (0..count).map(stacked).collect()
     }
 
-    /// Gives each state its part of stacked tensors, the reverse of [`MixerState::gather`].
-    pub fn scatter(states: Vec<&mut MixerState>, tensors: &[Tensor]) {
-        for (index, state) in states.into_iter().enumerate() {
+    /// Gives each of these states its part of stacked tensors, the reverse of [`MixerState::gather`]; of a state that is followed
+    /// and has more tokens to come, what it had is remembered.
+    pub(crate) fn scatter(states: &mut [&mut MixerState], which: &[usize], tensors: &[Tensor], step: bool) {
+        for (row, &index) in which.iter().enumerate() {
             // A copy: a view would keep the tensors of all sequences alive for as long as one of them goes on.
-            let own = |x: &Tensor| if x.dim(0) == 1 { x.clone() } else { copy(&x.narrow(0, index, 1)) };
-            *state = Self::Recurrent(tensors.iter().map(own).collect());
+            let own = |x: &Tensor| if x.dim(0) == 1 { x.clone() } else { Tensor::cat(&[&x.narrow(0, row, 1)], 0) };
+            let own = tensors.iter().map(own).collect();
+            let Self::Recurrent(all) = &mut *states[index] else { unreachable!("it was gathered from") };
+            if step && all.is_followed() { all.step(own) } else { *all = all.next(own) }
         }
     }
-}
-
-/// Tensors one after the other along their first dimension.
-fn pack(all: Vec<Tensor>) -> Tensor {
-    match &all[..] {
-        [only] => only.clone(),
-        _ => Tensor::cat(&all.iter().collect::<Vec<_>>(), 0),
-    }
-}
-
-/// The same elements in memory of their own.
-fn copy(x: &Tensor) -> Tensor {
-    Tensor::cat(&[x], 0)
 }

@@ -146,6 +146,12 @@ impl Lane {
         self.guessed
     }
 
+    /// Takes the guesses back.
+    pub(super) fn take_guesses(&mut self) -> Vec<u32> {
+        let certain = self.tokens.len() - std::mem::take(&mut self.guessed);
+        self.tokens.split_off(certain)
+    }
+
     pub(super) fn gone(&self) -> bool {
         if self.forked { self.reply.gone(self.choice) } else { self.reply.abandoned() }
     }

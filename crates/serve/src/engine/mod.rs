@@ -5,7 +5,8 @@
 //! - `worker`: the loop that batches requests; they join and leave between its steps
 //! - `step`: one call of the model for all, repeated by halves when it panics
 //! - `choose`: from logits to a token and its probabilities
-//! - `prefix`: states of prompts that were read before
+//! - `prefix`: what is kept of prompts that were read before
+//! - `memory`: who gets pages, who waits for them, and what goes first
 //! - [`constraint`]: answers of a given form
 //! - [`stats`]: what `/metrics` shows
 //!
@@ -16,6 +17,7 @@ mod choose;
 pub mod constraint;
 pub mod job;
 mod lane;
+mod memory;
 mod prefix;
 pub mod stats;
 mod step;
@@ -37,8 +39,8 @@ pub use stats::Stats;
 use job::Request;
 use worker::Worker;
 
-/// Prompts are cut, and states kept, at multiples of this many tokens.
-pub const BLOCK: usize = 64;
+/// Prompts are cut, and states kept, at multiples of this many tokens: those of a page.
+pub const BLOCK: usize = cupola_models::state::PAGE;
 
 /// What an engine may use.
 #[derive(Clone, Debug)]
@@ -49,7 +51,7 @@ pub struct EngineConfig {
     pub max_concurrent: usize,
     /// The most requests that wait.
     pub max_waiting: usize,
-    /// Bytes for the states of sequences and of prompts read before.
+    /// Bytes for the states of sequences and of prompts read before. A sequence that is alone is let beyond them rather than failed.
     pub cache_bytes: usize,
     /// Threads of the kernels; those of the machine when absent.
     pub threads: Option<usize>,
@@ -90,6 +92,8 @@ pub(crate) struct Shared {
 struct Queue {
     waiting: VecDeque<Request>,
     closed: bool,
+    /// Prompts read before are to be forgotten.
+    forget: bool,
 }
 
 impl Shared {
@@ -154,6 +158,12 @@ impl Engine {
             Ok(begun) => begun.map(|()| engine),
             Err(_) => Err("the model panicked before it read its first tokens".to_owned()),
         }
+    }
+
+    /// Forgets the prompts that were read before, and gives their memory back.
+    pub fn forget(&self) {
+        self.shared.queue().forget = true;
+        self.shared.wake.notify_one();
     }
 
     /// What it may use.

@@ -1,13 +1,16 @@
-//! States of prompts that were read before, in a tree over blocks of tokens.
+//! What was read before, in a tree over pages of tokens.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::BLOCK;
 
-/// A tree whose edges are blocks of [`BLOCK`] tokens. A node holds a snapshot behind its block, unless it was given up.
+/// A tree whose edges are blocks of [`BLOCK`] tokens. A node holds what a sequence keeps of its block; behind some of them a sequence
+/// can be resumed.
 pub(super) struct Prefixes<S> {
     nodes: Vec<Node<S>>,
     free: Vec<usize>,
+    /// Nodes without children, by when they were last asked for.
+    leaves: BTreeSet<(u64, usize)>,
     clock: u64,
     bytes: usize,
 }
@@ -16,102 +19,104 @@ struct Node<S> {
     parent: usize,
     block: Box<[u32]>,
     children: HashMap<Box<[u32]>, usize>,
-    snapshot: Option<(S, usize)>,
+    /// None at the root and in nodes that wait for their next use.
+    kept: Option<Kept<S>>,
     used: u64,
+}
+
+/// What a node holds.
+pub(super) struct Kept<S> {
+    pub(super) value: S,
+    pub(super) bytes: usize,
+    /// Whether a sequence can go on behind it.
+    pub(super) resumable: bool,
 }
 
 const ROOT: usize = 0;
 
 impl<S: Clone> Prefixes<S> {
     pub(super) fn new() -> Self {
-        let root = Node { parent: ROOT, block: Box::default(), children: HashMap::new(), snapshot: None, used: 0 };
-        Self { nodes: vec![root], free: Vec::new(), clock: 0, bytes: 0 }
+        let root = Node { parent: ROOT, block: Box::default(), children: HashMap::new(), kept: None, used: 0 };
+        Self { nodes: vec![root], free: Vec::new(), leaves: BTreeSet::new(), clock: 0, bytes: 0 }
     }
 
-    /// Bytes of all snapshots.
+    /// Bytes of everything in it.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The longest snapshot of a beginning of `tokens` that leaves at least one token to be read, and its length.
-    pub(super) fn longest(&mut self, tokens: &[u32]) -> Option<(S, usize)> {
+    /// The nodes of a beginning of `tokens` behind which a sequence can be resumed, the longest that leaves a token to be read.
+    fn path(&mut self, tokens: &[u32]) -> Vec<usize> {
         self.clock += 1;
-        let (mut at, mut found) = (ROOT, None);
-        let whole = tokens.len().saturating_sub(1) / BLOCK;
-        for (index, block) in tokens.chunks_exact(BLOCK).take(whole).enumerate() {
-            let Some(&next) = self.nodes[at].children.get(block) else { break };
-            at = next;
-            self.nodes[at].used = self.clock;
-            if let Some((snapshot, _)) = &self.nodes[at].snapshot {
-                found = Some((snapshot.clone(), (index + 1) * BLOCK));
-            }
-        }
-        found
-    }
-
-    /// A snapshot that begins with the most blocks of `tokens`, leaving at least one token to be read, and how many tokens that are. It
-    /// may go on with others: for states that can be cut.
-    pub(super) fn deepest(&mut self, tokens: &[u32]) -> Option<(S, usize)> {
-        self.clock += 1;
-        let (mut at, mut length) = (ROOT, 0);
+        let (mut path, mut whole) = (Vec::new(), 0);
         for block in tokens.chunks_exact(BLOCK).take(tokens.len().saturating_sub(1) / BLOCK) {
+            let at = path.last().copied().unwrap_or(ROOT);
             let Some(&next) = self.nodes[at].children.get(block) else { break };
-            at = next;
-            length += BLOCK;
-            self.nodes[at].used = self.clock;
-        }
-        if at == ROOT {
-            return None;
-        }
-        // Every end of the tree has a snapshot.
-        loop {
-            if let Some((snapshot, _)) = &self.nodes[at].snapshot {
-                return Some((snapshot.clone(), length));
-            }
-            at = self.nodes[at].children.values().copied().max_by_key(|&child| (self.nodes[child].used, child))?;
-            self.nodes[at].used = self.clock;
-        }
-    }
-
-    /// Keeps a snapshot that serves for all its beginnings as well: those of its beginnings are given up.
-    pub(super) fn insert_for_all(&mut self, tokens: &[u32], snapshot: S, bytes: usize) {
-        self.insert(tokens, snapshot, bytes);
-        let mut at = ROOT;
-        for block in tokens[..tokens.len() - BLOCK].chunks_exact(BLOCK) {
-            let Some(&next) = self.nodes[at].children.get(block) else { return };
-            at = next;
-            if let Some((_, bytes)) = self.nodes[at].snapshot.take() {
-                self.bytes -= bytes;
+            path.push(next);
+            if self.nodes[next].kept.as_ref().is_some_and(|kept| kept.resumable) {
+                whole = path.len();
             }
         }
+        path.truncate(whole);
+        path.iter().for_each(|&index| self.touch(index));
+        path
     }
 
-    /// True when there is a snapshot behind exactly these blocks.
-    pub(super) fn contains(&self, tokens: &[u32]) -> bool {
-        let step = |at: usize, block: &[u32]| self.nodes[at].children.get(block).copied();
-        let end = tokens.chunks_exact(BLOCK).try_fold(ROOT, step);
-        end.is_some_and(|at| self.nodes[at].snapshot.is_some())
+    /// What is held of the longest beginning of `tokens` behind which a sequence can be resumed and that leaves a token to be read, from
+    /// the block `skip` on.
+    pub(super) fn find(&mut self, tokens: &[u32], skip: usize) -> Vec<S> {
+        let path = self.path(tokens);
+        let value = |&index: &usize| self.nodes[index].kept.as_ref().map(|kept| kept.value.clone());
+        path.get(skip..).unwrap_or_default().iter().filter_map(value).collect()
     }
 
-    /// Keeps a snapshot behind `tokens`, a multiple of [`BLOCK`] of them, which costs so many bytes.
-    pub(super) fn insert(&mut self, tokens: &[u32], snapshot: S, bytes: usize) {
-        debug_assert!(!tokens.is_empty() && tokens.len().is_multiple_of(BLOCK));
+    /// How many blocks [`Prefixes::find`] gives.
+    pub(super) fn depth(&mut self, tokens: &[u32]) -> usize {
+        self.path(tokens).len()
+    }
+
+    /// Holds what `of` makes of each block of `tokens`, a multiple of [`BLOCK`] of them, where there is nothing yet or, behind the last
+    /// one, nothing that can be resumed from. `of` is asked by the number of tokens up to the block's end.
+    pub(super) fn insert(&mut self, tokens: &[u32], mut of: impl FnMut(usize) -> Option<Kept<S>>) {
+        debug_assert!(tokens.len().is_multiple_of(BLOCK));
         self.clock += 1;
         let mut at = ROOT;
-        for block in tokens.chunks_exact(BLOCK) {
-            at = match self.nodes[at].children.get(block) {
-                Some(&next) => next,
-                None => self.add(at, block),
+        for (index, block) in tokens.chunks_exact(BLOCK).enumerate() {
+            let end = (index + 1) * BLOCK;
+            let known = self.nodes[at].children.get(block).copied();
+            let wanted = match known {
+                None => true,
+                Some(next) => end == tokens.len() && self.nodes[next].kept.as_ref().is_some_and(|kept| !kept.resumable),
             };
-            self.nodes[at].used = self.clock;
+            let kept = if wanted { of(end) } else { None };
+            at = match (known, kept) {
+                (Some(next), None) => next,
+                (Some(next), Some(kept)) => {
+                    self.bytes += kept.bytes;
+                    let old = self.nodes[next].kept.replace(kept);
+                    self.bytes -= old.map_or(0, |old| old.bytes);
+                    next
+                }
+                (None, Some(kept)) => self.add(at, block, kept),
+                (None, None) => return,
+            };
+            self.touch(at);
         }
-        let old = self.nodes[at].snapshot.replace((snapshot, bytes));
-        self.bytes = self.bytes + bytes - old.map_or(0, |(_, bytes)| bytes);
     }
 
-    fn add(&mut self, parent: usize, block: &[u32]) -> usize {
+    fn touch(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        if self.leaves.remove(&(node.used, index)) {
+            self.leaves.insert((self.clock, index));
+        }
+        node.used = self.clock;
+    }
+
+    fn add(&mut self, parent: usize, block: &[u32], kept: Kept<S>) -> usize {
+        self.bytes += kept.bytes;
         let block: Box<[u32]> = block.into();
-        let node = Node { parent, block: block.clone(), children: HashMap::new(), snapshot: None, used: self.clock };
+        let used = self.clock;
+        let node = Node { parent, block: block.clone(), children: HashMap::new(), kept: Some(kept), used };
         let index = match self.free.pop() {
             Some(index) => {
                 self.nodes[index] = node;
@@ -122,36 +127,37 @@ impl<S: Clone> Prefixes<S> {
                 self.nodes.len() - 1
             }
         };
-        self.nodes[parent].children.insert(block, index);
+        let above = &mut self.nodes[parent];
+        above.children.insert(block, index);
+        self.leaves.remove(&(above.used, parent));
+        self.leaves.insert((used, index));
         index
     }
 
-    /// Gives up snapshots that nobody asked for longest, ends of the tree first, until at most so many bytes are left.
-    pub(super) fn shrink(&mut self, most: usize) {
-        while self.bytes > most {
-            let leaves =
-                self.nodes.iter().enumerate().skip(1).filter(|(_, n)| n.children.is_empty() && !n.block.is_empty());
-            let Some((oldest, _)) = leaves.min_by_key(|(_, node)| node.used) else { return };
-            self.remove(oldest);
-        }
-    }
-
-    /// Removes a leaf, and the nodes above that then lead nowhere.
-    fn remove(&mut self, mut at: usize) {
-        while at != ROOT {
+    /// Drops the end of the tree that nobody asked for longest, and what then leads nowhere. False when there is nothing.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let Some((_, mut at)) = self.leaves.pop_first() else { return false };
+        loop {
             let node = &mut self.nodes[at];
             let (parent, block) = (node.parent, std::mem::take(&mut node.block));
-            if let Some((_, bytes)) = node.snapshot.take() {
-                self.bytes -= bytes;
-            }
+            self.bytes -= node.kept.take().map_or(0, |kept| kept.bytes);
             self.nodes[parent].children.remove(&block);
             self.free.push(at);
             let above = &self.nodes[parent];
-            if !above.children.is_empty() || above.snapshot.is_some() {
-                return;
+            if parent == ROOT || !above.children.is_empty() {
+                return true;
+            }
+            if above.kept.as_ref().is_some_and(|kept| kept.resumable) {
+                self.leaves.insert((above.used, parent));
+                return true;
             }
             at = parent;
         }
+    }
+
+    /// The sum of a number over everything held.
+    pub(super) fn sum(&self, of: impl Fn(&S) -> usize) -> usize {
+        self.nodes.iter().filter_map(|node| node.kept.as_ref()).map(|kept| of(&kept.value)).sum()
     }
 }
 
@@ -163,56 +169,72 @@ mod tests {
         blocks.iter().flat_map(|&b| std::iter::repeat_n(b, BLOCK)).collect()
     }
 
-    #[test]
-    fn the_longest_beginning_that_leaves_a_token_is_found() {
-        let mut all = Prefixes::new();
-        all.insert(&tokens(&[1]), "1", 10);
-        all.insert(&tokens(&[1, 2, 3]), "123", 10);
-        assert_eq!(all.longest(&tokens(&[1, 2, 3, 4])), Some(("123", 3 * BLOCK)));
-        assert_eq!(all.longest(&tokens(&[1, 2, 3])), Some(("1", BLOCK)), "the last token has to be read");
-        let mut longer = tokens(&[1, 2, 3]);
-        longer.push(9);
-        assert_eq!(all.longest(&longer), Some(("123", 3 * BLOCK)));
-        assert_eq!(all.longest(&tokens(&[1, 5])), Some(("1", BLOCK)));
-        assert_eq!(all.longest(&tokens(&[2, 1])), None);
-        assert_eq!(all.longest(&[]), None);
-        assert!(all.contains(&tokens(&[1])) && !all.contains(&tokens(&[1, 2])) && !all.contains(&tokens(&[7])));
+    /// Holds the number of each block, ten bytes each.
+    fn insert(all: &mut Prefixes<u32>, blocks: &[u32]) {
+        all.insert(&tokens(blocks), |end| Some(Kept { value: blocks[end / BLOCK - 1], bytes: 10, resumable: true }));
     }
 
     #[test]
-    fn a_snapshot_that_can_be_cut_serves_for_all_its_beginnings() {
+    fn the_longest_beginning_that_leaves_a_token_is_found() {
         let mut all = Prefixes::new();
-        all.insert_for_all(&tokens(&[1, 2]), "12", 20);
-        all.insert_for_all(&tokens(&[1, 2, 3]), "123", 30);
-        assert_eq!(all.bytes(), 30, "the shorter one is not needed any more");
-        all.insert_for_all(&tokens(&[1, 4]), "14", 20);
-        assert_eq!(all.deepest(&tokens(&[1, 2, 9])), Some(("123", 2 * BLOCK)));
-        assert_eq!(all.deepest(&tokens(&[1, 4, 9])), Some(("14", 2 * BLOCK)));
-        assert_eq!(all.deepest(&tokens(&[1, 4])).unwrap().1, BLOCK, "the last token has to be read");
-        assert_eq!(all.deepest(&tokens(&[2, 9])), None);
-        all.shrink(20);
+        insert(&mut all, &[1, 2, 3]);
+        assert_eq!(all.find(&tokens(&[1, 2, 3, 4]), 0), [1, 2, 3]);
+        assert_eq!(all.find(&tokens(&[1, 2, 3, 4]), 2), [3]);
+        assert_eq!(all.find(&tokens(&[1, 2, 3, 4]), 7), [0; 0]);
+        assert_eq!(all.find(&tokens(&[1, 2, 3]), 0), [1, 2], "the last token has to be read");
+        let mut longer = tokens(&[1, 2, 3]);
+        longer.push(9);
+        assert_eq!(all.depth(&longer), 3);
+        assert_eq!(all.find(&tokens(&[1, 5]), 0), [1]);
+        assert_eq!(all.find(&tokens(&[2, 1]), 0), [0; 0]);
+        assert_eq!(all.depth(&[]), 0);
+    }
+
+    #[test]
+    fn branches_share_their_beginning_and_blocks_are_made_once() {
+        let mut all = Prefixes::new();
+        insert(&mut all, &[1, 2]);
         assert_eq!(all.bytes(), 20);
-        assert_eq!(all.deepest(&tokens(&[1, 2, 3, 4])), Some(("14", BLOCK)));
+        let mut asked = Vec::new();
+        all.insert(&tokens(&[1, 2, 3]), |end| {
+            asked.push(end / BLOCK);
+            Some(Kept { value: 3, bytes: 10, resumable: true })
+        });
+        assert_eq!((asked, all.bytes()), (vec![3], 30));
+        insert(&mut all, &[1, 4]);
+        assert_eq!((all.bytes(), all.sum(|&value| value as usize)), (40, 10));
+        all.insert(&tokens(&[7, 8]), |end| (end > BLOCK).then_some(Kept { value: 8, bytes: 10, resumable: true }));
+        assert_eq!(all.bytes(), 40, "a block without the one before it leads nowhere");
+    }
+
+    #[test]
+    fn only_what_can_be_resumed_from_is_an_end() {
+        let mut all = Prefixes::new();
+        let kept = |resumable: bool| move |end: usize| Some(Kept { value: end / BLOCK, bytes: 10, resumable });
+        all.insert(&tokens(&[1]), kept(true));
+        all.insert(&tokens(&[1, 2, 3]), kept(false));
+        assert_eq!(all.find(&tokens(&[1, 2, 3, 4]), 0), [1]);
+        all.insert(&tokens(&[1, 2, 3]), kept(true));
+        assert_eq!((all.find(&tokens(&[1, 2, 3, 4]), 0), all.bytes()), (vec![1, 2, 3], 30));
+        assert!(all.drop_oldest());
+        assert_eq!(all.bytes(), 10, "what led to the end alone goes with it");
     }
 
     #[test]
     fn what_nobody_asks_for_goes_first() {
         let mut all = Prefixes::new();
         for first in 0..4 {
-            all.insert(&tokens(&[first]), first, 10);
-            all.insert(&tokens(&[first, 7]), first + 10, 10);
+            insert(&mut all, &[first, 7]);
         }
         assert_eq!(all.bytes(), 80);
-        all.longest(&tokens(&[0, 7, 7]));
-        all.shrink(40);
+        all.depth(&tokens(&[0, 7, 7]));
+        (0..4).for_each(|_| assert!(all.drop_oldest()));
         assert_eq!(all.bytes(), 40);
-        assert!(all.contains(&tokens(&[0, 7])) && all.contains(&tokens(&[3, 7])) && !all.contains(&tokens(&[1])));
-        all.insert(&tokens(&[3, 7]), 99, 5);
-        assert_eq!(all.bytes(), 35);
-        all.shrink(0);
-        assert_eq!(all.bytes(), 0);
-        assert_eq!(all.longest(&tokens(&[0, 7, 7])), None);
-        all.insert(&tokens(&[5]), 5, 1);
-        assert_eq!(all.longest(&tokens(&[5, 5])), Some((5, BLOCK)));
+        assert_eq!([0, 1, 2, 3].map(|first| all.depth(&tokens(&[first, 7, 7]))), [2, 0, 0, 2]);
+        while all.drop_oldest() {}
+        assert_eq!((all.bytes(), all.depth(&tokens(&[0, 7, 7]))), (0, 0));
+        insert(&mut all, &[5]);
+        assert_eq!(all.find(&tokens(&[5, 5]), 0), [5]);
+        assert!(all.nodes.len() <= 9, "nodes are used again");
     }
 }

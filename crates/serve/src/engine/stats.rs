@@ -69,10 +69,14 @@ pub struct Stats {
     pub waiting: Number,
     /// Sequences that are worked on.
     pub running: Number,
-    /// Bytes of the states of sequences.
+    /// Bytes of the states of sequences, of what they share included.
     pub state_bytes: Number,
     /// Bytes of the states of prompts read before.
     pub prefix_bytes: Number,
+    /// Pages of keys and values in use, those that several hold counted once.
+    pub pages_used: Number,
+    /// Pages that there is room for beside them.
+    pub pages_free: Number,
     /// Requests refused because too many waited.
     pub refused: Number,
     /// Requests whose reader went away.
@@ -106,11 +110,13 @@ type Line = (&'static str, &'static str, &'static str, fn(&Stats) -> &Number);
 /// A histogram: its name, help, and where it is.
 type Spread = (&'static str, &'static str, fn(&Stats) -> &Histogram);
 
-const LINES: [Line; 14] = [
+const LINES: [Line; 16] = [
     ("gauge", "requests_waiting", "Requests that wait.", |s| &s.waiting),
     ("gauge", "sequences_running", "Sequences that are worked on.", |s| &s.running),
     ("gauge", "state_bytes", "Bytes of the states of sequences.", |s| &s.state_bytes),
     ("gauge", "prefix_bytes", "Bytes of the states of prompts read before.", |s| &s.prefix_bytes),
+    ("gauge", "pages_used", "Pages of keys and values in use.", |s| &s.pages_used),
+    ("gauge", "pages_free", "Pages of keys and values that there is room for.", |s| &s.pages_free),
     ("counter", "requests_refused_total", "Requests refused because too many waited.", |s| &s.refused),
     ("counter", "requests_abandoned_total", "Requests whose reader went away.", |s| &s.abandoned),
     ("counter", "preemptions_total", "Sequences put aside for want of memory.", |s| &s.preempted),

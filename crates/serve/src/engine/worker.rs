@@ -6,15 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
+use cupola_models::Decoder;
 use cupola_models::state::MixerState;
-use cupola_models::{Decoder, State};
 
 use super::choose::score;
 use super::constraint::Left;
 use super::job::{End, Event, Reply, Work};
 use super::lane::{Lane, PATIENCE};
-use super::prefix::Prefixes;
-use super::step::{self, Fault, Part, Rows};
+use super::memory::Memory;
+use super::step::{self, Fault, Part};
 use super::{BLOCK, EngineConfig, Shared, Stats};
 
 /// Tokens of prompts in one step while answers are written: few, so that these do not stall.
@@ -25,24 +25,18 @@ const READ_ALONE: usize = 8 * BLOCK;
 /// Tokens are guessed while at most so many answers are written: then a step's time goes into reading the weights, and rows are
 /// nearly free.
 const GUESSERS: usize = 8;
-/// What a state takes.
-struct Cost {
-    fixed: usize,
-    token: usize,
-}
 
 pub(super) struct Worker<'a> {
-    model: Decoder,
-    config: EngineConfig,
-    shared: &'a Shared,
-    stats: Arc<Stats>,
-    lanes: Vec<Lane>,
+    pub(super) model: Decoder,
+    pub(super) config: EngineConfig,
+    pub(super) shared: &'a Shared,
+    pub(super) stats: Arc<Stats>,
+    pub(super) lanes: Vec<Lane>,
     /// Lanes put aside, the one to return first at the end.
-    parked: Vec<Lane>,
-    prefixes: Prefixes<State>,
-    cost: Cost,
+    pub(super) parked: Vec<Lane>,
+    pub(super) memory: Memory,
     /// Whether some state cannot be computed again from its tokens with the same bits.
-    recurrent: bool,
+    pub(super) recurrent: bool,
     turn: usize,
     fault: Option<Fault>,
 }
@@ -55,9 +49,9 @@ fn hash(tokens: &[u32]) -> u64 {
 }
 
 /// A part of the next step.
-struct Plan {
-    lane: usize,
-    take: usize,
+pub(super) struct Plan {
+    pub(super) lane: usize,
+    pub(super) take: usize,
 }
 
 impl<'a> Worker<'a> {
@@ -65,11 +59,11 @@ impl<'a> Worker<'a> {
     /// When the model cannot read even a few tokens.
     pub(super) fn new(model: Decoder, config: EngineConfig, shared: &'a Shared) -> Result<Self, String> {
         let recurrent = model.state().layers().iter().any(|layer| !matches!(layer, MixerState::KeyValue(_)));
-        let mut worker = Self {
+        let memory = Memory::new(&model, &config)?;
+        let worker = Self {
             lanes: Vec::new(),
             parked: Vec::new(),
-            prefixes: Prefixes::new(),
-            cost: Cost { fixed: 0, token: 0 },
+            memory,
             stats: Arc::clone(&shared.stats),
             fault: shared.fault(),
             recurrent,
@@ -78,53 +72,38 @@ impl<'a> Worker<'a> {
             config,
             shared,
         };
-        worker.measure()?;
+        worker.account();
         Ok(worker)
-    }
-
-    /// What a state takes, from a sequence of a few tokens. Also packs the weights, before anybody waits for it.
-    fn measure(&mut self) -> Result<(), String> {
-        let tokens = [0; 16];
-        let mut state = self.model.state();
-        let tokens = &tokens[..self.config.context.min(tokens.len())];
-        let mut part = [Part { tokens, state: &mut state, rows: Rows::Last }];
-        step::run(&self.model, &mut part, None, &mut 0).into_iter().collect::<Result<Vec<_>, _>>()?;
-        for layer in state.layers() {
-            match layer {
-                MixerState::KeyValue(all) => self.cost.token += all.bytes().div_ceil(all.len().max(1)),
-                layer => self.cost.fixed += layer.bytes(),
-            }
-        }
-        Ok(())
-    }
-
-    fn cost(&self, tokens: usize) -> usize {
-        self.cost.fixed.saturating_add(self.cost.token.saturating_mul(tokens))
     }
 
     /// Works until the engine is closed.
     pub(super) fn run(mut self) {
         while self.wait() {
             self.forget_the_gone();
-            self.make_room();
             self.admit();
-            self.step();
+            let plans = self.plan();
+            let plans = self.secure(plans);
+            self.step(&plans);
+            self.account();
         }
     }
 
     /// Waits for something to do. False when the engine is closed.
-    fn wait(&self) -> bool {
-        let mut queue = self.shared.queue();
+    fn wait(&mut self) -> bool {
+        let shared = self.shared;
+        let mut queue = shared.queue();
         loop {
             if queue.closed {
                 return false;
             }
+            if std::mem::take(&mut queue.forget) {
+                self.memory.forget();
+                self.account();
+            }
             if !(queue.waiting.is_empty() && self.lanes.is_empty() && self.parked.is_empty()) {
                 return true;
             }
-            self.stats.running.set(0);
-            self.stats.state_bytes.set(0);
-            queue = self.shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -142,69 +121,12 @@ impl<'a> Worker<'a> {
         self.stats.waiting.set(queue.waiting.len());
     }
 
-    fn state_bytes(&self) -> usize {
-        self.lanes.iter().chain(&self.parked).map(|lane| lane.state.bytes()).sum()
-    }
-
-    /// Keeps states within the memory they may take: snapshots go first, then the lane that came last is put aside.
-    fn make_room(&mut self) {
-        let most = self.config.cache_bytes;
-        let mut bytes = self.state_bytes();
-        self.prefixes.shrink(most.saturating_sub(bytes));
-        while bytes > most && self.lanes.len() > 1 {
-            let Some(mut lane) = self.lanes.pop() else { break };
-            self.stats.preempted.add(1);
-            if self.recurrent {
-                // Its state cannot be computed again; it waits as it is, and grows no further.
-                self.parked.push(lane);
-                break;
-            }
-            bytes -= lane.state.bytes();
-            lane.state = self.model.state();
-            self.parked.push(lane);
-        }
-        self.stats.state_bytes.set(bytes);
-        self.stats.prefix_bytes.set(self.prefixes.bytes());
-    }
-
-    fn admit(&mut self) {
-        let most = self.config.cache_bytes;
-        let mut bytes = self.state_bytes();
-        while let Some(lane) = self.parked.last() {
-            let more = self.cost(lane.tokens.len() + BLOCK).saturating_sub(lane.state.bytes());
-            if !self.lanes.is_empty() && bytes.saturating_add(more) > most {
-                return;
-            }
-            bytes += more;
-            self.lanes.extend(self.parked.pop());
-        }
-        let mut queue = self.shared.queue();
-        while let Some(request) = queue.waiting.front() {
-            let choices = match &request.job.work {
-                Work::Generate(generate) => generate.choices,
-                Work::Embed => 1,
-            };
-            let running: usize = self.lanes.iter().map(Lane::weight).sum();
-            let more = self.cost(request.job.prompt.len() + BLOCK);
-            let fits = running + choices <= self.config.max_concurrent && bytes.saturating_add(more) <= most;
-            if !self.lanes.is_empty() && !fits {
-                break;
-            }
-            let Some(request) = queue.waiting.pop_front() else { break };
-            bytes += more;
-            self.stats.queued.record(request.arrived.elapsed());
-            self.lanes.push(Lane::new(request, self.model.state()));
-        }
-        self.stats.waiting.set(queue.waiting.len());
-        self.stats.running.set(self.lanes.iter().map(Lane::weight).sum());
-    }
-
     /// What the next step does: every answer's next token, and parts of prompts, in turn.
     fn plan(&mut self) -> Vec<Plan> {
         let all = 0..self.lanes.len();
         let (writers, mut readers): (Vec<usize>, Vec<usize>) = all.partition(|&index| self.lanes[index].writes());
         let mut plans: Vec<Plan> = writers.into_iter().map(|lane| Plan { lane, take: 1 }).collect();
-        if self.config.speculate && !self.recurrent && plans.len() <= GUESSERS {
+        if self.config.speculate && plans.len() <= GUESSERS {
             for plan in &mut plans {
                 plan.take += self.lanes[plan.lane].guess(self.config.context);
             }
@@ -251,28 +173,7 @@ impl<'a> Worker<'a> {
         border.saturating_sub(read)
     }
 
-    /// Takes over what was read of the same beginning before.
-    fn jump(&mut self, index: usize) {
-        let lane = &self.lanes[index];
-        if !lane.shares() || !lane.read().is_multiple_of(BLOCK) || self.config.cache_bytes == 0 {
-            return;
-        }
-        let known = &mut self.prefixes;
-        let found = if self.recurrent { known.longest(&lane.tokens) } else { known.deepest(&lane.tokens) };
-        if let Some((mut state, length)) = found
-            && length > lane.read()
-        {
-            if !self.recurrent {
-                state.truncate(length);
-            }
-            let lane = &mut self.lanes[index];
-            lane.cached += length - lane.read();
-            lane.state = state;
-        }
-    }
-
-    fn step(&mut self) {
-        let plans = self.plan();
+    fn step(&mut self, plans: &[Plan]) {
         if plans.is_empty() {
             return;
         }
@@ -282,6 +183,10 @@ impl<'a> Worker<'a> {
         for (lane, take) in self.lanes.iter_mut().zip(&taken) {
             let Some(take) = *take else { continue };
             let (read, rows) = (lane.read(), lane.rows(take));
+            if lane.guessed > 0 {
+                // Scans read guesses one by one, so that those that were wrong can be forgotten.
+                lane.state.follow();
+            }
             parts.push(Part { tokens: &lane.tokens[read..read + take], state: &mut lane.state, rows });
         }
         let mut panics = 0;
@@ -348,26 +253,6 @@ impl<'a> Worker<'a> {
         self.fork(lane, &last);
     }
 
-    /// Keeps a state for sequences that begin alike. Scans' states are kept as they were behind each block of a prompt; keys and
-    /// values can be cut, so that one state serves for all its beginnings.
-    fn keep(&mut self, lane: &Lane) {
-        let end = lane.read() / BLOCK * BLOCK;
-        if end == 0 || self.config.cache_bytes == 0 || self.recurrent && end != lane.read() {
-            return;
-        }
-        let tokens = &lane.tokens[..end];
-        if self.prefixes.contains(tokens) {
-            return;
-        }
-        let mut state = lane.state.clone();
-        let bytes = state.bytes();
-        if state.truncate(end) {
-            self.prefixes.insert_for_all(tokens, state, bytes);
-        } else {
-            self.prefixes.insert(tokens, state, bytes);
-        }
-    }
-
     /// The prompt was read: each answer becomes a lane of its own.
     fn fork(&mut self, mut lane: Lane, logits: &[f32]) {
         self.stats.cached_tokens.add(lane.cached);
@@ -384,7 +269,7 @@ impl<'a> Worker<'a> {
             self.write_all(own, logits);
         }
         // The first answer goes on with the state itself, which nobody shares then unless there are others.
-        let state = std::mem::replace(&mut lane.state, self.model.state());
+        let state = std::mem::replace(&mut lane.state, self.memory.state(&self.model));
         let own = lane.fork(generate, 0, state);
         self.write_all(own, logits);
     }
@@ -392,8 +277,8 @@ impl<'a> Worker<'a> {
     /// Picks an answer's next token from each row: the first follows what is certain, each other one a guess, which must have been
     /// right.
     fn write_all(&mut self, mut lane: Lane, rows: &[f32]) {
-        let guessed = std::mem::take(&mut lane.guessed);
-        let guesses = lane.tokens.split_off(lane.tokens.len() - guessed);
+        let guesses = lane.take_guesses();
+        let guessed = guesses.len();
         self.stats.guessed_tokens.add(guessed);
         let mut right = 0;
         let stats = Arc::clone(&self.stats);
@@ -409,7 +294,8 @@ impl<'a> Worker<'a> {
         }
         if guessed > 0 {
             // What was read of wrong guesses is forgotten.
-            lane.state.truncate(lane.tokens.len() - 1);
+            let forgotten = lane.state.truncate(lane.tokens.len() - 1);
+            assert!(forgotten, "guesses are read so that they can be forgotten");
             lane.patience = if right == 0 { PATIENCE } else { 0 };
         }
         self.lanes.push(lane);

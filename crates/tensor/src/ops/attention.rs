@@ -1,6 +1,6 @@
 //! Scaled dot-product attention over packed segments.
 
-use cupola_core::{Buffer, DType, alloc::Placement};
+use cupola_core::{Buffer, alloc::Placement};
 use cupola_cpu::attention::{self as kernel, Attend, Attributes, Heads, HeadsMut, Span};
 
 use crate::dispatch::with_float;
@@ -10,9 +10,11 @@ use crate::segments::Segments;
 use crate::tensor::Tensor;
 
 mod masked;
+mod paged;
 
-pub use cupola_cpu::attention::Dropout;
+pub use cupola_cpu::attention::{Dropout, PAGE};
 pub use masked::scaled_dot_product_attention;
+pub use paged::{PageHeads, attention_dtype, paged_attention};
 
 /// What distinguishes one attention from another.
 ///
@@ -315,8 +317,7 @@ impl Op for Attention {
 /// When shapes, dtypes, segments or attributes do not fit.
 #[track_caller]
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, config: &AttentionConfig) -> Tensor {
-    let dtype = q.dtype().promote(k.dtype()).promote(v.dtype());
-    let dtype = mode::autocast_dtype().filter(|_| dtype == DType::F32).unwrap_or(dtype);
+    let dtype = attention_dtype([q, k, v]);
     let (q, k, v) = (q.to_dtype(dtype), k.to_dtype(dtype), v.to_dtype(dtype));
     let dropout = if config.dropout > 0.0 { random_call(config.dropout) } else { None };
     let config = config.clone();

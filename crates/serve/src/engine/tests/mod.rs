@@ -1,5 +1,7 @@
 //! The engine with small real models.
 
+mod memory;
+
 use std::sync::Arc;
 
 use cupola_tensor::{Segments, Tensor, no_grad};
@@ -46,13 +48,14 @@ fn comparable(mut events: Vec<Event>) -> Vec<Event> {
     events
 }
 
-/// Hybrids: a scan that every model of today has, and attention.
+/// Two scans and attention between them.
 const HYBRID: &str = "pattern = [\"mamba2\", \"attention\", \"gated_deltanet\"]\nnum_hidden_layers = 3\n\
                       mamba2 = { head_dim = 16, state_size = 8 }\ngated_deltanet = { num_heads = 2 }\n";
 
-fn hybrid(config: EngineConfig) -> Engine {
-    Engine::new(model(HYBRID), config, Arc::default()).unwrap()
-}
+/// Latent attention and a scan.
+const LATENT: &str = "pattern = [\"mla\", \"mamba\"]\nnum_hidden_layers = 2\nmamba = { state_size = 4 }\n\
+                      mla = { num_attention_heads = 2, kv_lora_rank = 8, qk_nope_head_dim = 6, qk_rope_head_dim = 4, \
+                      v_head_dim = 8 }\n";
 
 fn run(engine: &Engine, jobs: &[Job]) -> Vec<Vec<Event>> {
     let answers: Vec<Answer> = jobs.iter().map(|job| engine.submit(job.clone()).unwrap()).collect();
@@ -61,9 +64,14 @@ fn run(engine: &Engine, jobs: &[Job]) -> Vec<Vec<Event>> {
 
 /// One engine for each job: nothing else was ever there.
 fn alone(jobs: &[Job]) -> Vec<Vec<Event>> {
-    jobs.iter()
-        .flat_map(|job| run(&engine(EngineConfig { speculate: false, ..config() }), std::slice::from_ref(job)))
-        .collect()
+    alone_in("", jobs)
+}
+
+/// The same with a model of these layers.
+fn alone_in(layers: &str, jobs: &[Job]) -> Vec<Vec<Event>> {
+    let fresh = || EngineConfig { speculate: false, ..config() };
+    let engine = || Engine::new(model(layers), fresh(), Arc::default()).unwrap();
+    jobs.iter().flat_map(|job| run(&engine(), std::slice::from_ref(job))).collect()
 }
 
 #[test]
@@ -95,22 +103,6 @@ fn a_prefix_that_was_read_before_is_not_read_again_and_changes_nothing() {
     }
     assert_eq!(again.into_iter().map(comparable).collect::<Vec<_>>(), first);
     assert_eq!(first, alone(&jobs));
-}
-
-#[test]
-fn sequences_that_were_put_aside_for_want_of_memory_go_on_with_the_same_bits() {
-    let jobs: Vec<Job> = (0..8u32).map(|i| job(&[i; 100], 60, u64::from(i))).collect();
-    let state = {
-        let model = model("");
-        let mut state = model.state();
-        let tokens = Tensor::from_vec(vec![1i64; 100], [100]);
-        no_grad(|| model.hidden(&tokens, &Segments::one(100), Some(&mut [&mut state])));
-        state.bytes()
-    };
-    let small = engine(EngineConfig { cache_bytes: 4 * state, ..config() });
-    let found = run(&small, &jobs);
-    assert!(small.stats().preempted.get() > 0, "there was not enough memory for all");
-    assert_eq!(found, alone(&jobs));
 }
 
 #[test]
@@ -273,18 +265,31 @@ fn right_guesses_save_steps_and_wrong_ones_change_nothing() {
     };
     let penalised = |prompt: &[u32]| with(greedy(prompt), |g| g.sampling.frequency_penalty = 0.4);
     let copied: Vec<u32> = (0..90).map(|i| i % 30).collect();
-    for job in [greedy(&copied), greedy(&[1, 2, 3]), penalised(&copied), penalised(&[9; 70])] {
-        let plain = engine(EngineConfig { speculate: false, ..config() });
-        let expected = run(&plain, std::slice::from_ref(&job));
-        let guessing = engine(config());
-        assert_eq!(run(&guessing, std::slice::from_ref(&job)), expected);
-        let stats = guessing.stats();
-        assert!(stats.guessed_tokens.get() > 0 && stats.accepted_tokens.get() <= stats.guessed_tokens.get());
-        assert_eq!(stats.steps.get() + stats.accepted_tokens.get(), plain.stats().steps.get());
+    // Two tokens between which the model decides: it says again what it said, now and then.
+    let narrow = with(greedy(&[1, 2, 3]), |g| g.sampling.logit_bias = vec![(65, 100.0), (66, 100.0)]);
+    let jobs = [greedy(&copied), greedy(&[1, 2, 3]), penalised(&copied), penalised(&[9; 70]), narrow];
+    // Scans too: they read guesses one by one, and forget those that were wrong.
+    for layers in ["", HYBRID, LATENT] {
+        let start =
+            |speculate| Engine::new(model(layers), EngineConfig { speculate, ..config() }, Arc::default()).unwrap();
+        let (mut right, mut wrong) = (0, 0);
+        for job in &jobs {
+            let (plain, guessing) = (start(false), start(true));
+            let expected = run(&plain, std::slice::from_ref(job));
+            assert_eq!(run(&guessing, std::slice::from_ref(job)), expected, "{layers}");
+            let stats = guessing.stats();
+            let (guessed, accepted) = (stats.guessed_tokens.get(), stats.accepted_tokens.get());
+            assert!(guessed > 0 && accepted <= guessed, "{layers}: {accepted} of {guessed}");
+            assert_eq!(stats.steps.get() + accepted, plain.stats().steps.get(), "{layers}");
+            right += accepted;
+            wrong += guessed - accepted;
+        }
+        assert!(right > 0 && wrong > 0, "{layers}: {right} right and {wrong} wrong ones");
+        // Inside the batch, beside answers that draw.
+        let mut mixed = jobs.to_vec();
+        mixed.extend(self::jobs(4));
+        assert_eq!(run(&start(true), &mixed), run(&start(false), &mixed), "{layers}");
     }
-    let guessing = engine(config());
-    run(&guessing, &[greedy(&copied)]);
-    assert!(guessing.stats().accepted_tokens.get() > 0, "a small model repeats itself");
 }
 
 #[test]
@@ -299,25 +304,6 @@ fn an_answer_that_begins_the_next_prompt_is_not_read_again() {
     let found = events(engine.submit(next.clone()).unwrap());
     assert!(matches!(found[0], Event::Prompt { cached: 128, .. }), "{:?}", found[0]);
     assert_eq!(vec![comparable(found)], alone(&[next]));
-}
-
-#[test]
-fn hybrids_have_the_same_bits_alone_in_company_with_known_prefixes_and_after_waiting_for_memory() {
-    let jobs = jobs(24);
-    let expected: Vec<Vec<Event>> =
-        jobs.iter().flat_map(|job| run(&hybrid(config()), std::slice::from_ref(job))).collect();
-    for threads in [1, 2] {
-        let engine = hybrid(EngineConfig { threads: Some(threads), ..config() });
-        for round in ["first", "with known prefixes"] {
-            for (index, (found, expected)) in run(&engine, &jobs).iter().zip(&expected).enumerate() {
-                assert_eq!(found, expected, "job {index}, {round}, {threads} threads");
-            }
-        }
-        assert!(engine.stats().cached_tokens.get() > 0, "snapshots of scans are used");
-    }
-    let small = hybrid(EngineConfig { cache_bytes: 200 << 10, ..config() });
-    assert_eq!(run(&small, &jobs), expected);
-    assert!(small.stats().preempted.get() > 0, "there was not enough memory for all");
 }
 
 #[test]
