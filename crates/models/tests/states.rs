@@ -1,6 +1,5 @@
 //! What is kept of sequences: pages, snapshots, and who shares them.
 
-#[allow(dead_code)] // Other tests use the rest.
 mod support;
 
 use cupola_models::state::{MixerState, PAGE, PagePool, Stretch};

@@ -16,8 +16,8 @@ pub(super) enum Past<'a> {
         pages: Vec<&'a Buffer>,
         layout: HeadLayout,
     },
-    /// In tensors, so that gradients reach back through them.
-    Recorded { keys: Tensor, values: Tensor },
+    /// Keys and values in tensors, so that gradients reach back through them.
+    Recorded(Box<[Tensor; 2]>),
 }
 
 impl<'a> Past<'a> {
@@ -35,7 +35,7 @@ impl<'a> Past<'a> {
                         Tensor::cat(&all.iter().map(|kept| of(kept)).collect::<Vec<_>>().iter().collect::<Vec<_>>(), 0)
                     }
                 };
-                Past::Recorded { keys: joined(KeyValue::keys), values: joined(KeyValue::values) }
+                Past::Recorded(Box::new([joined(KeyValue::keys), joined(KeyValue::values)]))
             }
         }
     }
@@ -59,7 +59,8 @@ impl<'a> Past<'a> {
                 };
                 paged_attention(&q.to_dtype(layout.dtype), pages, keys, values, config)
             }
-            Past::Recorded { keys, values } => {
+            Past::Recorded(both) => {
+                let [keys, values] = &**both;
                 let keys =
                     if heads.len() == keys.dim(1) { keys.clone() } else { keys.narrow(1, heads.start, heads.len()) };
                 match latent {

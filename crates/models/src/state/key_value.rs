@@ -63,10 +63,8 @@ pub struct KeyValue {
 enum Kept {
     /// Room for at least `len` tokens.
     Pages(Vec<Page>),
-    Recorded {
-        keys: Tensor,
-        values: Tensor,
-    },
+    /// Keys and values.
+    Recorded(Box<[Tensor; 2]>),
 }
 
 impl KeyValue {
@@ -98,7 +96,7 @@ impl KeyValue {
     pub fn bytes(&self) -> usize {
         match &self.kept {
             Kept::Pages(pages) => pages.len() * self.layout.page_bytes(),
-            Kept::Recorded { keys, values } => (keys.numel() + values.numel()) * keys.dtype().size(),
+            Kept::Recorded(both) => both.iter().map(|x| x.numel() * x.dtype().size()).sum(),
         }
     }
 
@@ -106,7 +104,7 @@ impl KeyValue {
     pub(crate) fn pages(&self) -> Option<impl Iterator<Item = &Buffer>> {
         match &self.kept {
             Kept::Pages(pages) => Some(pages[..self.len.div_ceil(PAGE)].iter().map(Page::buffer)),
-            Kept::Recorded { .. } => None,
+            Kept::Recorded(_) => None,
         }
     }
 
@@ -114,7 +112,7 @@ impl KeyValue {
     pub fn keys(&self) -> Tensor {
         match &self.kept {
             Kept::Pages(_) => self.copied(self.layout.page_keys(0..self.layout.keys[0])),
-            Kept::Recorded { keys, .. } => keys.clone(),
+            Kept::Recorded(both) => both[0].clone(),
         }
     }
 
@@ -122,7 +120,7 @@ impl KeyValue {
     pub fn values(&self) -> Tensor {
         match &self.kept {
             Kept::Pages(_) => self.copied(self.layout.page_values()),
-            Kept::Recorded { values, .. } => values.clone(),
+            Kept::Recorded(both) => both[1].clone(),
         }
     }
 
@@ -155,7 +153,7 @@ impl KeyValue {
     pub(crate) fn extend(&mut self, k: &Tensor, v: &Tensor, rows: Range<usize>) {
         let count = rows.len();
         let before = match &self.kept {
-            Kept::Recorded { keys, values } => keys.needs_grad() || values.needs_grad(),
+            Kept::Recorded(both) => both.iter().any(Tensor::needs_grad),
             Kept::Pages(_) => false,
         };
         if before || k.needs_grad() || v.needs_grad() {
@@ -163,14 +161,14 @@ impl KeyValue {
             let joined = |old: Tensor, new: Tensor| {
                 if self.len == 0 { new } else { Tensor::cat(&[&old, &new], 0) }
             };
-            let (keys, values) = (joined(self.keys(), own(k)), joined(self.values(), own(v)));
-            self.kept = Kept::Recorded { keys, values };
+            let both = [joined(self.keys(), own(k)), joined(self.values(), own(v))];
+            self.kept = Kept::Recorded(Box::new(both));
             self.len += count;
             return;
         }
-        if let Kept::Recorded { keys, values } = &self.kept {
+        if let Kept::Recorded(both) = &self.kept {
             // Their gradients were given up; from here on they lie in pages.
-            let (keys, values, len) = (keys.clone(), values.clone(), self.len);
+            let ([keys, values], len) = ((**both).clone(), self.len);
             *self = Self::new(self.layout, self.pool.clone());
             self.layout.dtype = keys.dtype();
             self.write(&keys, &values, 0..len);
@@ -265,8 +263,8 @@ impl KeyValue {
     /// Forgets all tokens but the first `len`, and keeps the pages that held others for the same call again.
     pub(super) fn rewind(&mut self, len: usize) {
         self.len = self.len.min(len);
-        if let Kept::Recorded { keys, values } = &mut self.kept {
-            (*keys, *values) = (keys.narrow(0, 0, self.len), values.narrow(0, 0, self.len));
+        if let Kept::Recorded(both) = &mut self.kept {
+            **both = both.each_ref().map(|x| x.narrow(0, 0, self.len));
         }
     }
 
@@ -300,8 +298,8 @@ impl KeyValue {
     }
 
     pub(super) fn detach(&mut self) {
-        if let Kept::Recorded { keys, values } = &mut self.kept {
-            (*keys, *values) = (keys.detach(), values.detach());
+        if let Kept::Recorded(both) = &mut self.kept {
+            **both = both.each_ref().map(Tensor::detach);
         }
     }
 }
