@@ -1,10 +1,11 @@
-//! Cutting a product into tasks and running them.
+//! Running the tasks that a product is cut into.
 //!
 //! A task owns a block of C, some row panels by some column panels. It walks the depth in blocks: packs its rows of A for the
 //! block into memory of its thread, then takes each column panel in turn past all of its row panels, so that the column
 //! panel stays in the first cache and the rows in the second. Between two blocks of depth the sums rest in memory of the
 //! thread, tile after tile: rows of C often lie a power of two apart, where they drive each other out of the cache. Columns
 //! come packed, or, when there are too few rows to pack them for other tasks as well, are packed by the task one panel at a time.
+//! Where kernels would have to take words apart, the task does so first, with its rows and with each column panel.
 //!
 //! Each element of C is computed by one task as one chain over the depth, so neither the cuts nor the threads can show in it.
 
@@ -15,34 +16,11 @@ use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, DType, parallel_for, pool};
 
 use super::epilogue::{Finish, Part};
-use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Tile, TileFn};
+use super::grid::{Blocks, Grid, blocks, cut, even, steps};
+use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Tile, TileFn, Widened};
 use super::pack::{OVERRUN, Packer, View};
 use super::packed::{Panels, moved, pack_panels};
 use super::product::Arithmetic;
-
-/// How a task is cut.
-struct Blocks {
-    /// Row panels of a task.
-    rows: usize,
-    /// Words of depth in a block.
-    depth: usize,
-    /// Column panels that pass all blocks of a slab before the next ones do, so that sums rest in the second cache.
-    group: usize,
-    /// So many column panels pass together when a task has no more: then the packed rows need not be kept.
-    wide: usize,
-}
-
-/// Rows, depth and the resting sums of a group fill at most half of a second cache of 512 KiB, of `wide` panels three quarters, and a
-/// column panel a first cache. Processors with AVX-512 have 32 to 48 KiB of that and tall kernels, which read columns less often;
-/// others have 32 KiB, and what a half of a panel's columns leaves of them is enough for the rows that stream past. The numbers
-/// for AVX2 were chosen by measuring; `wide` was not measured with AVX-512.
-const fn blocks(kernel_rows: usize) -> Blocks {
-    if kernel_rows > 6 {
-        Blocks { rows: 10, depth: 384, group: 8, wide: 12 }
-    } else {
-        Blocks { rows: 24, depth: 256, group: 4, wide: 12 }
-    }
-}
 
 /// Up to this many rows, a right operand whose rows are contiguous is read without packing.
 const DIRECT_ROWS: usize = 6;
@@ -81,6 +59,8 @@ pub enum Place {
 /// A product over a range of depth and of columns.
 pub struct Call<'a, P: Arithmetic> {
     pub kernels: &'static Kernels<P::Acc>,
+    /// For tasks of several row panels.
+    pub widened: Option<&'static Widened<P::Acc>>,
     pub left: View,
     pub pack_left: Packer,
     /// Whether the left operand was shifted and the right operand's shifts are to be added.
@@ -148,83 +128,6 @@ pub unsafe fn run<P: Arithmetic>(call: &Call<'_, P>, groups: &[Group<'_>]) {
     }
 }
 
-/// How a product is cut into tasks.
-struct Grid {
-    /// Rows of a task at most.
-    rows: usize,
-    /// Blocks of rows of all groups.
-    row_blocks: usize,
-    col_blocks: usize,
-}
-
-impl Grid {
-    /// The cut that promises to be done first: the longest thread's share of tasks, and a part of one more for what no plan
-    /// knows, times what a task takes. That is its elements of the result, its rows, which it packs for itself, and its columns,
-    /// which it reads.
-    fn new(
-        groups: impl Iterator<Item = usize> + Clone,
-        full: usize,
-        (panels, cols): (usize, usize),
-        threads: usize,
-    ) -> Self {
-        /// Columns whose products take as long as packing a row.
-        const PACK: usize = 40;
-        /// Rows whose products take as long as reading a column.
-        const READ: usize = 4;
-        /// Sixteenths of a task that is added for waiting.
-        const WAIT: usize = 2;
-        let count = |rows: usize| groups.clone().map(|group| group.div_ceil(rows)).sum::<usize>();
-        let most = blocks(full).rows * full;
-        let longest = groups.clone().max().unwrap_or(0).max(1);
-        // Whole groups of panels, so that kernels for several of them are not cut short.
-        let widest = panels.div_ceil(MAX_PANELS);
-        let plan = |rows: usize, col_blocks: usize| {
-            let row_blocks = count(rows);
-            let (high, wide) = (rows.min(longest), panels.div_ceil(col_blocks) * cols);
-            let task = high * wide + PACK * high + READ * wide;
-            let cost = (16 * (row_blocks * col_blocks).div_ceil(threads) + WAIT) * task;
-            (cost, Self { rows, row_blocks, col_blocks })
-        };
-        let fewest = longest.div_ceil(most);
-        let mut best = plan(most, 1);
-        if threads > 1 {
-            // A few more blocks than there must be, so that threads get the same number.
-            for blocks in fewest..fewest + threads.min(8) {
-                let rows = longest.div_ceil(blocks).next_multiple_of(full);
-                for col_blocks in (1..=widest.min(8 * threads)).filter(|n| n % 4 == 0 || *n < 4) {
-                    let next = plan(rows, col_blocks);
-                    if next.0 < best.0 {
-                        best = next;
-                    }
-                }
-            }
-        }
-        best.1
-    }
-
-    fn tasks(&self) -> usize {
-        self.row_blocks * self.col_blocks
-    }
-}
-
-/// Part `index` of `parts` about equal parts of `0..len`, cut at multiples of `grain`.
-fn cut(len: usize, grain: usize, parts: usize, index: usize) -> Range<usize> {
-    let grains = len.div_ceil(grain);
-    let at = |i: usize| (grains * i / parts * grain).min(len);
-    at(index)..at(index + 1)
-}
-
-/// The size of the parts when `len` is cut into the fewest about equal parts of at most `most`.
-fn even(len: usize, most: usize) -> usize {
-    len.div_ceil(len.div_ceil(most).max(1))
-}
-
-/// `0..len` in steps of `step`; one empty step for an empty range, because products without depth have results, too.
-fn steps(len: usize, step: usize) -> impl Iterator<Item = Range<usize>> {
-    let step = step.max(1);
-    (0..len.div_ceil(step).max(1)).map(move |i| i * step..len.min((i + 1) * step))
-}
-
 thread_local! {
     static SCRATCH: Cell<Option<Buffer>> = const { Cell::new(None) };
 }
@@ -262,8 +165,9 @@ struct Block<Acc> {
     slab: Range<usize>,
     /// Memory for the sums of all tiles of these columns between two blocks of depth.
     sums: *mut Acc,
-    /// Memory for column panels that the task packs itself.
+    /// Memory for column panels that the task packs itself, and for one that it widens.
     right: *mut u8,
+    wide: *mut u8,
 }
 
 impl<P: Arithmetic> Task<'_, P> {
@@ -275,6 +179,9 @@ impl<P: Arithmetic> Task<'_, P> {
         let rows = self.rows.len();
         let full = call.kernels.rows();
         let Blocks { depth: most, group: together, wide, .. } = blocks(full);
+        // Words that one becomes; a widened column panel has to fit the first cache as well.
+        let parts = if self.widened().is_some() { 2 } else { 1 };
+        let most = most / parts;
         // Rows that are used in one go are packed a block at a time, just before.
         let in_one_go = rows > full && self.panels.len() <= wide;
         let slab_words = even(words, if in_one_go { most } else { SLAB });
@@ -294,13 +201,18 @@ impl<P: Arithmetic> Task<'_, P> {
             Right::Packed(_) => 0,
             Right::Strided(..) => several * block_words * PANEL_BYTES,
         };
+        let wide_bytes = if parts > 1 { parts * block_words * PANEL_BYTES } else { 0 };
         let tile_bytes = rows.min(full) * P::COLS * size_of::<P::Acc>();
         let tiles = if words > block_words { group.min(self.panels.len()) * rows.div_ceil(full) } else { 0 };
-        let left_stride = full * slab_words * P::WORD + OVERRUN;
+        let left_stride = match parts {
+            1 => full * slab_words * P::WORD + OVERRUN,
+            _ => full * (2 * slab_words + 1) * P::WORD + 2 * OVERRUN,
+        };
         let left_bytes = rows.div_ceil(full) * left_stride;
 
-        with_scratch(right_bytes + tiles * tile_bytes + left_bytes, |right| {
-            let sums = right.wrapping_add(right_bytes);
+        with_scratch(right_bytes + wide_bytes + tiles * tile_bytes + left_bytes, |right| {
+            let wide = right.wrapping_add(right_bytes);
+            let sums = wide.wrapping_add(wide_bytes);
             let left = sums.wrapping_add(tiles * tile_bytes);
             for panels in steps(self.panels.len(), group) {
                 let panels = self.panels.start + panels.start..self.panels.start + panels.end;
@@ -322,6 +234,7 @@ impl<P: Arithmetic> Task<'_, P> {
                             slab: slab.clone(),
                             sums: sums.cast(),
                             right,
+                            wide,
                         };
                         // SAFETY: as above.
                         unsafe { self.columns(&block) };
@@ -341,6 +254,11 @@ impl<P: Arithmetic> Task<'_, P> {
         }
     }
 
+    /// How panels are widened before they reach the kernels: for a single row panel that would take longer than the product.
+    fn widened(&self) -> Option<&'static Widened<P::Acc>> {
+        self.call.widened.filter(|_| self.rows.len() > self.call.kernels.rows())
+    }
+
     /// How many column panels a kernel takes at a time, and the kernel if it is more than one.
     fn several(&self) -> (usize, Option<TileFn<P::Acc>>) {
         let rows = self.rows.len();
@@ -355,10 +273,19 @@ impl<P: Arithmetic> Task<'_, P> {
         let call = self.call;
         let depth = (call.depth - words.start * P::GROUP).min(words.len() * P::GROUP);
         let source = moved(call.left, self.rows.start, words.start * P::GROUP, call.pack_left.size);
+        let (full, count) = (call.kernels.rows(), self.rows.len());
+        let widened = self.widened();
+        // What is widened is packed into the upper part of a panel's memory first.
+        let packed = left.wrapping_add(widened.map_or(0, |_| full * (words.len() + 1) * P::WORD + OVERRUN));
         // SAFETY: the caller's; between panels there is room for an overrun.
-        unsafe {
-            pack_panels::<P>(call.pack_left, source, self.rows.len(), (call.kernels.rows(), false), depth, left, stride)
-        };
+        unsafe { pack_panels::<P>(call.pack_left, source, count, (full, false), depth, packed, stride) };
+        if let Some(widened) = widened {
+            for first in (0..count).step_by(full) {
+                let (rows, at) = ((count - first).min(full), first / full * stride);
+                // SAFETY: as above; the panel lies as far behind the middle as it has to.
+                unsafe { (widened.run)(packed.add(at), words.len(), rows, left.add(at)) };
+            }
+        }
     }
 
     /// Takes column panels past all row panels.
@@ -366,6 +293,8 @@ impl<P: Arithmetic> Task<'_, P> {
         let call = self.call;
         let full = call.kernels.rows();
         let (several, wide_kernel) = self.several();
+        let kernels = self.widened().map_or(call.kernels, |widened| widened.kernels);
+        let behind = block.from - block.slab.start;
         let mut panel = block.panels.start;
         while panel < block.panels.end {
             let (count, wide_kernel) = match wide_kernel {
@@ -378,20 +307,17 @@ impl<P: Arithmetic> Task<'_, P> {
                 let rows = (self.rows.len() - first).min(full);
                 let (col, width) = (panel * P::COLS, count * P::COLS);
                 let before = (panel - block.panels.start) * self.rows.len().div_ceil(full) + first / full;
-                let ahead = |bytes: usize| (right.start.wrapping_add(bytes), PANEL_BYTES / 2);
+                let ahead = |bytes: usize| (right.next.wrapping_add(bytes), PANEL_BYTES / 2 / right.parts);
                 // The last two row panels fetch half of the next column panel each. A single one streams, and leaves that to
                 // the processor.
                 let (far, far_step) = match (self.rows.len() - first).div_ceil(full) {
-                    1 if first > 0 => ahead(right.panel + block.words * PANEL_BYTES / 2),
-                    2 => ahead(right.panel),
+                    1 if first > 0 => ahead(block.words * PANEL_BYTES / 2),
+                    2 => ahead(0),
                     _ => (right.start, 0),
                 };
                 let tile = Tile {
-                    depth: block.words,
-                    a: block
-                        .left
-                        .0
-                        .wrapping_add(first / full * block.left.1 + rows * (block.from - block.slab.start) * P::WORD),
+                    depth: block.words * right.parts,
+                    a: block.left.0.wrapping_add(first / full * block.left.1 + rows * behind * right.parts * P::WORD),
                     b: right.start,
                     b_step: right.step,
                     b_panel: right.panel,
@@ -417,7 +343,7 @@ impl<P: Arithmetic> Task<'_, P> {
                     sums: block.sums.wrapping_add(before * self.rows.len().min(full) * P::COLS),
                     shifts: right.shifts,
                 };
-                let kernel = wide_kernel.unwrap_or(call.kernels.single[rows - 1]);
+                let kernel = wide_kernel.unwrap_or(kernels.single[rows - 1]);
                 // SAFETY: the caller's.
                 unsafe { self.tile(kernel, tile, &spot) };
             }
@@ -425,11 +351,23 @@ impl<P: Arithmetic> Task<'_, P> {
         }
     }
 
-    /// `count` column panels for a block, packed now if need be.
+    /// `count` column panels for a block, packed and widened now if need be.
     unsafe fn right(&self, block: &Block<P::Acc>, panel: usize, count: usize) -> Columns<P::Acc> {
+        // SAFETY: the caller's.
+        let packed = unsafe { self.packed(block, panel, count) };
+        let Some(widened) = self.widened() else { return packed };
+        // SAFETY: kernels for several panels are for a single row panel, so this is one; the scratch has room for it.
+        unsafe { (widened.run)(packed.start, block.words, P::COLS, block.wide) };
+        Columns { start: block.wide, step: PANEL_BYTES, parts: 2, ..packed }
+    }
+
+    /// `count` column panels for a block, packed now if need be.
+    unsafe fn packed(&self, block: &Block<P::Acc>, panel: usize, count: usize) -> Columns<P::Acc> {
         let (call, col) = (self.call, panel * P::COLS);
         match &self.group.right {
             Right::Packed(panels) => Columns {
+                next: panels.start.wrapping_add((panel + 1) * panels.stride + block.from * PANEL_BYTES),
+                parts: 1,
                 start: panels.start.wrapping_add(panel * panels.stride + block.from * PANEL_BYTES),
                 step: PANEL_BYTES,
                 panel: panels.stride,
@@ -446,6 +384,8 @@ impl<P: Arithmetic> Task<'_, P> {
                         start: source.ptr,
                         step: view.depth_stride as usize * pack.size,
                         panel: PANEL_BYTES,
+                        next: source.ptr.wrapping_add(PANEL_BYTES),
+                        parts: 1,
                         shifts: std::ptr::null(),
                     };
                 }
@@ -453,7 +393,8 @@ impl<P: Arithmetic> Task<'_, P> {
                 let stride = block.words * PANEL_BYTES;
                 // SAFETY: the caller's; the scratch has room for as many panels.
                 unsafe { pack_panels::<P>(*pack, source, cols, (P::COLS, true), depth, block.right, stride) };
-                Columns { start: block.right, step: PANEL_BYTES, panel: stride, shifts: std::ptr::null() }
+                let (start, next) = (block.right.cast_const(), block.right.wrapping_add(stride).cast_const());
+                Columns { start, step: PANEL_BYTES, panel: stride, next, parts: 1, shifts: std::ptr::null() }
             }
         }
     }
@@ -534,6 +475,10 @@ struct Columns<Acc> {
     step: usize,
     /// From one panel to the next.
     panel: usize,
+    /// The first panel after these, to be fetched.
+    next: *const u8,
+    /// Words that each of the block's has become.
+    parts: usize,
     /// What the sums start from, if not from nothing.
     shifts: *const Acc,
 }

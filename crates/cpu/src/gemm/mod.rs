@@ -26,13 +26,15 @@
 //! | `matrix` | [`MatRef`] and [`MatMut`]: borrowed matrices with strides |
 //! | `product` | [`F32`], [`F64`], [`Bf16`], [`Int8`]: which types go in and come out |
 //! | `epilogue` | [`Epilogue`]: bias, activation, residual and the rest |
-//! | `driver` | blocks, tasks and threads |
+//! | `grid` | how a product is cut into tasks, and a task into blocks |
+//! | `driver` | running them, on threads |
 //! | `kernel` | the innermost loops, in registers, for each instruction set |
 //! | `pack` | bringing operands into the order that kernels read |
 //! | `packed` | [`Packed`]: right operands packed once, for weights |
 
 mod driver;
 mod epilogue;
+mod grid;
 pub(crate) mod kernel;
 mod matrix;
 pub(crate) mod pack;
@@ -198,6 +200,7 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
         let tier = P::tier(isa());
         Call {
             kernels: P::kernels(tier),
+            widened: P::widened(tier),
             left: View { ptr: self.a.ptr.cast(), lane_stride: self.a.row_stride(), depth_stride: self.a.col_stride() },
             pack_left: A::packer(tier),
             shifted: A::SHIFTED,

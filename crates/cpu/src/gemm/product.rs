@@ -2,7 +2,7 @@
 
 use cupola_core::dtype::{bf16, f16};
 
-use super::kernel::{Kernels, PANEL_BYTES, portable};
+use super::kernel::{Kernels, PANEL_BYTES, Widened, portable};
 #[cfg(target_arch = "x86_64")]
 use super::kernel::{avx2, avx512};
 use crate::isa::{Isa, extensions};
@@ -51,6 +51,10 @@ pub trait Arithmetic: Sized + Send + Sync + 'static {
     }
     /// The kernels for a tier that [`Arithmetic::tier`] gave.
     fn kernels(tier: Isa) -> &'static Kernels<Self::Acc>;
+    /// How to widen panels beforehand, where that is faster.
+    fn widened(_tier: Isa) -> Option<&'static Widened<Self::Acc>> {
+        None
+    }
 }
 
 macro_rules! kernels {
@@ -89,6 +93,13 @@ impl Arithmetic for Bf16 {
         if extensions().bf16 { isa } else { isa.min(Isa::Avx2) }
     }
     kernels!(BF16_KERNELS);
+    fn widened(tier: Isa) -> Option<&'static Widened<f32>> {
+        match tier {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Some(&avx2::BF16_WIDENED),
+            _ => None,
+        }
+    }
 }
 
 impl Arithmetic for Int8 {

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, Lanes, Tile, TileFn, body};
+use super::{Kernels, Lanes, Tile, TileFn, Widened, body};
 
 pub struct F32;
 pub struct F64;
@@ -183,6 +183,28 @@ impl Lanes for Int8 {
             let even = _mm256_madd_epi16(a[0], b[0]);
             let odd = _mm256_madd_epi16(a[1], b[1]);
             _mm256_add_epi32(_mm256_add_epi32(sum, even), odd)
+        }
+    }
+}
+
+/// Pairs of bf16, widened to f32 before they reach the kernels of f32.
+pub static BF16_WIDENED: Widened<f32> = Widened { kernels: &F32_KERNELS, run: widen_panel };
+
+/// See [`super::WidenFn`].
+#[target_feature(enable = "avx2,fma")]
+unsafe fn widen_panel(panel: *const u8, words: usize, width: usize, target: *mut u8) {
+    const VECTOR: usize = size_of::<__m256i>();
+    let row = width * Bf16::WORD;
+    for word in 0..words {
+        let (from, to) = (panel.wrapping_add(word * row), target.wrapping_add(2 * word * row));
+        for half in 0..2 {
+            for lane in (0..row).step_by(VECTOR) {
+                // SAFETY: the caller's. What a store writes past its row is overwritten by the next row, or lies in the room behind.
+                unsafe {
+                    let pairs = _mm256_loadu_si256(from.add(lane).cast());
+                    _mm256_storeu_ps(to.add(half * row + lane).cast(), widen(pairs)[half]);
+                }
+            }
         }
     }
 }

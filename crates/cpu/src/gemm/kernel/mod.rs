@@ -72,6 +72,25 @@ impl<Acc> Kernels<Acc> {
     }
 }
 
+/// For words of two elements that kernels can only take apart: panels of words of one element, and the kernels that read those.
+///
+/// Taking words apart in the kernel costs as much as multiplying, for each row panel anew; done beforehand, a column panel serves all row
+/// panels of a task. An element is the same chain of the same operations in both ways.
+pub struct Widened<Acc: 'static> {
+    /// As many rows as the kernels of whole words.
+    pub kernels: &'static Kernels<Acc>,
+    pub run: WidenFn,
+}
+
+/// Widens a panel of so many words of depth by `width` lanes.
+///
+/// The panel may lie in the target's own memory if it begins at least a row and 64 bytes behind the target's middle.
+///
+/// # Safety
+/// The processor must have the instructions. The panel must be readable for its words and 32 bytes more; the target must have room for
+/// twice as many words and 32 bytes more, unless `width` is a multiple of 8.
+pub type WidenFn = unsafe fn(panel: *const u8, words: usize, width: usize, target: *mut u8);
+
 /// Vectors of accumulators, and of words, for one product and instruction set.
 ///
 /// # Safety
