@@ -218,7 +218,7 @@ impl Bench {
         }
         let b = matrix::<B>(k * n);
         let packed = Packed::<P>::new(MatRef::new(b.as_slice::<B>(), k, n));
-        for m in [1, 2, 4, 8] {
+        for m in [1, 2, 4, 8, 16, 64] {
             let a = matrix::<A>(m * k);
             let mut c = Buffer::zeroed(C::DTYPE, m * n, Placement::Lasting);
             let (a, c) = (a.as_slice::<A>(), c.as_mut_slice::<C>());

@@ -210,7 +210,7 @@ unsafe fn widen_panel(panel: *const u8, words: usize, width: usize, target: *mut
 }
 
 macro_rules! kernels {
-    ($(#[$doc:meta])* $table:ident: $acc:ty, $name:ident, $lanes:ty) => {
+    ($(#[$doc:meta])* $table:ident: $acc:ty, $name:ident, $whole:ident, $lanes:ty) => {
         #[target_feature(enable = "avx2,fma")]
         unsafe fn $name<const R: usize>(tile: &Tile<$acc>) {
             // SAFETY: the caller vouches for the tile; this function enables the instructions.
@@ -220,28 +220,37 @@ macro_rules! kernels {
             }
         }
 
+        /// Few rows leave registers for whole panels: each line of memory is read once, and more chains are on their way.
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn $whole<const R: usize, const V: usize>(tile: &Tile<$acc>) {
+            // SAFETY: as above.
+            unsafe { body::<$lanes, R, V, 4>(tile, 0) };
+        }
+
         $(#[$doc])*
         pub static $table: Kernels<$acc> = {
             type Run = TileFn<$acc>;
-            const SINGLE: [Run; 6] = [$name::<1>, $name::<2>, $name::<3>, $name::<4>, $name::<5>, $name::<6>];
-            Kernels { single: &SINGLE, several: &[] }
+            const SINGLE: [Run; 6] =
+                [$whole::<1, 4>, $whole::<2, 4>, $whole::<3, 4>, $name::<4>, $name::<5>, $name::<6>];
+            const SEVERAL: [(usize, Run); 1] = [(2, $whole::<1, 8>)];
+            Kernels { single: &SINGLE, several: &SEVERAL }
         };
     };
 }
 
 kernels!(
     /// f32 by fused multiply-add.
-    F32_KERNELS: f32, f32_tile, F32
+    F32_KERNELS: f32, f32_tile, f32_whole, F32
 );
 kernels!(
     /// f64 by fused multiply-add.
-    F64_KERNELS: f64, f64_tile, F64
+    F64_KERNELS: f64, f64_tile, f64_whole, F64
 );
 kernels!(
     /// Pairs of bf16, widened in registers.
-    BF16_KERNELS: f32, bf16_tile, Bf16
+    BF16_KERNELS: f32, bf16_tile, bf16_whole, Bf16
 );
 kernels!(
     /// Quadruples of bytes, widened to 16 bits in registers.
-    INT8_KERNELS: i32, int8_tile, Int8
+    INT8_KERNELS: i32, int8_tile, int8_whole, Int8
 );
