@@ -199,3 +199,33 @@ fn half_precision_keeps_half_the_bytes_and_the_same_bits_however_a_sequence_is_c
         assert_eq!(pieces.bytes(), 3 * PAGE * model.state_bytes().1, "{name}");
     }
 }
+
+#[test]
+fn sequences_that_go_on_together_have_the_bits_of_each_alone_whoever_comes_and_goes() {
+    for (name, spec) in longer() {
+        let (model, x) = (model(&spec, 3).to_dtype(DType::F32), tokens(40, 4));
+        let mut alone: Vec<State> = (0..4).map(|_| model.state()).collect();
+        let mut together = alone.clone();
+        for (index, state) in together.iter_mut().enumerate() {
+            read(&model, state, &x, 0, 5 + index);
+        }
+        for (index, state) in alone.iter_mut().enumerate() {
+            read(&model, state, &x, 0, 5 + index);
+        }
+        // All, two of them, others of them, and again all; one is set aside meanwhile.
+        for which in [vec![0, 1, 2, 3], vec![0, 1, 2, 3], vec![1, 3], vec![1, 3], vec![3, 0], vec![0, 1, 2, 3]] {
+            let rows: Vec<Tensor> = which.iter().map(|&index| x.narrow(0, together[index].position(), 1)).collect();
+            let rows = Tensor::cat(&rows.iter().collect::<Vec<_>>(), 0);
+            let mut taken: Vec<(usize, State)> = which.iter().map(|&index| (index, together[index].clone())).collect();
+            let mut states: Vec<&mut State> = taken.iter_mut().map(|(_, state)| state).collect();
+            let y = no_grad(|| model.forward(&rows, &Segments::uniform(which.len(), 1), Some(&mut states)));
+            for (row, (index, state)) in taken.into_iter().enumerate() {
+                let at = alone[index].position();
+                let expected = read(&model, &mut alone[index], &x, at, at + 1);
+                assert!(y.narrow(0, row, 1).same_bits(&expected), "{name}: {which:?}, sequence {index}");
+                together[index] = state;
+            }
+            together[2].separate();
+        }
+    }
+}

@@ -27,7 +27,7 @@ pub(super) fn with_states<const K: usize>(
         let all: Vec<usize> = (0..states.len()).collect();
         let before = MixerState::gather(&states, &all);
         let (y, after) = run(inputs, segments, Some(&before));
-        MixerState::scatter(&mut states, &all, &after, false);
+        MixerState::scatter(&mut states, &all, after, segments, false);
         return y;
     }
     let mut rows: Vec<Vec<Tensor>> = vec![Vec::new(); states.len()];
@@ -49,7 +49,7 @@ pub(super) fn with_states<const K: usize>(
         let segments = Segments::from_lengths(&ranges.iter().map(Range::len).collect::<Vec<_>>());
         let before = MixerState::gather(&states, &which);
         let (y, after) = run(own.each_ref(), &segments, Some(&before));
-        MixerState::scatter(&mut states, &which, &after, true);
+        MixerState::scatter(&mut states, &which, after, &segments, true);
         which
             .iter()
             .zip(segments.iter())

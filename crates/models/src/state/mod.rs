@@ -11,8 +11,9 @@ mod recurrent;
 mod stretch;
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use cupola_tensor::Tensor;
+use cupola_tensor::{Segments, Tensor};
 
 pub use cupola_tensor::ops::attention::PAGE;
 pub use key_value::{HeadLayout, KeyValue};
@@ -174,6 +175,17 @@ impl State {
         }
     }
 
+    /// Moves what lies beside other sequences into memory of its own: for a sequence that is set aside while those go on.
+    pub fn separate(&mut self) {
+        for layer in &mut self.layers {
+            if let MixerState::Recurrent(all) = layer
+                && !all.is_followed()
+            {
+                *all = all.snapshot();
+            }
+        }
+    }
+
     /// Forgets the tokens from `position` on. Possible where all layers keep keys and values, and within the tokens of the last call
     /// if it was one that was followed ([`State::follow`]); elsewhere nothing is done and the answer is `false`.
     pub fn truncate(&mut self, position: usize) -> bool {
@@ -272,24 +284,32 @@ impl MixerState {
     /// When a state is not recurrent.
     #[track_caller]
     pub(crate) fn gather(states: &[&mut MixerState], which: &[usize]) -> Vec<Tensor> {
-        let all: Vec<&[Tensor]> = which.iter().map(|&index| states[index].scan().tensors()).collect();
-        let count = all.first().map_or(0, |tensors| tensors.len());
-        let stacked = |i: usize| match &all[..] {
-            [only] => only[i].clone(),
-            _ => Tensor::cat(&all.iter().map(|tensors| &tensors[i]).collect::<Vec<_>>(), 0),
-        };
-        (0..count).map(stacked).collect()
+        Recurrent::stacked(&which.iter().map(|&index| states[index].scan()).collect::<Vec<_>>())
     }
 
-    /// Gives each of these states its part of stacked tensors, the reverse of [`MixerState::gather`]; of a state that is followed
-    /// and has more tokens to come, what it had is remembered.
-    pub(crate) fn scatter(states: &mut [&mut MixerState], which: &[usize], tensors: &[Tensor], step: bool) {
-        for (row, &index) in which.iter().enumerate() {
-            // A copy: a view would keep the tensors of all sequences alive for as long as one of them goes on.
-            let own = |x: &Tensor| if x.dim(0) == 1 { x.clone() } else { Tensor::cat(&[&x.narrow(0, row, 1)], 0) };
-            let own = tensors.iter().map(own).collect();
+    /// Gives each of these states its row of stacked tensors, the reverse of [`MixerState::gather`], after so many tokens as `lengths`
+    /// says; of a state that is followed and has more tokens to come, what it had is remembered.
+    ///
+    /// A sequence that read one token will most likely be read on together with the others, and stays beside them. Others get memory of
+    /// their own: one that waits for its turn must not keep the rows of all.
+    pub(crate) fn scatter(
+        states: &mut [&mut MixerState],
+        which: &[usize],
+        tensors: Vec<Tensor>,
+        lengths: &Segments,
+        step: bool,
+    ) {
+        let stack = Arc::new(tensors);
+        for (row, (&index, range)) in which.iter().zip(lengths.iter()).enumerate() {
             let Self::Recurrent(all) = &mut *states[index] else { unreachable!("it was gathered from") };
-            if step && all.is_followed() { all.step(own) } else { *all = all.next(own) }
+            let next = all.next(&stack, row);
+            if step && all.is_followed() {
+                all.step(next.snapshot());
+            } else if range.len() == 1 {
+                *all = next;
+            } else {
+                *all = next.snapshot();
+            }
         }
     }
 }

@@ -1,13 +1,20 @@
 //! What scans and convolutions have come to.
 
+use std::sync::Arc;
+
 use cupola_tensor::Tensor;
 
 use super::pool::{Hold, PagePool};
 
 /// A fixed number of tensors, each with a first dimension of 1. They are replaced and never written, so that a clone is a snapshot.
+///
+/// Sequences that go on together, token by token, lie as rows in tensors of all of them: as long as they stay together, nothing is copied
+/// between one token and the next.
 #[derive(Clone)]
 pub struct Recurrent {
-    tensors: Vec<Tensor>,
+    /// The tensors of this sequence and of those beside it.
+    stack: Arc<Vec<Tensor>>,
+    row: usize,
     pool: PagePool,
     /// Their place in the pool's account.
     hold: Hold,
@@ -17,13 +24,30 @@ pub struct Recurrent {
 
 impl Recurrent {
     pub(super) fn new(tensors: Vec<Tensor>, pool: &PagePool) -> Self {
-        let hold = pool.hold(tensors.iter().map(|x| x.numel() * x.dtype().size()).sum());
-        Self { tensors, pool: pool.clone(), hold, trail: None }
+        Self::row(Arc::new(tensors), 0, pool)
+    }
+
+    fn row(stack: Arc<Vec<Tensor>>, row: usize, pool: &PagePool) -> Self {
+        let bytes = |x: &Tensor| x.numel() / x.dim(0).max(1) * x.dtype().size();
+        let hold = pool.hold(stack.iter().map(bytes).sum());
+        Self { stack, row, pool: pool.clone(), hold, trail: None }
     }
 
     /// The tensors.
-    pub fn tensors(&self) -> &[Tensor] {
-        &self.tensors
+    pub fn tensors(&self) -> Vec<Tensor> {
+        self.stack.iter().map(|x| x.narrow(0, self.row, 1)).collect()
+    }
+
+    /// The tensors of these sequences stacked along the first dimension, as they lie if they are the rows of one stack in order.
+    pub(super) fn stacked(all: &[&Self]) -> Vec<Tensor> {
+        let Some(first) = all.first() else { return Vec::new() };
+        let together = |(row, one): (usize, &&Self)| one.row == row && Arc::ptr_eq(&one.stack, &first.stack);
+        if first.stack.iter().all(|x| x.dim(0) == all.len()) && all.iter().enumerate().all(together) {
+            return first.stack.to_vec();
+        }
+        let rows: Vec<Vec<Tensor>> = all.iter().map(|one| one.tensors()).collect();
+        let joined = |i: usize| Tensor::cat(&rows.iter().map(|row| &row[i]).collect::<Vec<_>>(), 0);
+        (0..first.stack.len()).map(joined).collect()
     }
 
     /// Bytes of the tensors.
@@ -33,17 +57,20 @@ impl Recurrent {
 
     /// The same in this pool.
     pub(super) fn in_pool(self, pool: &PagePool) -> Self {
-        Self::new(self.tensors, pool)
+        Self::row(self.stack, self.row, pool)
     }
 
-    /// What comes after it, in the same pool.
-    pub(super) fn next(&self, tensors: Vec<Tensor>) -> Self {
-        Self::new(tensors, &self.pool)
+    /// What comes after it, in the same pool: a row of the stack.
+    pub(super) fn next(&self, stack: &Arc<Vec<Tensor>>, row: usize) -> Self {
+        Self::row(stack.clone(), row, &self.pool)
     }
 
-    /// The same without the way here.
+    /// The same in memory of its own, without the way here: it may be kept for long, and others' rows are not to be kept with it.
     pub(super) fn snapshot(&self) -> Self {
-        Self { trail: None, ..self.clone() }
+        if self.stack.iter().all(|x| x.dim(0) == 1) {
+            return Self { trail: None, ..self.clone() };
+        }
+        Self::new(self.tensors().iter().map(|x| Tensor::cat(&[x], 0)).collect(), &self.pool)
     }
 
     /// Whether somebody else holds the same tensors.
@@ -52,7 +79,7 @@ impl Recurrent {
     }
 
     pub(super) fn detach(&mut self) {
-        self.tensors.iter_mut().for_each(|x| *x = x.detach());
+        self.stack = Arc::new(self.stack.iter().map(Tensor::detach).collect());
     }
 
     pub(super) fn follow(&mut self) {
@@ -64,8 +91,7 @@ impl Recurrent {
     }
 
     /// What comes after one more token of a call that is followed.
-    pub(super) fn step(&mut self, tensors: Vec<Tensor>) {
-        let next = self.next(tensors);
+    pub(super) fn step(&mut self, next: Self) {
         let mut trail = self.trail.take().unwrap_or_default();
         trail.push(std::mem::replace(self, next));
         self.trail = Some(trail);

@@ -164,6 +164,8 @@ impl Worker<'_> {
             lane.scores.clear();
             lane.sum.clear();
             lane.cached = 0;
+        } else {
+            lane.state.separate();
         }
         self.parked.push(lane);
     }
