@@ -4,8 +4,9 @@
 //!
 //! where x before a sequence's first position comes from its initial state, the K - 1 positions before it, or is zero.
 
-use cupola_core::parallel_for;
+use cupola_core::alloc::Placement;
 use cupola_core::pool::Parts;
+use cupola_core::{Buffer, parallel_for};
 
 use crate::real::Real;
 use crate::work::{PIECE, ROW_BLOCK, pieces};
@@ -145,14 +146,14 @@ pub fn backward<T: Real>(
     assert_eq!(grads.dstate.len(), state.map_or(0, <[T]>::len));
     let (isa, w, width, taps) = (isa(), by_tap(causal, w), causal.channels, causal.taps);
     let slopes = causal.silu.then(|| {
-        let mut pre = vec![T::ZERO; x.len()];
-        pieces(&mut pre, (PIECE / width.max(1)).max(1) * width, |first, pre| {
+        let mut pre = Buffer::uninit(T::DTYPE, x.len(), Placement::Passing);
+        pieces(pre.as_mut_slice::<T>(), (PIECE / width.max(1)).max(1) * width, |first, pre| {
             rows::<T>(isa, causal, first / width, x, &w, bias, state, pre);
             silu_backward::<T>(isa, &dy[first..first + pre.len()], pre);
         });
         pre
     });
-    let dpre = slopes.as_deref().unwrap_or(dy);
+    let dpre = slopes.as_ref().map_or(dy, |slopes| slopes.as_slice::<T>());
 
     pieces(grads.dx, (PIECE / width.max(1)).max(1) * width, |first, dx| {
         input_rows::<T>(isa, causal, first / width, dpre, &w, dlast, dx);
@@ -162,8 +163,10 @@ pub fn backward<T: Real>(
     // [blocks, K + 1, D]: one row for each tap, and one for the bias.
     let blocks = causal.tokens().div_ceil(ROW_BLOCK);
     let size = (taps + 1) * width;
-    let mut partial = vec![T::ZERO; blocks * size];
-    let parts = Parts::new(&mut partial, size);
+    let mut partial = Buffer::uninit(T::DTYPE, blocks * size, Placement::Passing);
+    let partial = partial.as_mut_slice::<T>();
+    partial.fill(T::ZERO);
+    let parts = Parts::new(partial, size);
     parallel_for(parts.len(), |block| {
         let (_, sums) = parts.take(block);
         let tokens = block * ROW_BLOCK..causal.tokens().min((block + 1) * ROW_BLOCK);

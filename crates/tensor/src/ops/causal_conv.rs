@@ -99,14 +99,17 @@ impl Op for CausalConv1d {
         let causal = self.causal(&offsets, saved[1].shape());
         with_real!(dtype, T => {
             let like = |x: &Tensor| vec![0 as T; x.numel()];
-            let (mut dx, mut dw, mut dbias) = (like(&wide[0]), like(&wide[1]), vec![0 as T; causal.channels]);
+            let (mut dw, mut dbias) = (like(&wide[1]), vec![0 as T; causal.channels]);
             let mut dstate = state.map_or(Vec::new(), like);
-            let grads = CausalGradients { dx: &mut dx, dw: &mut dw, dbias: &mut dbias, dstate: &mut dstate };
             let (bias_values, state_values) = (bias.map(Tensor::slice_of::<T>), state.map(Tensor::slice_of::<T>));
             let upstream = (dy.slice_of::<T>(), dlast.as_ref().map(Tensor::slice_of::<T>));
-            causal::backward(&causal, upstream, wide[0].slice_of(), wide[1].slice_of(), bias_values, state_values, grads);
+            let dx = Tensor::build::<T>(*wide[0].shape(), |dx| {
+                let grads = CausalGradients { dx, dw: &mut dw, dbias: &mut dbias, dstate: &mut dstate };
+                let (x, weight) = (wide[0].slice_of(), wide[1].slice_of());
+                causal::backward(&causal, upstream, x, weight, bias_values, state_values, grads);
+            });
             let tensor = |data: Vec<T>, like: &Tensor| Some(Tensor::from_vec(data, *like.shape()));
-            let mut all = vec![tensor(dx, &wide[0]), tensor(dw, &wide[1])];
+            let mut all = vec![Some(dx), tensor(dw, &wide[1])];
             all.extend(bias.map(|bias| tensor(dbias, bias)));
             all.extend(state.map(|state| tensor(dstate, state)));
             debug_assert_eq!(T::DTYPE, dtype);

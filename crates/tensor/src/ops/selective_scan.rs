@@ -82,19 +82,15 @@ impl Op for SelectiveScan {
         with_real!(dtype, T => {
             let operands = self.operands::<T>(&wide);
             let state = [self.segments.count(), scan.channels, scan.states];
+            let state = if self.final_state { state } else { [0; 3] };
             let kept = if saved.is_enabled() { scan.borders_len() } else { 0 };
-            let mut last = Vec::new();
-            let mut y = None;
-            let borders = Tensor::build::<T>([kept], |borders| {
-                y = Some(Tensor::build::<T>(*inputs[0].shape(), |y| {
-                    last = vec![0 as T; if self.final_state { scan.state_len() } else { 0 }];
-                    kernel::forward(&scan, &operands, y, &mut last, borders);
-                }));
-            });
+            let mut y = Tensor::build::<T>(*inputs[0].shape(), |_| ());
+            let (mut last, mut borders) = (Tensor::build::<T>(state, |_| ()), Tensor::build::<T>([kept], |_| ()));
+            kernel::forward(&scan, &operands, writable(&mut y), writable(&mut last), writable(&mut borders));
             saved.keep([&borders]);
-            let mut outputs: Vec<Tensor> = y.map(|y| y.to_dtype(inputs[0].dtype())).into_iter().collect();
+            let mut outputs = vec![y.to_dtype(inputs[0].dtype())];
             if self.final_state {
-                outputs.push(Tensor::from_vec(last, state));
+                outputs.push(last);
             }
             outputs.into()
         })
