@@ -24,8 +24,9 @@ def main(run):
         for line in lines:
             record = json.loads(line)
             if record["kind"] in ("step", "eval"):
-                for name, value in record["values"].items():
-                    expected[name, record["step"]] = single(value)
+                for name, value in record.items():
+                    if name not in ("kind", "step", "time", "tokens"):
+                        expected[name, record["step"]] = single(value)
     events = EventAccumulator(os.path.join(run, "tensorboard"), size_guidance={"scalars": 0})
     events.Reload()
     found = {}
