@@ -41,6 +41,11 @@ impl Recurrent {
         Self::new(tensors, &self.pool)
     }
 
+    /// Begins again. Every scan and convolution begins at zero.
+    pub(super) fn reset(&mut self) {
+        *self = self.next(self.tensors.iter().map(|x| Tensor::zeros_of(*x.shape(), x.dtype())).collect());
+    }
+
     /// The same without the way here.
     pub(super) fn snapshot(&self) -> Self {
         Self { trail: None, ..self.clone() }
