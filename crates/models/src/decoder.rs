@@ -14,7 +14,7 @@ use crate::block::Block;
 use crate::channels::head;
 use crate::mixers::Context;
 use crate::norm::{Norm, Stream};
-use crate::positions::{RotaryTables, sinusoids};
+use crate::positions::{RotaryTables, Sinusoids};
 use crate::spec::{ModelSpec, PositionKind, ResidualKind};
 use crate::state::{MixerState, PagePool, State};
 
@@ -41,6 +41,9 @@ pub struct Decoder {
     tables: Tables,
     #[module(skip)]
     spec: ModelSpec,
+    /// The public family of the directory that it was read from.
+    #[module(skip)]
+    family: Option<&'static str>,
     /// Layers whose intermediate results are computed again in backward.
     #[module(skip)]
     checkpointed: Vec<bool>,
@@ -51,7 +54,7 @@ pub struct Decoder {
 struct Tables {
     rotary: Option<RotaryTables>,
     latent_rotary: Option<RotaryTables>,
-    sinusoids: Option<Tensor>,
+    sinusoids: Option<Sinusoids>,
 }
 
 impl Decoder {
@@ -71,16 +74,26 @@ impl Decoder {
             tables: Tables {
                 rotary: RotaryTables::of(spec),
                 latent_rotary: RotaryTables::of_latent(spec),
-                sinusoids: (spec.position == PositionKind::Sinusoidal).then(|| sinusoids(longest, spec.hidden_size)),
+                sinusoids: Sinusoids::of(spec),
             },
             checkpointed: vec![false; spec.num_hidden_layers],
             spec: spec.clone(),
+            family: None,
         }
     }
 
     /// What the model is.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// The public family of the directory that it was read from, if it was.
+    pub(crate) fn family(&self) -> Option<&'static str> {
+        self.family
+    }
+
+    pub(crate) fn set_family(&mut self, family: &'static str) {
+        self.family = Some(family);
     }
 
     /// The state of a sequence that has not begun, with memory of its own.
@@ -93,9 +106,19 @@ impl Decoder {
         State::new(self.layers.iter().map(|layer| layer.mixer.state()).collect(), pool)
     }
 
-    /// Bytes that the state of a sequence takes: those of one that has not begun, and those that each token adds.
+    /// Bytes that the state of a sequence takes however long it is: what scans and convolutions have come to.
+    pub fn bytes_fixed(&self) -> usize {
+        self.state().bytes()
+    }
+
+    /// Bytes that each token adds to the state of a sequence; they are taken by whole pages of [`PAGE`](crate::state::PAGE) tokens.
+    pub fn bytes_per_token(&self) -> usize {
+        self.layers.iter().map(|layer| layer.mixer.bytes_per_token()).sum()
+    }
+
+    /// [`Decoder::bytes_fixed`] and [`Decoder::bytes_per_token`].
     pub fn state_bytes(&self) -> (usize, usize) {
-        (self.state().bytes(), self.layers.iter().map(|layer| layer.mixer.bytes_per_token()).sum())
+        (self.bytes_fixed(), self.bytes_per_token())
     }
 
     /// Has backward compute the intermediate results of these layers again instead of keeping them. Calls with states keep them.
@@ -121,15 +144,15 @@ impl Decoder {
     #[track_caller]
     pub fn hidden(&self, tokens: &Tensor, segments: &Segments, states: Option<&mut [&mut State]>) -> Tensor {
         let mut states = states;
-        self.check(tokens, segments, states.as_deref());
+        let longest = self.check(tokens, segments, states.as_deref());
         let context = Context {
             segments: segments.clone(),
             positions: positions(segments, states.as_deref()),
-            rotary: self.tables.rotary.clone(),
-            latent_rotary: self.tables.latent_rotary.clone(),
+            rotary: self.tables.rotary.as_ref().map(|tables| tables.reaching(longest)),
+            latent_rotary: self.tables.latent_rotary.as_ref().map(|tables| tables.reaching(longest)),
             causal: true,
         };
-        let mut stream = Stream::new(self.embed(tokens, &context.positions));
+        let mut stream = Stream::new(self.embed(tokens, &context.positions, longest));
         for (index, layer) in self.layers.iter().enumerate() {
             match &mut states {
                 Some(states) => {
@@ -203,19 +226,21 @@ impl Decoder {
         }
     }
 
-    fn embed(&self, tokens: &Tensor, positions: &Tensor) -> Tensor {
+    fn embed(&self, tokens: &Tensor, positions: &Tensor, longest: usize) -> Tensor {
         let mut x = self.embed_tokens.forward(tokens);
         if let Some(table) = &self.embed_positions {
             x = x + table.forward(positions);
         }
         if let Some(table) = &self.tables.sinusoids {
-            x = &x + table.embedding(positions).to_dtype(x.dtype());
+            x = &x + table.rows(positions, longest).to_dtype(x.dtype());
         }
-        if self.spec.dropout > 0.0 { x.dropout(self.spec.dropout) } else { x }
+        let dropout = self.spec.embedding_dropout.unwrap_or(self.spec.dropout);
+        if dropout > 0.0 { x.dropout(dropout) } else { x }
     }
 
+    /// How long the longest sequence will be.
     #[track_caller]
-    fn check(&self, tokens: &Tensor, segments: &Segments, states: Option<&[&mut State]>) {
+    fn check(&self, tokens: &Tensor, segments: &Segments, states: Option<&[&mut State]>) -> usize {
         assert!(
             tokens.rank() == 1 && tokens.dim(0) == segments.total() && tokens.dtype().is_integer(),
             "hidden: tokens {} {} for segments of {} tokens, expected integers [{}]",
@@ -232,18 +257,11 @@ impl Decoder {
         let begin = |index: usize| states.map_or(0, |states| states[index].position());
         let longest = segments.iter().enumerate().map(|(index, range)| begin(index) + range.len()).max().unwrap_or(0);
         assert!(
-            longest <= self.spec.max_position_embeddings || !self.has_table(),
+            self.spec.longest().is_none_or(|most| longest <= most),
             "hidden: a sequence of {longest} tokens, max_position_embeddings = {}",
             self.spec.max_position_embeddings
         );
-    }
-
-    /// Whether positions come out of a table that ends.
-    fn has_table(&self) -> bool {
-        self.embed_positions.is_some()
-            || self.tables.rotary.is_some()
-            || self.tables.latent_rotary.is_some()
-            || self.tables.sinusoids.is_some()
+        longest
     }
 }
 

@@ -60,7 +60,7 @@ pub use encoder::Encoder;
 pub use error::ModelError;
 pub use files::{
     AdapterInfo, fingerprint, is_adapter, load, load_adapter, load_encoder, load_spec, save, save_adapter,
-    save_encoder, save_spec,
+    save_encoder, save_spec, save_split,
 };
 pub use generate::{Generator, Sampler, SamplerConfig};
 pub use spec::{EncoderFields, EncoderSpec, ModelFields, ModelSpec, SpecError};

@@ -1,38 +1,70 @@
 //! Where tokens stand: rotary tables, sinusoids, slopes.
 
 use std::f64::consts::TAU;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cupola_tensor::ops::rotary::Pairing;
 use cupola_tensor::{DType, Element, Tensor};
 
 use crate::spec::{ModelSpec, PositionKind, RopeScaling};
 
+/// A table with a row for each position, as long as the longest sequence that was met so far: a model that knows many positions
+/// takes memory for those that are used.
+#[derive(Clone)]
+struct Rows<const TABLES: usize> {
+    most: usize,
+    made: Arc<Mutex<Option<[Tensor; TABLES]>>>,
+}
+
+impl<const TABLES: usize> Rows<TABLES> {
+    fn new(most: usize) -> Self {
+        Self { most, made: Arc::default() }
+    }
+
+    /// At least the first `positions` rows, or all that there are. Each row is the same however long the table is.
+    fn first(&self, positions: usize, make: impl Fn(usize) -> [Tensor; TABLES]) -> [Tensor; TABLES] {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = positions.min(self.most);
+        let tables = made.take().filter(|tables| tables[0].dim(0) >= wanted);
+        // Doubled, so that a sequence that grows by one token after the other seldom asks for more.
+        let tables = tables.unwrap_or_else(|| make(wanted.next_power_of_two().max(64).min(self.most)));
+        made.insert(tables).clone()
+    }
+}
+
 /// Cosines and sines for every position and pair, `[P, Dr / 2]`, computed in f64 and kept in f32; in f64 from the first time that
 /// a model in f64 asks.
 #[derive(Clone)]
 pub struct RotaryTables {
-    positions: usize,
+    /// How far the next sequences reach.
+    longest: usize,
     frequencies: Vec<f64>,
     factor: f64,
-    narrow: [Tensor; 2],
-    wide: Arc<OnceLock<[Tensor; 2]>>,
+    narrow: Rows<2>,
+    wide: Rows<2>,
 }
 
 impl RotaryTables {
     /// The tables for heads of which `width` values are turned.
     pub fn new(positions: usize, width: usize, theta: f64, scaling: Option<&RopeScaling>) -> Self {
         let (frequencies, factor) = frequencies(width, theta, scaling);
-        let narrow = tables(positions, &frequencies, |value| (value * factor) as f32);
-        Self { positions, frequencies, factor, narrow, wide: Arc::default() }
+        Self { longest: positions, frequencies, factor, narrow: Rows::new(positions), wide: Rows::new(positions) }
+    }
+
+    /// The same tables for sequences of at most so many positions: no more rows than these need are made.
+    pub fn reaching(&self, positions: usize) -> Self {
+        Self { longest: positions, ..self.clone() }
     }
 
     /// The heads of each token turned by the angles of its position, `[N, H, Dh]` of positions `[N]`.
     #[track_caller]
     pub fn turn(&self, x: &Tensor, positions: &Tensor, pairing: Pairing) -> Tensor {
-        let wide = || tables(self.positions, &self.frequencies, |value| value * self.factor);
-        let [cos, sin] = if x.dtype() == DType::F64 { self.wide.get_or_init(wide) } else { &self.narrow };
-        x.rotary(positions, cos, sin, pairing)
+        let (frequencies, factor) = (&self.frequencies, self.factor);
+        let [cos, sin] = match x.dtype() {
+            DType::F64 => self.wide.first(self.longest, |rows| tables(rows, frequencies, |value| value * factor)),
+            _ => self.narrow.first(self.longest, |rows| tables(rows, frequencies, |value| (value * factor) as f32)),
+        };
+        x.rotary(positions, &cos, &sin, pairing)
     }
 
     /// The tables of a specification's latent attention; `None` when nothing is turned.
@@ -47,6 +79,28 @@ impl RotaryTables {
         let attention = spec.attention.as_ref().filter(|_| spec.position == PositionKind::Rotary)?;
         let width = (attention.head_width(spec.hidden_size) as f64 * spec.partial_rotary_factor) as usize;
         Some(Self::new(spec.max_position_embeddings, width, spec.rope_theta, spec.rope_scaling.as_ref()))
+    }
+}
+
+/// The sinusoids of a model, [`sinusoids`], as far as sequences have reached.
+#[derive(Clone)]
+pub struct Sinusoids {
+    width: usize,
+    rows: Rows<1>,
+}
+
+impl Sinusoids {
+    /// The table of a specification; `None` where positions are told otherwise.
+    pub fn of(spec: &ModelSpec) -> Option<Self> {
+        let own = || Self { width: spec.hidden_size, rows: Rows::new(spec.max_position_embeddings) };
+        (spec.position == PositionKind::Sinusoidal).then(own)
+    }
+
+    /// The rows of these positions, `[N]` -> `[N, D]`, of sequences of at most `longest` tokens.
+    #[track_caller]
+    pub fn rows(&self, positions: &Tensor, longest: usize) -> Tensor {
+        let [table] = self.rows.first(longest, |rows| [sinusoids(rows, self.width)]);
+        table.embedding(positions)
     }
 }
 
@@ -156,5 +210,53 @@ mod tests {
         let (ntk, _) = frequencies(16, 10_000.0, Some(&RopeScaling::Ntk { factor: 4.0 }));
         assert_eq!(ntk[0], plain[0]);
         assert!((plain[7] / ntk[7] - 4.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn ntk_stretches_every_pair_by_the_factor_to_its_share_of_the_way() {
+        let (plain, factor) = (frequencies(16, 10_000.0, None).0, 3.0f64);
+        let (ntk, sharpened) = frequencies(16, 10_000.0, Some(&RopeScaling::Ntk { factor }));
+        for pair in 0..8 {
+            let expected = plain[pair] / factor.powf(pair as f64 / 7.0);
+            assert!((ntk[pair] / expected - 1.0).abs() < 1e-12, "pair {pair}: {} instead of {expected}", ntk[pair]);
+        }
+        assert_eq!(sharpened, 1.0);
+    }
+
+    #[test]
+    fn linear_scaling_turns_a_position_as_the_one_that_lies_the_factor_nearer() {
+        let scaling = RopeScaling::Linear { factor: 3.0 };
+        let (plain, scaled) = (RotaryTables::new(8, 6, 100.0, None), RotaryTables::new(22, 6, 100.0, Some(&scaling)));
+        let x = Tensor::arange(1.0, 49.0, 1.0).reshape([8, 1, 6]).to_dtype(DType::F64);
+        let positions = |step: i64| Tensor::from_vec((0..8).map(|t| t * step).collect(), [8]);
+        let near = plain.turn(&x, &positions(1), Pairing::HalfSplit);
+        let far = scaled.turn(&x, &positions(3), Pairing::HalfSplit);
+        assert!(far.relative_error(&near) < 1e-14);
+        // By hand: values 1 and 4 of token 1 at position 3 are turned by 100^(-2/6).
+        let (found, angle) = (far.to_vec::<f64>(), 100f64.powf(-1.0 / 3.0));
+        assert!((found[7] - (8.0 * angle.cos() - 11.0 * angle.sin())).abs() < 1e-12);
+        assert!((found[10] - (11.0 * angle.cos() + 8.0 * angle.sin())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn tables_are_as_long_as_the_sequences_that_were_met_and_every_row_stays_the_same() {
+        let tables = RotaryTables::new(1 << 24, 64, 10_000.0, None);
+        let rows = |tables: &RotaryTables| {
+            let made = tables.narrow.made.lock().expect("no panic holds it");
+            made.as_ref().map_or(0, |[cos, _]| cos.dim(0))
+        };
+        assert_eq!(rows(&tables), 0);
+        let x = Tensor::ones([1, 1, 64]);
+        let at = |tables: &RotaryTables, position: i64| {
+            tables.turn(&x, &Tensor::from_vec(vec![position], [1]), Pairing::HalfSplit)
+        };
+        let first = at(&tables.reaching(10), 9);
+        assert_eq!(rows(&tables), 64);
+        at(&tables.reaching(65), 64);
+        assert_eq!(rows(&tables), 128, "clones share them");
+        assert!(at(&tables.reaching(10), 9).same_bits(&first));
+        let short = RotaryTables::new(70, 64, 10_000.0, None);
+        at(&short.reaching(70), 69);
+        assert_eq!(rows(&short), 70, "no more than there are");
     }
 }

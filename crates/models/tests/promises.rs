@@ -57,6 +57,33 @@ fn whole_sequences_chunks_and_single_tokens_agree() {
 }
 
 #[test]
+fn scans_over_several_chunks_are_those_of_pieces_in_double_precision() {
+    let mut seen = 0;
+    for (name, spec) in zoo() {
+        // Positions of the others end before.
+        if spec.longest().is_some() || spec.attention.is_some() {
+            continue;
+        }
+        seen += 1;
+        let (model, x) = (model(&spec, 3), tokens(130, 4));
+        let whole = no_grad(|| model.forward(&x, &Segments::one(130), None));
+        for lengths in [vec![130], vec![64, 66], vec![3, 127], vec![100, 29, 1]] {
+            let mut state = model.state();
+            let mut begin = 0;
+            let mut pieces = Vec::new();
+            for &length in &lengths {
+                let piece = x.narrow(0, begin, length);
+                pieces.push(no_grad(|| model.forward(&piece, &Segments::one(length), Some(&mut [&mut state]))));
+                begin += length;
+            }
+            let error = Tensor::cat(&pieces.iter().collect::<Vec<_>>(), 0).relative_error(&whole);
+            assert!(error < 1e-9, "{name}: {lengths:?} differ from the whole by {error}");
+        }
+    }
+    assert!(seen >= 12, "{seen} specifications of scans");
+}
+
+#[test]
 fn sequences_in_one_call_do_not_meet() {
     for (name, spec) in zoo() {
         let (model, x) = (model(&spec, 5), tokens(12, 6));

@@ -229,3 +229,21 @@ fn sequences_that_go_on_together_have_the_bits_of_each_alone_whoever_comes_and_g
         }
     }
 }
+
+#[test]
+fn a_state_that_was_reset_begins_another_sequence_and_has_given_its_pages_back() {
+    for (name, spec) in longer() {
+        let (model, x, y, pool) = (model(&spec, 1), tokens(70, 2), tokens(9, 5), PagePool::unbounded());
+        assert_eq!(model.state_bytes(), (model.bytes_fixed(), model.bytes_per_token()), "{name}");
+        let expected = read(&model, &mut model.state(), &y, 0, 9);
+        let mut state = model.state_in(&pool);
+        read(&model, &mut state, &x, 0, 70);
+        let snapshot = state.clone();
+        state.reset();
+        assert_eq!((state.position(), state.bytes()), (0, model.bytes_fixed()), "{name}");
+        assert!(read(&model, &mut state, &y, 0, 9).same_bits(&expected), "{name}");
+        assert_eq!(snapshot.position(), 70);
+        drop((state, snapshot));
+        assert_eq!(pool.usage(), Default::default(), "{name}: everything came back");
+    }
+}

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cupola_io::safetensors::{Metadata, SafeTensors, TensorBytes, save};
+use cupola_io::safetensors::{Metadata, SafeTensors, TensorBytes, save, save_shards};
 use cupola_tensor::Tensor;
 
 use crate::module::Module;
@@ -71,6 +71,23 @@ pub fn save_tensors(
         tensors.iter().map(|(name, x)| (name.as_str(), x.detach().contiguous())).collect();
     let entries: Vec<TensorBytes<'_>> = contiguous.iter().map(|(name, x)| entry(name, x)).collect();
     save(path, &entries, metadata)
+}
+
+/// Writes tensors by name into the folder `dir` as `model.safetensors`, or as several files of at most `max_bytes` each (a larger
+/// tensor has a file of its own) with an index.
+///
+/// # Errors
+/// When the system refuses.
+pub fn save_tensors_in(
+    dir: impl AsRef<Path>,
+    tensors: &BTreeMap<String, Tensor>,
+    metadata: &Metadata,
+    max_bytes: usize,
+) -> Result<(), cupola_io::Error> {
+    let contiguous: Vec<(&str, Tensor)> =
+        tensors.iter().map(|(name, x)| (name.as_str(), x.detach().contiguous())).collect();
+    let entries: Vec<TensorBytes<'_>> = contiguous.iter().map(|(name, x)| entry(name, x)).collect();
+    save_shards(dir, &entries, metadata, max_bytes)
 }
 
 /// All tensors of a safetensors file by name, sharing the memory of the mapped file.

@@ -1,6 +1,8 @@
 //! What is decided when nothing is said: from the size of the text and of the machine, never from how busy it is.
 
-use cupola_models::{ModelFields, ModelSpec, SpecError};
+use cupola_models::spec::SIZES;
+use cupola_models::{Decoder, ModelFields, ModelSpec, SpecError};
+use cupola_nn::Module;
 
 use crate::config::{Config, Layers, OptimizerKind, ScheduleKind};
 
@@ -66,10 +68,10 @@ pub fn spec(config: &Config, vocab_size: usize) -> Result<ModelSpec, SpecError> 
             ..fields.clone()
         },
         (None, Some(preset)) => ModelSpec::preset(preset, vocab_size)?.fields().clone(),
-        (None, None) => ModelSpec::preset(preset(0), vocab_size)?.fields().clone(),
+        (None, None) => ModelSpec::preset(&format!("{FAMILY}-{}", SIZES[0].0), vocab_size)?.fields().clone(),
     };
     if let Some(dropout) = config.model.dropout {
-        fields.dropout = dropout;
+        (fields.dropout, fields.embedding_dropout) = (dropout, None);
     }
     if fields.vocab_size < vocab_size {
         return Err(SpecError::Rule(format!(
@@ -80,19 +82,37 @@ pub fn spec(config: &Config, vocab_size: usize) -> Result<ModelSpec, SpecError> 
     ModelSpec::new(fields)
 }
 
-/// The preset for a text of so many bytes.
-pub fn preset(bytes: u64) -> &'static str {
-    match bytes {
-        0..20_000_000 => "llama-nano",
-        20_000_000..1_000_000_000 => "llama-baby",
-        _ => "llama-124m",
+/// The family when none is asked for.
+pub const FAMILY: &str = "llama";
+
+/// Bytes that training takes for each parameter: the weight, its gradient, two averages, and a checkpoint of all but the gradient.
+const BYTES_OF_A_PARAMETER: u64 = 28;
+
+/// The preset of this family for the text and the machine: the size that the text has enough for, or the largest below it whose
+/// parameters take no more than half of the memory.
+///
+/// # Errors
+/// When there is no such family.
+pub fn preset(family: &str, facts: &Facts) -> Result<String, SpecError> {
+    let sizes = match facts.bytes {
+        0..20_000_000 => 1,
+        20_000_000..1_000_000_000 => 2,
+        _ => 3,
+    };
+    let name = |size: &str| format!("{family}-{size}");
+    for (size, ..) in SIZES[1..sizes].iter().rev() {
+        let parameters = Decoder::new(&ModelSpec::preset(&name(size), facts.vocab_size)?).parameter_count();
+        if parameters as u64 * BYTES_OF_A_PARAMETER <= facts.memory / 2 {
+            return Ok(name(size));
+        }
     }
+    Ok(name(SIZES[0].0))
 }
 
 /// Fills in everything that was left open. `parameters` counts those of the model's layers.
 pub fn complete(config: &mut Config, facts: &Facts, spec: &ModelSpec, parameters: usize) {
     let width = spec.hidden_size;
-    let longest = spec.max_position_embeddings;
+    let longest = spec.longest().unwrap_or(usize::MAX);
     // A window that several rows of fit into the text.
     let fits = (facts.tokens / 8).max(2) as usize;
     let wished = match width {

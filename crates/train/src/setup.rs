@@ -8,12 +8,13 @@ use cupola_data::read::ReadOptions;
 use cupola_data::tokenize::{Progress, separator_of};
 use cupola_data::{Dataset, Source, TokenizeOptions, tokenize};
 use cupola_io::run::{CodeInfo, DataInfo, ModelInfo, RunDir, RunInfo, Status};
+use cupola_models::spec::FAMILIES;
 use cupola_models::{Decoder, ModelSpec};
 use cupola_nn::Module;
 use cupola_tokenizer::Tokenizer;
 
 use crate::automatic::{self, Facts};
-use crate::config::{Compute, Config};
+use crate::config::{Compute, Config, ModelConfig};
 use crate::error::{Error, Result};
 use crate::{memory, text_tokenizer, trainer};
 
@@ -100,8 +101,14 @@ impl Setup {
             vocab_size: tokenizer.vocab_size(),
             memory: automatic::machine_memory(),
         };
-        if config.model.preset.is_none() && config.model.spec.is_none() && config.model.from.is_none() {
-            config.model.preset = Some(automatic::preset(bytes).to_string());
+        let family = match &config.model {
+            ModelConfig { preset: Some(name), .. } => FAMILIES.iter().find(|family| **family == name.as_str()).copied(),
+            ModelConfig { spec: None, from: None, .. } => Some(automatic::FAMILY),
+            _ => None,
+        };
+        if let Some(family) = family {
+            let name = automatic::preset(family, &facts).map_err(|error| Error::Usage(error.to_string()))?;
+            config.model.preset = Some(name);
         }
         let spec = spec(&config, tokenizer.vocab_size())?;
         let parameters = Decoder::new(&spec).parameter_count();
@@ -171,7 +178,7 @@ impl Setup {
     /// Checks that the numbers fit the text and the machine, and estimates the memory.
     fn checked(mut self, machine: u64) -> Result<Self> {
         let Config { batch, .. } = &self.config;
-        let (window, longest) = (batch.window.unwrap_or(1), self.spec.max_position_embeddings);
+        let (window, longest) = (batch.window.unwrap_or(1), self.spec.longest().unwrap_or(usize::MAX));
         if window > longest {
             return Err(Error::Refused(format!(
                 "batch.window = {window} is longer than max_position_embeddings = {longest} of the model"
@@ -270,7 +277,7 @@ fn spec(config: &Config, vocab_size: usize) -> Result<ModelSpec> {
     }
     fields.vocab_size = fields.vocab_size.max(vocab_size);
     if let Some(dropout) = config.model.dropout {
-        fields.dropout = dropout;
+        (fields.dropout, fields.embedding_dropout) = (dropout, None);
     }
     ModelSpec::new(fields).map_err(wrong)
 }

@@ -70,7 +70,7 @@ impl Eval {
             return self.choose(&model, &tokenizer, path);
         }
         let dtype = if self.dtype == DType::Bf16 { Compute::Bf16 } else { Compute::F32 };
-        let longest = model.spec().max_position_embeddings;
+        let longest = model.spec().longest().unwrap_or(usize::MAX - 1);
         let mut window = self.window;
         let scratch = Scratch::new()?;
         let data = if self.paths.is_empty() {
@@ -197,7 +197,7 @@ fn likelihood(model: &Decoder, tokenizer: &Tokenizer, prompt: &str, choice: &str
         all.insert(0, begin);
         own = 1;
     }
-    let longest = model.spec().max_position_embeddings;
+    let longest = model.spec().longest().unwrap_or(usize::MAX - 1);
     if all.len() > longest + 1 {
         return Err(format!("{} tokens, the model's context is {longest}", all.len()));
     }

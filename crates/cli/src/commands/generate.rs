@@ -88,8 +88,7 @@ impl Generate {
             let begin = end.ok_or_else(|| Failure::Usage("this model needs a --prompt to go on from".to_string()))?;
             ids.push(begin);
         }
-        let longest = model.spec().max_position_embeddings;
-        if ids.len() >= longest {
+        if let Some(longest) = model.spec().longest().filter(|longest| ids.len() >= *longest) {
             let text = format!("the prompt has {} tokens, the model's context {longest}", ids.len());
             return Err(Failure::Refused(text).into());
         }

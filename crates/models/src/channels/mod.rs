@@ -66,8 +66,8 @@ pub(crate) fn projection(linear: Linear, bias: bool, spec: &ModelSpec) -> Linear
     Linear { ternary: ternary(spec), ..initialised(linear, bias, spec.initializer_range) }
 }
 
-/// As [`projection`], for one whose result is added to the stream: 2 L of them add up, so that each may begin smaller by the
-/// square root of that (Radford et al. 2019).
+/// As [`projection`], for one whose result is added to the stream: as many of them add up as [`residuals`] counts, so that each may
+/// begin smaller by the square root of that (Radford et al. 2019).
 pub(crate) fn residual_projection(linear: Linear, bias: bool, spec: &ModelSpec) -> Linear {
     Linear { ternary: ternary(spec), ..initialised(linear, bias, residual_std(spec)) }
 }
@@ -79,8 +79,13 @@ pub(crate) fn head(linear: Linear, bias: bool, spec: &ModelSpec) -> Linear {
 
 /// The deviation of the first weights of [`residual_projection`].
 pub(crate) fn residual_std(spec: &ModelSpec) -> f64 {
-    let parts = 2.0 * spec.num_hidden_layers as f64;
-    spec.initializer_range / if spec.scale_residual_init { parts.sqrt() } else { 1.0 }
+    spec.initializer_range / if spec.scale_residual_init { residuals(spec).sqrt() } else { 1.0 }
+}
+
+/// How many parts are added to the stream: a layer's mixer, and its channel mixer where it has one.
+pub(crate) fn residuals(spec: &ModelSpec) -> f64 {
+    let parts = |layer| if spec.layer(layer).1 == ChannelKind::None { 1.0 } else { 2.0 };
+    (0..spec.num_hidden_layers).map(parts).sum()
 }
 
 /// How projections compute.

@@ -88,6 +88,12 @@ fn read(config: &Value) -> Result<EncoderFields, String> {
     settings.only("tie_word_embeddings", &[json!(true)])?;
     settings.only("is_decoder", &[json!(false)])?;
     settings.only("position_embedding_type", &[json!("absolute")])?;
+    // What the first files say of a pooler that is one dense layer over the first token, whatever its numbers are.
+    settings.only("directionality", &[json!("bidi")])?;
+    settings.only("pooler_type", &[json!("first_token_transform")])?;
+    for key in ["pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_size_per_head"] {
+        settings.get(key);
+    }
     let classes = settings.get("id2label").and_then(Value::as_object).map_or(2, serde_json::Map::len);
     let classifier_dropout =
         settings.get("classifier_dropout").map(|_| settings.number("classifier_dropout", 0.0)).transpose()?;
@@ -190,5 +196,5 @@ pub fn save_encoder(dir: impl AsRef<Path>, model: &Encoder) -> Result<(), ModelE
         let bare = |(name, tensor): (String, Tensor)| (name.trim_start_matches("bert.").to_string(), tensor);
         tensors = tensors.into_iter().map(bare).collect();
     }
-    super::write_directory(dir.as_ref(), &write(model.spec()), &tensors)
+    super::write_directory(dir.as_ref(), &write(model.spec()), &tensors, super::MOST_IN_A_FILE)
 }

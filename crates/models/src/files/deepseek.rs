@@ -68,7 +68,8 @@ fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
     for key in ["head_dim", "qk_head_dim", "ep_size", "auto_map"] {
         settings.get(key);
     }
-    let (rope_theta, rope_scaling) = settings.rotary()?;
+    settings.whole_rotary()?;
+    let (rope_theta, rope_scaling) = settings.rotary(1e4)?;
     let heads = settings.required("num_attention_heads")?;
     settings.only("num_key_value_heads", &[json!(heads)])?;
     let layers = settings.required("num_hidden_layers")?;
@@ -78,7 +79,7 @@ fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
     }
     let mla = MlaSpec {
         num_attention_heads: heads,
-        q_lora_rank: settings.size("q_lora_rank")?,
+        q_lora_rank: settings.size_or("q_lora_rank", 1536)?,
         kv_lora_rank: settings.required("kv_lora_rank")?,
         qk_nope_head_dim: settings.required("qk_nope_head_dim")?,
         qk_rope_head_dim: settings.required("qk_rope_head_dim")?,
@@ -94,7 +95,7 @@ fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
         num_experts: settings.required("n_routed_experts")?,
         num_experts_per_tok: settings.required("num_experts_per_tok")?,
         moe_intermediate_size: Some(settings.required("moe_intermediate_size")?),
-        num_shared_experts: settings.size("n_shared_experts")?.unwrap_or(0),
+        num_shared_experts: settings.size_or("n_shared_experts", 2)?.unwrap_or(0),
         norm_topk_prob: Some(false),
         routed_scaling_factor: settings.number("routed_scaling_factor", 1.0)?,
         n_group,

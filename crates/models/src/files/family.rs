@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::names::Names;
 use super::settings::Settings;
 use super::{deepseek, gpt2, llama, mamba, mixtral, phi};
-use crate::spec::{ModelFields, ModelSpec};
+use crate::decoder::Decoder;
+use crate::spec::{ModelFields, ModelSpec, RopeScaling};
 
 /// A family of public models: how its configuration and its tensors say what ours say.
 #[derive(Clone, Copy)]
@@ -46,7 +47,24 @@ impl Family {
 
     /// The family that can say all of this specification: the first whose configuration is read back as the same.
     pub fn of(spec: &ModelSpec) -> Option<Self> {
-        ALL.iter().find(|family| family.fields(&(family.write)(spec)).and_then(rule).as_ref() == Ok(spec)).copied()
+        ALL.iter().find(|family| family.says(spec)).copied()
+    }
+
+    /// The family of this model: the one whose directory it was read from, where that can still say what it is; two families can
+    /// say the same.
+    pub fn of_model(model: &Decoder) -> Option<Self> {
+        let read = model.family().and_then(Self::named).filter(|family| family.says(model.spec()));
+        read.or_else(|| Self::of(model.spec()))
+    }
+
+    /// Whether its configuration can say all of this specification, in words that transformers knows.
+    fn says(&self, spec: &ModelSpec) -> bool {
+        // We read our own word for this stretching, and nobody else does.
+        let own_word = matches!(spec.rope_scaling, Some(RopeScaling::Ntk { .. }));
+        // Theirs refuses heads of a width of their own that do not divide the model's.
+        let heads = spec.attention.as_ref().map_or(1, |attention| attention.num_attention_heads);
+        let refused = self.name == "llama" && !spec.hidden_size.is_multiple_of(heads);
+        !own_word && !refused && self.fields(&(self.write)(spec)).and_then(rule).as_ref() == Ok(spec)
     }
 
     /// What a configuration of this family says.

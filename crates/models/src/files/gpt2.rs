@@ -55,15 +55,17 @@ fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
     settings.only("scale_attn_by_inverse_layer_idx", &[json!(false)])?;
     // A way to compute the same with less rounding in half precision.
     settings.get("reorder_and_upcast_attn");
-    for key in ["n_ctx", "summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"] {
+    // A classifier's head, and words of the first conversion from the original files.
+    for key in ["summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"] {
         settings.get(key);
     }
     settings.get("summary_use_proj");
+    settings.get("predict_special_tokens");
+    settings.only("n_special", &[json!(0)])?;
+    let longest = settings.size("n_positions")?.unwrap_or(1024);
+    settings.determined("n_ctx", longest)?;
     let dropout = settings.number("resid_pdrop", 0.1)?;
-    let embedding = settings.number("embd_pdrop", 0.1)?;
-    if dropout != embedding {
-        return Err(format!("resid_pdrop = {dropout} and embd_pdrop = {embedding} differ, which is not modelled"));
-    }
+    let embedding_dropout = Some(settings.number("embd_pdrop", 0.1)?);
     let attention = AttentionSpec {
         attention_bias: true,
         output_bias: true,
@@ -80,11 +82,12 @@ fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
         norm: NormKind::LayerNorm,
         norm_eps: settings.number("layer_norm_epsilon", 1e-5)?,
         position: PositionKind::Learned,
-        max_position_embeddings: settings.size("n_positions")?.unwrap_or(1024),
+        max_position_embeddings: longest,
         tie_word_embeddings: settings.flag("tie_word_embeddings", true)?,
         initializer_range: settings.number("initializer_range", 0.02)?,
         scale_residual_init: true,
         dropout,
+        embedding_dropout,
         attention: Some(attention),
         ..ModelFields::default()
     })
@@ -112,7 +115,7 @@ fn write(spec: &ModelSpec) -> Value {
         "initializer_range": spec.initializer_range,
         "tie_word_embeddings": spec.tie_word_embeddings,
         "resid_pdrop": spec.dropout,
-        "embd_pdrop": spec.dropout,
+        "embd_pdrop": spec.embedding_dropout.unwrap_or(spec.dropout),
         "attn_pdrop": attention.dropout,
         "torch_dtype": "float32",
     })

@@ -49,13 +49,37 @@ const NAMES: Names = Names {
     ignored: &["layers.*.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"],
 };
 
+/// What a family's configuration means where a key is absent, as transformers fills it in.
+pub(super) struct Absent {
+    /// Heads of keys and values; none for as many as there are query heads.
+    pub num_key_value_heads: Option<usize>,
+    /// Added to mean squares.
+    pub rms_norm_eps: f64,
+    /// The longest sequence.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary angles.
+    pub rope_theta: f64,
+}
+
+const OF_LLAMA: Absent =
+    Absent { num_key_value_heads: None, rms_norm_eps: 1e-6, max_position_embeddings: 2048, rope_theta: 1e4 };
+const OF_MISTRAL: Absent = Absent { num_key_value_heads: Some(8), max_position_embeddings: 131_072, ..OF_LLAMA };
+const OF_QWEN2: Absent = Absent { num_key_value_heads: Some(32), max_position_embeddings: 32_768, ..OF_LLAMA };
+/// Mixtral's.
+pub(super) const OF_MIXTRAL: Absent = Absent { rms_norm_eps: 1e-5, rope_theta: 1e6, ..OF_MISTRAL };
+
 /// What all of these families say alike.
-pub(super) fn common(settings: &Settings<'_>) -> Result<(ModelFields, AttentionSpec), String> {
+pub(super) fn common(settings: &Settings<'_>, absent: &Absent) -> Result<(ModelFields, AttentionSpec), String> {
     settings.only("hidden_act", &[json!("silu")])?;
-    let (rope_theta, rope_scaling) = settings.rotary()?;
+    settings.whole_rotary()?;
+    settings.only("rope_interleaved", &[json!(false)])?;
+    let (rope_theta, rope_scaling) = settings.rotary(absent.rope_theta)?;
     let heads = settings.required("num_attention_heads")?;
     let attention = AttentionSpec {
-        num_key_value_heads: settings.size("num_key_value_heads")?,
+        num_key_value_heads: match absent.num_key_value_heads {
+            Some(shared) => settings.size_or("num_key_value_heads", shared)?,
+            None => settings.size("num_key_value_heads")?,
+        },
         head_dim: settings.size("head_dim")?,
         dropout: settings.number("attention_dropout", 0.0)?,
         ..AttentionSpec::heads(heads)
@@ -67,8 +91,8 @@ pub(super) fn common(settings: &Settings<'_>) -> Result<(ModelFields, AttentionS
         intermediate_size: Some(settings.required("intermediate_size")?),
         channel: ChannelKind::Swiglu,
         norm: NormKind::RmsNorm,
-        norm_eps: settings.number("rms_norm_eps", 1e-6)?,
-        max_position_embeddings: settings.size("max_position_embeddings")?.unwrap_or(2048),
+        norm_eps: settings.number("rms_norm_eps", absent.rms_norm_eps)?,
+        max_position_embeddings: settings.size("max_position_embeddings")?.unwrap_or(absent.max_position_embeddings),
         rope_theta,
         rope_scaling,
         tie_word_embeddings: settings.flag("tie_word_embeddings", false)?,
@@ -79,7 +103,10 @@ pub(super) fn common(settings: &Settings<'_>) -> Result<(ModelFields, AttentionS
 }
 
 fn read_llama(settings: &Settings<'_>) -> Result<ModelFields, String> {
-    let (fields, attention) = common(settings)?;
+    let (fields, attention) = common(settings, &OF_LLAMA)?;
+    settings.determined("max_sequence_length", fields.max_position_embeddings)?;
+    // A mark of a family's own, beside what it says about rotary angles.
+    settings.get("is_llama_config");
     // One switch for all four projections.
     let bias = settings.flag("attention_bias", false)?;
     let attention = AttentionSpec { attention_bias: bias, output_bias: bias, ..attention };
@@ -88,14 +115,15 @@ fn read_llama(settings: &Settings<'_>) -> Result<ModelFields, String> {
 }
 
 fn read_mistral(settings: &Settings<'_>) -> Result<ModelFields, String> {
-    let (fields, attention) = common(settings)?;
-    let sliding_window = settings.size("sliding_window")?;
+    let (fields, attention) = common(settings, &OF_MISTRAL)?;
+    let sliding_window = settings.size_or("sliding_window", 4096)?;
     Ok(ModelFields { attention: Some(AttentionSpec { sliding_window, ..attention }), ..fields })
 }
 
 fn read_qwen2(settings: &Settings<'_>) -> Result<ModelFields, String> {
-    let (fields, attention) = common(settings)?;
+    let (fields, attention) = common(settings, &OF_QWEN2)?;
     settings.only("use_sliding_window", &[json!(false)])?;
+    settings.only("use_mrope", &[json!(false)])?;
     // Without the switch above these say nothing.
     let _ = (settings.get("sliding_window"), settings.get("max_window_layers"));
     if let Some(kinds) = settings.get("layer_types") {

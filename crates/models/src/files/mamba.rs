@@ -58,10 +58,19 @@ fn common(settings: &Settings<'_>, mixer: MixerKind, tied: bool) -> Result<Model
     }
     // The stream is kept in f32 where the model is.
     settings.get("residual_in_fp32");
+    let (width, layers) = (settings.required("hidden_size")?, settings.required("num_hidden_layers")?);
+    // What the converter of the authors' own files leaves of theirs beside the public words: sizes once more, kernels to compute the
+    // same with, a padding that has been done.
+    settings.determined("d_model", width)?;
+    settings.determined("n_layer", layers)?;
+    settings.only("ssm_cfg", &[json!({})])?;
+    settings.only("rms_norm", &[json!(true)])?;
+    settings.get("fused_add_norm");
+    settings.get("pad_vocab_size_multiple");
     Ok(ModelFields {
         vocab_size: settings.required("vocab_size")?,
-        hidden_size: settings.required("hidden_size")?,
-        num_hidden_layers: settings.required("num_hidden_layers")?,
+        hidden_size: width,
+        num_hidden_layers: layers,
         pattern: vec![LayerKind { mixer, channel: None }],
         channel: ChannelKind::None,
         norm_eps: settings.number("layer_norm_epsilon", 1e-5)?,
@@ -71,14 +80,6 @@ fn common(settings: &Settings<'_>, mixer: MixerKind, tied: bool) -> Result<Model
         scale_residual_init: settings.flag("rescale_prenorm_residual", false)?,
         ..ModelFields::default()
     })
-}
-
-/// A size that others determine, if it is given.
-fn determined(settings: &Settings<'_>, key: &str, expected: usize) -> Result<(), String> {
-    match settings.size(key)? {
-        Some(found) if found != expected => Err(format!("{key} = {found}, expected {expected}")),
-        _ => Ok(()),
-    }
 }
 
 fn inner(fields: &ModelFields, expand: usize) -> usize {
@@ -103,7 +104,8 @@ fn read_mamba(settings: &Settings<'_>) -> Result<ModelFields, String> {
         time_step_max: settings.number("time_step_max", default.time_step_max)?,
         time_step_floor: settings.number("time_step_floor", default.time_step_floor)?,
     };
-    determined(settings, "intermediate_size", inner(&fields, mamba.expand))?;
+    settings.determined("intermediate_size", inner(&fields, mamba.expand))?;
+    settings.determined("d_inner", inner(&fields, mamba.expand))?;
     Ok(ModelFields { mamba: Some(mamba), ..fields })
 }
 
@@ -112,8 +114,8 @@ fn read_mamba2(settings: &Settings<'_>) -> Result<ModelFields, String> {
     let default = Mamba2Spec::default();
     // Not used by this architecture.
     settings.get("time_step_rank");
-    settings.only("rms_norm", &[json!(true)])?;
-    settings.only("norm_before_gate", &[json!(false)])?;
+    // Where the norm stands in the authors' own library; transformers never reads it and has it behind the gate.
+    settings.get("norm_before_gate");
     let mamba = Mamba2Spec {
         state_size: settings.size("state_size")?.unwrap_or(default.state_size),
         head_dim: settings.size("head_dim")?.unwrap_or(default.head_dim),
@@ -128,8 +130,9 @@ fn read_mamba2(settings: &Settings<'_>) -> Result<ModelFields, String> {
         time_step_limit: settings.get("time_step_limit").map(limit).transpose()?.flatten(),
     };
     let inner = inner(&fields, mamba.expand);
-    determined(settings, "num_heads", inner / mamba.head_dim.max(1))?;
-    determined(settings, "intermediate_size", inner)?;
+    settings.determined("num_heads", inner / mamba.head_dim.max(1))?;
+    settings.determined("intermediate_size", inner)?;
+    settings.determined("d_inner", inner)?;
     Ok(ModelFields { mamba2: Some(mamba), ..fields })
 }
 

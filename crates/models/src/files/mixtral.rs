@@ -36,7 +36,7 @@ const NAMES: Names = Names {
 };
 
 fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
-    let (fields, attention) = llama::common(settings)?;
+    let (fields, attention) = llama::common(settings, &llama::OF_MIXTRAL)?;
     settings.only("router_jitter_noise", &[json!(0.0), json!(0)])?;
     // The balance of experts is part of the loss where the router's logits are part of the output.
     let coefficient = settings.number("router_aux_loss_coef", 0.001)?;

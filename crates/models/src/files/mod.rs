@@ -1,6 +1,7 @@
 //! Model directories, as Hugging Face lays them out.
 //!
-//! `config.json` says what the model is, `model.safetensors` (or several files with an index) holds its parameters in f32.
+//! `config.json` says what the model is, `model.safetensors` (or several files with an index, for models above [`MOST_IN_A_FILE`])
+//! holds its parameters in f32.
 //! Families that transformers knows are written under their public names; the rest as `model_type: "cupola"` with the whole
 //! specification inside. Low-rank additions to a model are kept apart from it, as peft does ([`save_adapter`]).
 
@@ -8,6 +9,7 @@ mod adapter;
 mod adapter_config;
 mod bert;
 mod deepseek;
+mod directory;
 mod family;
 mod gpt2;
 mod llama;
@@ -20,8 +22,7 @@ mod settings;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cupola_io::safetensors::{Metadata, Shards};
-use cupola_nn::files::save_tensors;
+use cupola_io::safetensors::Shards;
 use cupola_nn::{Module, StateDict, lora};
 use cupola_tensor::Tensor;
 use serde_json::{Value, json};
@@ -33,7 +34,9 @@ use crate::spec::ModelSpec;
 pub use adapter::{AdapterInfo, fingerprint, load_adapter, save_adapter};
 pub use adapter_config::is_adapter;
 pub use bert::{load_encoder, save_encoder};
+pub use directory::MOST_IN_A_FILE;
 
+use directory::{write_config, write_directory};
 use family::Family;
 
 /// The name under which specifications of our own stand in `config.json`.
@@ -65,6 +68,9 @@ pub fn load(dir: impl AsRef<Path>) -> Result<Decoder, ModelError> {
     }
     let (family, spec) = read_config(dir)?;
     let mut model = Decoder::new(&spec);
+    if let Some(family) = &family {
+        model.set_family(family.name);
+    }
     let wrong = |what: String| ModelError::Tensors { path: dir.to_owned(), what };
     let mut tensors = read_tensors(dir)?;
     if let Some(family) = &family {
@@ -82,17 +88,26 @@ pub fn load(dir: impl AsRef<Path>) -> Result<Decoder, ModelError> {
 }
 
 /// Writes `config.json` and `model.safetensors`, each whole or not at all; makes the directory if need be. Equal models give equal
-/// bytes.
+/// bytes. A model of more than [`MOST_IN_A_FILE`] bytes is split as by [`save_split`].
 ///
 /// # Errors
 /// When the system refuses.
 pub fn save(dir: impl AsRef<Path>, model: &Decoder) -> Result<(), ModelError> {
-    let dir = dir.as_ref();
+    save_split(dir, model, MOST_IN_A_FILE)
+}
+
+/// As [`save`], with files of at most so many bytes of tensors each and an index where one file is not enough. A tensor that is
+/// larger has a file of its own.
+///
+/// # Errors
+/// When the system refuses.
+pub fn save_split(dir: impl AsRef<Path>, model: &Decoder, max_bytes: usize) -> Result<(), ModelError> {
     let mut tensors = model.state_dict();
-    if let Some(family) = Family::of(model.spec()) {
+    let family = Family::of_model(model);
+    if let Some(family) = &family {
         tensors = names::to_theirs(&family.names, tensors);
     }
-    write_directory(dir, &config_of(model.spec()), &tensors)
+    write_directory(dir.as_ref(), &config_of(family, model.spec()), &tensors, max_bytes)
 }
 
 /// Writes `config.json` alone, for additions to a model.
@@ -102,28 +117,14 @@ pub fn save(dir: impl AsRef<Path>, model: &Decoder) -> Result<(), ModelError> {
 pub fn save_spec(dir: impl AsRef<Path>, spec: &ModelSpec) -> Result<(), ModelError> {
     let dir = dir.as_ref();
     std::fs::create_dir_all(dir).map_err(|source| ModelError::Read { path: dir.to_owned(), source })?;
-    write_config(dir, &config_of(spec))
+    write_config(dir, &config_of(Family::of(spec), spec))
 }
 
-fn config_of(spec: &ModelSpec) -> Value {
-    match Family::of(spec) {
+fn config_of(family: Option<Family>, spec: &ModelSpec) -> Value {
+    match family {
         Some(family) => (family.write)(spec),
         None => json!({ "model_type": OWN, "architectures": ["CupolaForCausalLM"], "spec": spec }),
     }
-}
-
-fn write_directory(dir: &Path, config: &Value, tensors: &BTreeMap<String, Tensor>) -> Result<(), ModelError> {
-    std::fs::create_dir_all(dir).map_err(|source| ModelError::Read { path: dir.to_owned(), source })?;
-    let metadata = Metadata::from([("format".to_string(), "pt".to_string())]);
-    save_tensors(dir.join("model.safetensors"), tensors, &metadata)?;
-    write_config(dir, config)
-}
-
-fn write_config(dir: &Path, config: &Value) -> Result<(), ModelError> {
-    let mut text = serde_json::to_string_pretty(config).expect("a JSON value can be written");
-    text.push('\n');
-    cupola_io::atomic::write_bytes(dir.join("config.json"), text.as_bytes())?;
-    Ok(())
 }
 
 /// The public family, by its `model_type`, whose directories can hold this model.

@@ -43,12 +43,9 @@ const NAMES: Names = Names {
 fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
     settings.only("hidden_act", &[json!("gelu_new"), json!("gelu_pytorch_tanh")])?;
     settings.only("qk_layernorm", &[json!(false)])?;
-    let (rope_theta, rope_scaling) = settings.rotary()?;
+    let (rope_theta, rope_scaling) = settings.rotary(1e4)?;
     let dropout = settings.number("resid_pdrop", 0.0)?;
-    let embedding = settings.number("embd_pdrop", 0.0)?;
-    if dropout != embedding {
-        return Err(format!("resid_pdrop = {dropout} and embd_pdrop = {embedding} differ, which is not modelled"));
-    }
+    let embedding_dropout = Some(settings.number("embd_pdrop", 0.0)?);
     let attention = AttentionSpec {
         num_key_value_heads: settings.size("num_key_value_heads")?,
         attention_bias: true,
@@ -75,6 +72,7 @@ fn read(settings: &Settings<'_>) -> Result<ModelFields, String> {
         lm_head_bias: !tied,
         initializer_range: settings.number("initializer_range", 0.02)?,
         dropout,
+        embedding_dropout,
         attention: Some(attention),
         ..ModelFields::default()
     })
@@ -102,7 +100,7 @@ fn write(spec: &ModelSpec) -> Value {
         "tie_word_embeddings": spec.tie_word_embeddings,
         "initializer_range": spec.initializer_range,
         "resid_pdrop": spec.dropout,
-        "embd_pdrop": spec.dropout,
+        "embd_pdrop": spec.embedding_dropout.unwrap_or(spec.dropout),
         "attention_dropout": attention.dropout,
         "torch_dtype": "float32",
     })

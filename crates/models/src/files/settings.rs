@@ -7,43 +7,74 @@ use serde_json::{Map, Value};
 
 use crate::spec::RopeScaling;
 
-/// Keys that change no result of the model.
+/// Keys that change no result of the model: where it comes from, how it is run, and how a library's own loop picks tokens.
 const INERT: &[&str] = &[
     "_attn_implementation_autoset",
+    "_commit_hash",
     "_name_or_path",
+    "_num_labels",
     "add_cross_attention",
     "architectures",
     "attn_implementation",
     "bad_words_ids",
+    "begin_suppress_tokens",
     "bos_token_id",
     "chunk_size_feed_forward",
     "cross_attention_hidden_size",
     "decoder_start_token_id",
+    "diversity_penalty",
+    "do_sample",
     "dtype",
+    "early_stopping",
+    "encoder_no_repeat_ngram_size",
     "eos_token_id",
+    "exponential_decay_length_penalty",
     "finetuning_task",
     "forced_bos_token_id",
     "forced_eos_token_id",
     "gradient_checkpointing",
     "id2label",
+    "is_decoder",
     "is_encoder_decoder",
     "keys_to_ignore_at_inference",
     "label2id",
+    "length_penalty",
+    "max_length",
+    "min_length",
     "model_type",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_return_sequences",
     "output_attentions",
     "output_hidden_states",
+    "output_past",
     "output_router_logits",
+    "output_scores",
     "pad_token_id",
     "prefix",
     "problem_type",
     "pruned_heads",
+    "remove_invalid_values",
+    "repetition_penalty",
     "return_dict",
+    "return_dict_in_generate",
     "sep_token_id",
+    "suppress_tokens",
     "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
     "tokenizer_class",
+    "top_k",
+    "top_p",
     "torch_dtype",
     "torchscript",
+    "transformers.js_config",
     "transformers_version",
+    "typical_p",
+    "unsloth_fixed",
+    "unsloth_version",
     "use_bfloat16",
     "use_cache",
 ];
@@ -80,6 +111,19 @@ impl<'a> Settings<'a> {
         self.convert(key, "a whole number", |value| value.as_u64().and_then(|n| usize::try_from(n).ok()))
     }
 
+    /// A size that is this where the key is absent. A null is none, not the default: that is how transformers reads it.
+    pub fn size_or(&self, key: &str, absent: usize) -> Result<Option<usize>, String> {
+        if self.all.contains_key(key) { self.size(key) } else { Ok(Some(absent)) }
+    }
+
+    /// A size that others determine, if it is given.
+    pub fn determined(&self, key: &str, expected: usize) -> Result<(), String> {
+        match self.size(key)? {
+            Some(found) if found != expected => Err(format!("{key} = {found}, expected {expected}")),
+            _ => Ok(()),
+        }
+    }
+
     /// A size that must be there.
     pub fn required(&self, key: &str) -> Result<usize, String> {
         self.size(key)?.ok_or_else(|| format!("{key} is missing"))
@@ -111,28 +155,23 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// Base and stretching of rotary angles, in the form of either generation of the library.
-    pub fn rotary(&self) -> Result<(f64, Option<RopeScaling>), String> {
-        let table = self.get("rope_parameters").or_else(|| self.get("rope_scaling"));
-        self.get("rope_scaling");
-        let table = match table {
-            None => Map::new(),
-            Some(Value::Object(table)) => table.clone(),
-            Some(other) => return Err(format!("rope_scaling = {other}, expected an object")),
+    /// Base and stretching of rotary angles, in the form of either generation of the library; the base where none is given.
+    pub fn rotary(&self, base: f64) -> Result<(f64, Option<RopeScaling>), String> {
+        let mut own = self.rope_table()?;
+        let mut nested = |key: &str| match own.remove(key).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(value) => value.as_f64().map(Some).ok_or_else(|| format!("{key} = {value}, expected a number")),
         };
-        let nested = table.get("rope_theta").and_then(Value::as_f64);
-        let theta = self.number("rope_theta", nested.unwrap_or(10_000.0))?;
-        let theta = nested.unwrap_or(theta);
-        let word = |key: &str| table.get(key).and_then(Value::as_str);
-        let kind = word("rope_type").or_else(|| word("type")).unwrap_or("default");
+        let (theta, mscale, all) = (nested("rope_theta")?, nested("mscale")?, nested("mscale_all_dim")?);
+        let top = self.number("rope_theta", base)?;
+        let theta = theta.unwrap_or(top);
+        let word = |key: &str| own.get(key).and_then(Value::as_str);
+        let kind = word("rope_type").or_else(|| word("type")).unwrap_or("default").to_string();
         if kind == "default" {
             return Ok((theta, None));
         }
-        let mut own: Map<String, Value> = table.clone();
-        ["type", "rope_theta", "partial_rotary_factor"].iter().for_each(|key| drop(own.remove(*key)));
+        ["type", "partial_rotary_factor"].iter().for_each(|key| drop(own.remove(*key)));
         own.retain(|_, value| !value.is_null());
-        let number = |table: &mut Map<String, Value>, key: &str| table.remove(key).and_then(|value| value.as_f64());
-        let (mscale, all) = (number(&mut own, "mscale"), number(&mut own, "mscale_all_dim"));
         if let (Some(mscale), Some(all), Some(factor)) = (mscale, all, own.get("factor").and_then(Value::as_f64))
             && mscale != 0.0
             && all != 0.0
@@ -141,24 +180,42 @@ impl<'a> Settings<'a> {
             let sharpened = |m: f64| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
             own.entry("attention_factor").or_insert_with(|| Value::from(sharpened(mscale) / sharpened(all)));
         }
-        own.insert("rope_type".to_string(), Value::from(kind));
+        own.insert("rope_type".to_string(), Value::from(kind.clone()));
         let scaling = serde_json::from_value(Value::Object(own))
             .map_err(|error| format!("rope_scaling of type `{kind}` is not modelled: {error}"))?;
         Ok((theta, Some(scaling)))
     }
 
-    /// By which scores are sharpened together with rotary angles, where that is said beside these.
-    pub fn mscale_all_dim(&self) -> Option<f64> {
-        let table = self.get("rope_parameters").or_else(|| self.get("rope_scaling"))?;
-        table.get("mscale_all_dim").and_then(Value::as_f64).filter(|m| *m != 0.0)
+    /// The words about rotary angles, under the name of either generation.
+    fn rope_table(&self) -> Result<Map<String, Value>, String> {
+        let (newer, older) = (self.get("rope_parameters"), self.get("rope_scaling"));
+        match newer.or(older) {
+            None => Ok(Map::new()),
+            Some(Value::Object(table)) => Ok(table.clone()),
+            Some(other) => Err(format!("rope_scaling = {other}, expected an object")),
+        }
     }
 
-    /// A value inside `rope_parameters`, where the newer generation keeps it, or at the top.
+    /// Refuses that a part of each head alone is turned, wherever that is said.
+    pub fn whole_rotary(&self) -> Result<(), String> {
+        match self.partial_rotary(1.0)? {
+            1.0 => Ok(()),
+            part => Err(format!("partial_rotary_factor = {part} is not modelled, only 1")),
+        }
+    }
+
+    /// By which scores are sharpened together with rotary angles, where that is said beside these.
+    pub fn mscale_all_dim(&self) -> Option<f64> {
+        self.rope_table().ok()?.get("mscale_all_dim").and_then(Value::as_f64).filter(|m| *m != 0.0)
+    }
+
+    /// The part of each head that is turned: inside of `rope_parameters`, where the newer generation keeps it, or at the top.
     pub fn partial_rotary(&self, default: f64) -> Result<f64, String> {
-        let nested =
-            self.get("rope_parameters").and_then(|table| table.get("partial_rotary_factor")).and_then(Value::as_f64);
         let top = self.number("partial_rotary_factor", default)?;
-        Ok(nested.unwrap_or(top))
+        match self.rope_table()?.get("partial_rotary_factor").filter(|value| !value.is_null()) {
+            None => Ok(top),
+            Some(value) => value.as_f64().ok_or_else(|| format!("partial_rotary_factor = {value}, expected a number")),
+        }
     }
 
     /// Refuses keys that nobody has asked for and that may change results.

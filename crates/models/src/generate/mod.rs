@@ -13,7 +13,8 @@ use crate::state::State;
 const CHUNK: usize = 512;
 
 /// Writes one token after the other: an iterator that ends after a token of `stop`, after `limit` tokens, or when the model's
-/// context is full.
+/// context is full. A model whose positions do not end ([`ModelSpec::longest`](crate::ModelSpec::longest)) has no such context and
+/// goes on.
 ///
 /// ```
 /// use cupola_models::{Decoder, Generator, ModelSpec, SamplerConfig};
@@ -85,7 +86,7 @@ impl Iterator for Generator<'_> {
     type Item = u32;
 
     fn next(&mut self) -> Option<u32> {
-        let full = self.history.len() > self.model.spec().max_position_embeddings;
+        let full = self.model.spec().longest().is_some_and(|longest| self.history.len() > longest);
         if self.left == 0 || full || self.history.is_empty() {
             return None;
         }

@@ -7,7 +7,7 @@ use cupola_tensor::ops::{SelectiveScanConfig, selective_scan};
 use cupola_tensor::{Segments, Tensor};
 
 use super::scan::{ShortConv, state_dtype, time_step_bias, with_states};
-use crate::channels::ternary;
+use crate::channels::{residuals, ternary};
 use crate::spec::ModelSpec;
 use crate::state::MixerState;
 
@@ -112,11 +112,12 @@ pub(super) fn outer(inputs: usize, outputs: usize, bias: bool, spec: &ModelSpec)
     if bias { linear } else { linear.without_bias() }
 }
 
-/// The projection out of it, smaller by the square root of the number of layers where the specification asks for that.
+/// The projection out of it, smaller by the square root of the number of parts that are added to the stream where the specification
+/// asks for that: the authors' `n_residuals_per_layer * n_layer`.
 pub(super) fn last(inputs: usize, outputs: usize, bias: bool, spec: &ModelSpec) -> Linear {
     let mut linear = outer(inputs, outputs, bias, spec);
     if spec.scale_residual_init {
-        let bound = 1.0 / (inputs as f64 * spec.num_hidden_layers as f64).sqrt();
+        let bound = 1.0 / (inputs as f64 * residuals(spec)).sqrt();
         linear.weight.set_initializer(Init::uniform_within(bound));
     }
     linear

@@ -94,11 +94,15 @@ impl MlaSpec {
         if !(0.0..1.0).contains(&self.dropout) {
             return broken(format!("mla.dropout = {} is not at least 0 and below 1", self.dropout));
         }
+        let scale = self.scale(fields.rope_scaling.as_ref());
         let yarn = matches!(fields.rope_scaling, Some(RopeScaling::Yarn { .. }));
         match self.mscale_all_dim {
             Some(m) if !yarn || !m.is_finite() => {
                 broken(format!("mscale_all_dim = {m} is a number that belongs to rope_type = \"yarn\""))
             }
+            Some(m) if !(scale > 0.0 && scale.is_finite()) => broken(format!(
+                "mscale_all_dim = {m} makes the factor of scores {scale}, which is not a positive number"
+            )),
             _ => Ok(()),
         }
     }

@@ -28,6 +28,7 @@ mod presets;
 mod recurrent;
 mod recurrent_rules;
 mod rope;
+mod rotary_rules;
 mod validate;
 
 use std::ops::Deref;
@@ -120,10 +121,14 @@ pub struct ModelFields {
     pub lm_head_bias: bool,
     /// Standard deviation of the first weights.
     pub initializer_range: f64,
-    /// Whether the last projection of each part begins smaller by the square root of twice the number of layers (GPT-2).
+    /// Whether the last projection of each part begins smaller by the square root of the number of parts in all layers (GPT-2: twice
+    /// the number of layers).
     pub scale_residual_init: bool,
     /// The probability with which embeddings and what is added to the stream are dropped in training.
     pub dropout: f64,
+    /// The same for embeddings alone; `dropout` when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_dropout: Option<f64>,
     /// Attention, if a layer is of that kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attention: Option<AttentionSpec>,
@@ -184,6 +189,7 @@ impl Default for ModelFields {
             initializer_range: 0.02,
             scale_residual_init: false,
             dropout: 0.0,
+            embedding_dropout: None,
             attention: None,
             mla: None,
             moe: None,
@@ -256,6 +262,17 @@ impl ModelSpec {
     /// Whether a layer is of this kind.
     pub fn has_mixer(&self, kind: MixerKind) -> bool {
         (0..self.num_hidden_layers).any(|layer| self.layer(layer).0 == kind)
+    }
+
+    /// The longest sequence; `None` where no layer asks for a position that ends: positions follow from a recurrence, from distances,
+    /// or are not told.
+    pub fn longest(&self) -> Option<usize> {
+        let ends = match self.position {
+            PositionKind::Learned | PositionKind::Sinusoidal => true,
+            PositionKind::Rotary => self.has_mixer(MixerKind::Attention) || self.has_mixer(MixerKind::Mla),
+            PositionKind::Alibi | PositionKind::None => false,
+        };
+        ends.then_some(self.max_position_embeddings)
     }
 
     /// The fields, to change some of them and build another specification.

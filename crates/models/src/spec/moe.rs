@@ -63,8 +63,11 @@ impl Default for MoeSpec {
     }
 }
 
-/// More than any model has; each expert of each layer has names of its own.
+/// More than any layer has.
 const MOST_EXPERTS: usize = 1 << 14;
+
+/// More than any model has; each expert of each layer has names of its own.
+const MOST_IN_ALL: usize = 1 << 18;
 
 impl MoeSpec {
     /// Fills in what is left out.
@@ -80,6 +83,12 @@ impl MoeSpec {
         let width = self.moe_intermediate_size.unwrap_or(0);
         if experts > MOST_EXPERTS {
             return broken(format!("num_experts = {experts} is more than {MOST_EXPERTS}"));
+        }
+        let layers = fields.num_hidden_layers;
+        if experts.saturating_mul(layers) > MOST_IN_ALL {
+            return broken(format!(
+                "num_experts = {experts} in each of num_hidden_layers = {layers} are more than {MOST_IN_ALL} in all"
+            ));
         }
         if experts == 0 || chosen == 0 || chosen > experts {
             return broken(format!(

@@ -32,6 +32,23 @@ fn a_broken_rule_is_named_with_its_numbers() {
         (ModelFields { dropout: f64::NAN, ..small() }, "dropout = NaN"),
         (ModelFields { rope_theta: 0.0, ..small() }, "rope_theta = 0 is not a positive number"),
         (ModelFields { partial_rotary_factor: 0.4, ..small() }, "partial_rotary_factor = 0.4 of head_dim = 8"),
+        (
+            attention(AttentionSpec { scale: Some(f64::NAN), ..AttentionSpec::heads(4) }),
+            "attention.scale = NaN is not a positive number",
+        ),
+        (
+            attention(AttentionSpec { scale: Some(-0.5), ..AttentionSpec::heads(4) }),
+            "attention.scale = -0.5 is not a positive number",
+        ),
+        (
+            ModelFields { hidden_size: 8192, ..attention(AttentionSpec::heads(8192)) },
+            "num_attention_heads = 8192 is more than 4096",
+        ),
+        (ModelFields { num_hidden_layers: 4097, ..small() }, "num_hidden_layers = 4097 is not between 1 and 4096"),
+        (
+            ModelFields { embedding_dropout: Some(1.0), ..small() },
+            "embedding_dropout = 1 is not at least 0 and below 1",
+        ),
         (ModelFields { pattern: Vec::new(), ..small() }, "pattern is empty"),
         (ModelFields { attention: None, ..small() }, "the table `attention` is missing"),
         (
@@ -47,6 +64,65 @@ fn a_broken_rule_is_named_with_its_numbers() {
         let error = ModelSpec::new(fields).expect_err(expected).to_string();
         assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
     }
+}
+
+#[test]
+fn stretched_rotary_angles_are_numbers() {
+    let yarn = |beta_fast, beta_slow, attention_factor, theta| ModelFields {
+        rope_theta: theta,
+        rope_scaling: Some(RopeScaling::Yarn {
+            factor: 4.0,
+            original_max_position_embeddings: 64,
+            beta_fast,
+            beta_slow,
+            attention_factor,
+        }),
+        ..small()
+    };
+    let llama3 = |factor, low_freq_factor, high_freq_factor| ModelFields {
+        rope_scaling: Some(RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings: 64,
+        }),
+        ..small()
+    };
+    let cases = [
+        (yarn(0.0, 1.0, None, 1e4), "beta_slow = 1 and beta_fast = 0 are not positive numbers in this order"),
+        (yarn(f64::NAN, 1.0, None, 1e4), "beta_slow = 1 and beta_fast = NaN"),
+        (yarn(f64::INFINITY, 1.0, None, 1e4), "beta_slow = 1 and beta_fast = inf"),
+        (yarn(32.0, -1.0, None, 1e4), "beta_slow = -1 and beta_fast = 32"),
+        (yarn(32.0, 1.0, Some(f64::NAN), 1e4), "attention_factor = NaN is not a positive number"),
+        (yarn(32.0, 1.0, None, 1.0), "rope_theta = 1 with rope_type = \"yarn\" is not above 1"),
+        (llama3(8.0, f64::NAN, 4.0), "low_freq_factor = NaN and high_freq_factor = 4"),
+        (llama3(8.0, 0.0, 4.0), "low_freq_factor = 0 and high_freq_factor = 4"),
+        (llama3(8.0, 4.0, 4.0), "low_freq_factor = 4 and high_freq_factor = 4 are not positive numbers in this order"),
+        (llama3(f64::NAN, 1.0, 4.0), "rope_scaling factor = NaN is not a number from 1 to 16777216"),
+        (llama3(1e9, 1.0, 4.0), "rope_scaling factor = 1000000000 is not a number from 1"),
+    ];
+    for (fields, expected) in cases {
+        let error = ModelSpec::new(fields).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
+    }
+    ModelSpec::new(yarn(32.0, 1.0, Some(1.2), 1e4)).expect("as published");
+    ModelSpec::new(llama3(8.0, 1.0, 4.0)).expect("as published");
+}
+
+#[test]
+fn a_sequence_ends_where_a_layer_asks_for_positions_that_do() {
+    let longest = |text: &str| {
+        let head = "vocab_size = 5\nhidden_size = 32\nmax_position_embeddings = 40\n";
+        ModelSpec::from_toml(&format!("{head}{text}")).expect("valid").longest()
+    };
+    let attention = "attention = { num_attention_heads = 2 }";
+    assert_eq!(longest(attention), Some(40));
+    assert_eq!(longest(&format!("position = \"learned\"\n{attention}")), Some(40));
+    assert_eq!(longest("position = \"sinusoidal\"\npattern = [\"mamba\"]"), Some(40));
+    assert_eq!(longest(&format!("pattern = [\"mamba\", \"attention\"]\nnum_hidden_layers = 2\n{attention}")), Some(40));
+    assert_eq!(longest(&format!("position = \"alibi\"\n{attention}")), None);
+    assert_eq!(longest(&format!("position = \"none\"\n{attention}")), None);
+    assert_eq!(longest("pattern = [\"gla\"]"), None);
 }
 
 #[test]
@@ -178,6 +254,23 @@ fn broken_rules_of_experts_and_latent_attention_are_named() {
         (mla(MlaSpec { kv_lora_rank: 0, ..latent.clone() }), "kv_lora_rank = 0"),
         (mla(MlaSpec { qk_rope_head_dim: 3, ..latent.clone() }), "qk_rope_head_dim = 3 is no number of pairs"),
         (mla(MlaSpec { mscale_all_dim: Some(1.0), ..latent.clone() }), "belongs to rope_type = \"yarn\""),
+        (
+            ModelFields {
+                rope_scaling: Some(RopeScaling::Yarn {
+                    factor: 4.0,
+                    original_max_position_embeddings: 64,
+                    beta_fast: 32.0,
+                    beta_slow: 1.0,
+                    attention_factor: None,
+                }),
+                ..mla(MlaSpec { mscale_all_dim: Some(1e300), ..latent.clone() })
+            },
+            "makes the factor of scores inf, which is not a positive number",
+        ),
+        (
+            ModelFields { num_hidden_layers: 4096, ..moe(experts(128)) },
+            "num_experts = 128 in each of num_hidden_layers = 4096 are more than 262144 in all",
+        ),
         (ModelFields { position: PositionKind::Alibi, ..mla(latent) }, "position = \"alibi\" is not modelled"),
         (differential(4, 1), "num_attention_heads = 4 and num_key_value_heads = 1 are not both even"),
     ];

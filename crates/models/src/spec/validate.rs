@@ -1,10 +1,16 @@
 //! Defaults that depend on other fields, and the rules that a specification keeps.
 
 use super::recurrent_rules;
-use super::{ChannelKind, LayerKind, MixerKind, ModelFields, PositionKind, ResidualKind, RopeScaling, SpecError};
+use super::{ChannelKind, LayerKind, MixerKind, ModelFields, ResidualKind, SpecError, rotary_rules};
 
 /// More than any model that fits a machine: what is larger is a slip, and products of sizes stay far from overflowing.
 pub(super) const MOST: usize = 1 << 24;
+
+/// More layers than any model has: each takes memory before its parameters are looked at.
+pub(super) const MOST_LAYERS: usize = 1 << 12;
+
+/// More heads than any layer has: each has a slope where scores fall with distance.
+pub(super) const MOST_HEADS: usize = 1 << 12;
 
 /// Fills in what is left out.
 pub fn complete(fields: &mut ModelFields) {
@@ -13,6 +19,7 @@ pub fn complete(fields: &mut ModelFields) {
     if fields.intermediate_size.is_none() && width <= MOST {
         fields.intermediate_size = Some(if gated { (8 * width).div_ceil(3).next_multiple_of(64) } else { 4 * width });
     }
+    fields.embedding_dropout = fields.embedding_dropout.filter(|p| *p != fields.dropout);
     if let Some(moe) = &mut fields.moe {
         moe.complete(fields.intermediate_size);
     }
@@ -40,7 +47,7 @@ pub fn check(fields: &ModelFields) -> Result<(), SpecError> {
         moe.check(fields, MOST)?;
     }
     recurrent_rules::check(fields)?;
-    rotary(fields)
+    rotary_rules::check(fields)
 }
 
 pub(super) fn broken(rule: String) -> Result<(), SpecError> {
@@ -49,21 +56,22 @@ pub(super) fn broken(rule: String) -> Result<(), SpecError> {
 
 fn sizes(fields: &ModelFields) -> Result<(), SpecError> {
     let named = [
-        ("vocab_size", fields.vocab_size),
-        ("hidden_size", fields.hidden_size),
-        ("num_hidden_layers", fields.num_hidden_layers),
-        ("intermediate_size", fields.intermediate_size.unwrap_or(1)),
-        ("max_position_embeddings", fields.max_position_embeddings),
+        ("vocab_size", fields.vocab_size, MOST),
+        ("hidden_size", fields.hidden_size, MOST),
+        ("num_hidden_layers", fields.num_hidden_layers, MOST_LAYERS),
+        ("intermediate_size", fields.intermediate_size.unwrap_or(1), MOST),
+        ("max_position_embeddings", fields.max_position_embeddings, MOST),
     ];
-    for (name, value) in named {
-        if value == 0 || value > MOST {
-            return broken(format!("{name} = {value} is not between 1 and {MOST}"));
+    for (name, value, most) in named {
+        if value == 0 || value > most {
+            return broken(format!("{name} = {value} is not between 1 and {most}"));
         }
     }
-    let probability = ("dropout", fields.dropout, (0.0..1.0).contains(&fields.dropout), "at least 0 and below 1");
+    let probability = |name, p: f64| (name, p, (0.0..1.0).contains(&p), "at least 0 and below 1");
     let positive = |name, value: f64| (name, value, value > 0.0 && value.is_finite(), "a positive number");
     let numbers = [
-        probability,
+        probability("dropout", fields.dropout),
+        probability("embedding_dropout", fields.embedding_dropout.unwrap_or_default()),
         positive("norm_eps", fields.norm_eps),
         positive("rope_theta", fields.rope_theta),
         positive("partial_rotary_factor", fields.partial_rotary_factor),
@@ -121,6 +129,9 @@ fn attention(fields: &ModelFields) -> Result<(), SpecError> {
     if heads == 0 {
         return broken("num_attention_heads = 0: attention needs a head".to_string());
     }
+    if heads > MOST_HEADS {
+        return broken(format!("num_attention_heads = {heads} is more than {MOST_HEADS}"));
+    }
     let Some(head_dim) = attention.head_dim else {
         return broken(format!("num_attention_heads = {heads} does not divide hidden_size = {width}"));
     };
@@ -139,62 +150,13 @@ fn attention(fields: &ModelFields) -> Result<(), SpecError> {
     if attention.sliding_window == Some(0) {
         return broken("sliding_window = 0: a query sees at least its own key".to_string());
     }
-    if attention.soft_cap.is_some_and(|cap| !(cap > 0.0 && cap.is_finite())) {
-        return broken(format!("soft_cap = {} is not a positive number", attention.soft_cap.unwrap_or_default()));
+    for (name, value) in [("soft_cap", attention.soft_cap), ("attention.scale", attention.scale)] {
+        if let Some(value) = value.filter(|value| !(*value > 0.0 && value.is_finite())) {
+            return broken(format!("{name} = {value} is not a positive number"));
+        }
     }
     if !(0.0..1.0).contains(&attention.dropout) {
         return broken(format!("attention.dropout = {} is not at least 0 and below 1", attention.dropout));
-    }
-    Ok(())
-}
-
-fn rotary(fields: &ModelFields) -> Result<(), SpecError> {
-    if fields.position != PositionKind::Rotary {
-        return Ok(());
-    }
-    let (head, turned) = match (&fields.attention, &fields.mla) {
-        (Some(attention), _) => {
-            let head = attention.head_width(fields.hidden_size);
-            (head, (head as f64 * fields.partial_rotary_factor) as usize)
-        }
-        (None, Some(_)) if fields.partial_rotary_factor != 1.0 => {
-            return broken(format!(
-                "partial_rotary_factor = {}: latent attention has its qk_rope_head_dim for that",
-                fields.partial_rotary_factor
-            ));
-        }
-        (None, Some(mla)) => (mla.qk_rope_head_dim, mla.qk_rope_head_dim),
-        (None, None) => return Ok(()),
-    };
-    if fields.partial_rotary_factor > 1.0 || !turned.is_multiple_of(2) || turned == 0 {
-        return broken(format!(
-            "partial_rotary_factor = {} of head_dim = {head} is {turned}, not an even number of values from 2 to {head}",
-            fields.partial_rotary_factor
-        ));
-    }
-    let factor = match &fields.rope_scaling {
-        None => return Ok(()),
-        Some(RopeScaling::Ntk { .. }) if turned < 4 => {
-            return broken(format!("rope_type = \"ntk\" needs at least 4 turned values of a head, there are {turned}"));
-        }
-        Some(RopeScaling::Yarn { original_max_position_embeddings: 0, .. })
-        | Some(RopeScaling::Llama3 { original_max_position_embeddings: 0, .. }) => {
-            return broken("original_max_position_embeddings = 0 is no context".to_string());
-        }
-        Some(RopeScaling::Llama3 { low_freq_factor, high_freq_factor, .. }) if low_freq_factor >= high_freq_factor => {
-            return broken(format!(
-                "low_freq_factor = {low_freq_factor} is not below high_freq_factor = {high_freq_factor}"
-            ));
-        }
-        Some(
-            RopeScaling::Linear { factor }
-            | RopeScaling::Ntk { factor }
-            | RopeScaling::Yarn { factor, .. }
-            | RopeScaling::Llama3 { factor, .. },
-        ) => *factor,
-    };
-    if !(factor >= 1.0 && factor.is_finite()) {
-        return broken(format!("rope_scaling factor = {factor} is not a number from 1 on"));
     }
     Ok(())
 }

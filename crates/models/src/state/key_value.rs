@@ -276,6 +276,11 @@ impl KeyValue {
         }
     }
 
+    /// Forgets all tokens and gives all pages back.
+    pub(super) fn reset(&mut self) {
+        *self = Self::new(self.layout, self.pool.clone());
+    }
+
     /// The page with the tokens up to `end`, which is full.
     pub(super) fn page(&self, end: usize) -> Option<Page> {
         match &self.kept {

@@ -211,6 +211,12 @@ impl State {
         true
     }
 
+    /// Forgets the whole sequence, so that another can begin: pages go back to the pool, scans begin at zero again.
+    pub fn reset(&mut self) {
+        self.layers.iter_mut().for_each(MixerState::reset);
+        (self.position, self.followed) = (0, None);
+    }
+
     /// Gives each layer's tensors their gradients' graph up: what follows does not reach back into earlier calls.
     pub fn detach(&mut self) {
         self.layers.iter_mut().for_each(MixerState::detach);
@@ -240,6 +246,13 @@ impl MixerState {
         match self {
             Self::KeyValue(all) => all.bytes(),
             Self::Recurrent(all) => all.bytes(),
+        }
+    }
+
+    fn reset(&mut self) {
+        match self {
+            Self::KeyValue(all) => all.reset(),
+            Self::Recurrent(all) => all.reset(),
         }
     }
 

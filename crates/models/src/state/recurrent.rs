@@ -65,6 +65,12 @@ impl Recurrent {
         Self::row(stack.clone(), row, &self.pool)
     }
 
+    /// Begins again. Every scan and convolution begins at zero.
+    pub(super) fn reset(&mut self) {
+        let zeros = self.tensors().iter().map(|x| Tensor::zeros_of(*x.shape(), x.dtype())).collect();
+        *self = Self::new(zeros, &self.pool);
+    }
+
     /// The same in memory of its own, without the way here: it may be kept for long, and others' rows are not to be kept with it.
     pub(super) fn snapshot(&self) -> Self {
         if self.stack.iter().all(|x| x.dim(0) == 1) {

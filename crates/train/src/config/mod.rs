@@ -83,7 +83,7 @@ pub enum Compute {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
-    /// A preset's name.
+    /// A preset's name, or a family alone: then the size is chosen from the text and the machine's memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
     /// A whole specification instead of a preset; its `vocab_size` is that of the tokenizer when left out.

@@ -29,7 +29,7 @@ that --set and --config know.")]
 pub struct Train {
     /// Files, folders and patterns of text, JSON lines or token shards; `-` for standard input
     pub paths: Vec<String>,
-    /// The model, by name (`cupola model presets` lists them)
+    /// The model, by name (`cupola model presets` lists them), or by its family alone, such as `mamba`: then its size is chosen
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// A model directory or run to go on from, instead of random values
