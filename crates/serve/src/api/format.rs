@@ -33,13 +33,21 @@ impl Format {
     /// When it has an unknown type or no schema.
     pub fn take(fields: &mut Fields) -> ApiResult<Self> {
         let Some(mut format) = fields.object("response_format")? else { return Ok(Self::Text) };
+        let read = Self::named(&mut format)?;
+        fields.absorb(format);
+        Ok(read)
+    }
+
+    fn named(format: &mut Fields) -> ApiResult<Self> {
         let known = ["text", "json_object", "json_schema", "grammar", "regex"];
         match format.choice("type", &known)? {
             Some("text") => Ok(Self::Text),
             Some("json_object") => Ok(Self::Schema(any_object())),
             Some("json_schema") => {
                 let mut named = format.object("json_schema")?.ok_or_else(|| format.missing("json_schema"))?;
-                Self::schema(&mut named)
+                let schema = Self::schema(&mut named)?;
+                format.absorb(named);
+                Ok(schema)
             }
             Some(kind) => {
                 let text = format.text(kind)?.ok_or_else(|| format.missing(kind))?;
@@ -60,16 +68,20 @@ impl Format {
     /// As [`Format::take`].
     pub fn take_flat(text: &mut Fields) -> ApiResult<Self> {
         let Some(mut format) = text.object("format")? else { return Ok(Self::Text) };
-        match format.choice("type", &["text", "json_object", "json_schema"])? {
-            Some("text") => Ok(Self::Text),
-            Some("json_object") => Ok(Self::Schema(any_object())),
-            Some(_) => Self::schema(&mut format),
-            None => Err(format.missing("type")),
-        }
+        let read = match format.choice("type", &["text", "json_object", "json_schema"])? {
+            Some("text") => Self::Text,
+            Some("json_object") => Self::Schema(any_object()),
+            Some(_) => Self::schema(&mut format)?,
+            None => return Err(format.missing("type")),
+        };
+        text.absorb(format);
+        Ok(read)
     }
 
     fn schema(named: &mut Fields) -> ApiResult<Self> {
         named.text("name")?.ok_or_else(|| named.missing("name"))?;
+        // A schema is always followed to the letter.
+        named.flag("strict")?;
         let schema = named.object("schema")?.ok_or_else(|| named.missing("schema"))?.into_value();
         let length = schema.to_string().len();
         if length > LARGEST_GRAMMAR {
