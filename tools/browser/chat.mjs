@@ -80,12 +80,32 @@ await page.click("#send");
 await done(page);
 const text = await page.inputValue("#page");
 assert.ok(text.startsWith("Once upon") && text.length > 12, text);
+const written = text.slice("Once upon".length);
+assert.equal(await last(page).textContent(), written, "what it went on with, by itself");
+await page.locator(".turn.assistant .tok").filter({ hasText: /[a-z]/ }).first().hover();
+assert.match(await page.locator("#tip").textContent(), /%/, "how likely a token of a text was");
+await page.mouse.move(2, 2);
+await knob(page, "seed", "9");
+await page.getByRole("button", { name: "Regenerate" }).click();
+await done(page);
+const other = (await page.inputValue("#page")).slice("Once upon".length);
+assert.ok((await page.inputValue("#page")).startsWith("Once upon") && other !== written, "another seed goes on otherwise");
+// It ends before the stop text.
+const stop = other.slice(3, 5);
+await page.fill("#stopat", stop);
+await page.locator("#stopat").blur();
+await page.getByRole("button", { name: "Regenerate" }).click();
+await done(page);
+assert.equal(await page.inputValue("#page"), "Once upon" + other.slice(0, other.indexOf(stop)));
+await page.fill("#stopat", "");
+await page.locator("#stopat").blur();
+const kept = await page.inputValue("#page");
 
 // Everything is there again after a reload, and can be deleted.
 await page.reload();
 await page.waitForFunction(() => document.querySelector("#model").options.length > 0);
 assert.equal(await page.locator("#list li").count(), 2);
-assert.equal(await page.inputValue("#page"), text);
+assert.equal(await page.inputValue("#page"), kept);
 await page.locator("#list li").nth(1).getByRole("button").first().click();
 assert.equal(await page.locator(".turn").count(), 4);
 await page.locator("#list li").first().getByRole("button", { name: "Delete" }).click();

@@ -24,7 +24,12 @@ fn any_object() -> Value {
     json!({"type": "object"})
 }
 
-const LARGEST_GRAMMAR: usize = 256 << 10;
+/// Bytes of a schema.
+const LARGEST_SCHEMA: usize = 256 << 10;
+/// Bytes of a grammar in Lark's notation.
+const LARGEST_GRAMMAR: usize = 64 << 10;
+/// Bytes of a regular expression, also of one in a schema: what it takes to follow one grows with the square of its length.
+pub const LARGEST_REGEX: usize = 8 << 10;
 
 impl Format {
     /// Takes `response_format` of chats and completions.
@@ -51,9 +56,10 @@ impl Format {
             }
             Some(kind) => {
                 let text = format.text(kind)?.ok_or_else(|| format.missing(kind))?;
-                if text.len() > LARGEST_GRAMMAR {
+                let most = if kind == "regex" { LARGEST_REGEX } else { LARGEST_GRAMMAR };
+                if text.len() > most {
                     let place = format.place(kind);
-                    let message = format!("`{place}` has {} bytes; at most {LARGEST_GRAMMAR}", text.len());
+                    let message = format!("`{place}` has {} bytes; at most {most} are allowed", text.len());
                     return Err(ApiError::field(place, message));
                 }
                 Ok(if kind == "regex" { Self::Regex(text) } else { Self::Grammar(text) })
@@ -84,9 +90,10 @@ impl Format {
         named.flag("strict")?;
         let schema = named.object("schema")?.ok_or_else(|| named.missing("schema"))?.into_value();
         let length = schema.to_string().len();
-        if length > LARGEST_GRAMMAR {
+        if length > LARGEST_SCHEMA {
             let place = named.place("schema");
-            return Err(ApiError::field(&place, format!("`{place}` has {length} bytes; at most {LARGEST_GRAMMAR}")));
+            let message = format!("`{place}` has {length} bytes; at most {LARGEST_SCHEMA} are allowed");
+            return Err(ApiError::field(&place, message));
         }
         Ok(Self::Schema(schema))
     }

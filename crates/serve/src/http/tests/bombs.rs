@@ -37,7 +37,11 @@ fn forms_that_explode_are_refused_or_bounded() {
         (regex("(((((a*)*)*)*)*)*"), false),
         (regex("(a|aa|aaa)*b{0,5000}"), false),
         (regex(&"(".repeat(100_000)), true),
-        (regex(&"[a-z]?".repeat(30_000)), false),
+        (regex(&"[a-z]?".repeat(30_000)), true),
+        (regex(&"[a-z]?".repeat(1300)), false),
+        (schema(json!({"type": "string", "pattern": "[a-z]?".repeat(30_000)})), true),
+        (schema(json!({"type": "object", "patternProperties": {"a?".repeat(30_000): {}}})), true),
+        (json!({"type": "grammar", "grammar": format!("start: /{}/", "a?".repeat(30_000))}), false),
         (schema(json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}})), false),
         (
             schema(json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}})),
