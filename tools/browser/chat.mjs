@@ -115,7 +115,7 @@ assert.equal(await page.locator("#list li").count(), 1);
 page = await open({ viewport: { width: 1200, height: 760 } });
 assert.equal(await page.locator("#model option").textContent(), process.env.NAME);
 const hostile = "<img src=x onerror=\"document.title='fooled'\"><script>document.title='fooled'</script>";
-const told = { token: hostile, bytes: [...Buffer.from(hostile)], logprob: -0.1, top_logprobs: [{ token: "<b>bold</b>", logprob: -2 }] };
+const told = { token: hostile, logprob: -0.1, top_logprobs: [{ token: "<b>bold</b>", logprob: -2 }] };
 const events = logprobs => `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content: hostile }, logprobs }] })}\n\ndata: [DONE]\n\n`;
 await page.route("**/v1/chat/completions", route => {
   const scores = route.request().postDataJSON().logprobs ? { content: [told] } : null;

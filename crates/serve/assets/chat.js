@@ -41,18 +41,10 @@ function list() {
 	}));
 }
 
-// Each token's part of an answer; none of control tokens and of what a stop text cut off.
+// Each token's part of an answer: what came with it. None of a part of a character.
 function pieces(turn) {
-	if (!settings.probs || !turn.tokens) return null;
-	const decoder = new TextDecoder();
-	let at = 0;
-	const texts = turn.tokens.map(t => {
-		const text = t.b ? decoder.decode(new Uint8Array(t.b), { stream: true }) : t.s;
-		if (!turn.content.startsWith(text, at)) return "";
-		at += text.length;
-		return text;
-	});
-	return at === turn.content.length ? texts : null;
+	const texts = settings.probs && turn.tokens && turn.tokens.map(t => t.t);
+	return texts && texts.join("") === turn.content ? texts : null;
 }
 const percent = p => (100 * Math.exp(p)).toFixed(1).padStart(5) + " %";
 const tipText = t => [[t.s, t.p], ...t.top.filter(x => x[0] !== t.s)].map(([s, p]) => percent(p) + "  " + JSON.stringify(s)).join("\n");
@@ -203,9 +195,10 @@ async function answer() {
 		const more = choice.text || choice.delta?.content || "", scores = choice.logprobs || {};
 		turn.content += more;
 		for (const t of scores.content || []) {
-			turn.tokens.push({ s: t.token, b: t.bytes, p: t.logprob, top: t.top_logprobs.map(x => [x.token, x.logprob]) });
+			turn.tokens.push({ t: "", s: t.token, p: t.logprob, top: t.top_logprobs.map(x => [x.token, x.logprob]) });
 		}
-		(scores.tokens || []).forEach((s, i) => turn.tokens.push({ s, p: scores.token_logprobs[i], top: Object.entries(scores.top_logprobs[i]) }));
+		(scores.tokens || []).forEach((s, i) => turn.tokens.push({ t: "", s, p: scores.token_logprobs[i], top: Object.entries(scores.top_logprobs[i]) }));
+		if (turn.tokens.length) turn.tokens.at(-1).t += more;
 		if (text) {
 			chat.text += more;
 			if (chat === now) { $("page").value = chat.text; $("page").scrollTop = 1e9; }

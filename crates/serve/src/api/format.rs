@@ -26,8 +26,8 @@ fn any_object() -> Value {
 
 /// Bytes of a schema.
 const LARGEST_SCHEMA: usize = 256 << 10;
-/// Bytes of a grammar in Lark's notation.
-const LARGEST_GRAMMAR: usize = 64 << 10;
+/// Bytes of a grammar in Lark's notation, which may be one regular expression.
+const LARGEST_GRAMMAR: usize = 16 << 10;
 /// Bytes of a regular expression, also of one in a schema: what it takes to follow one grows with the square of its length.
 pub const LARGEST_REGEX: usize = 8 << 10;
 

@@ -41,7 +41,9 @@ fn forms_that_explode_are_refused_or_bounded() {
         (regex(&"[a-z]?".repeat(1300)), false),
         (schema(json!({"type": "string", "pattern": "[a-z]?".repeat(30_000)})), true),
         (schema(json!({"type": "object", "patternProperties": {"a?".repeat(30_000): {}}})), true),
-        (json!({"type": "grammar", "grammar": format!("start: /{}/", "a?".repeat(30_000))}), false),
+        (json!({"type": "grammar", "grammar": format!("start: /{}/", "a?".repeat(30_000))}), true),
+        (json!({"type": "grammar", "grammar": format!("start: /{}/", "a?".repeat(8000))}), false),
+        (json!({"type": "grammar", "grammar": format!("start: {}", "\"a\"? ".repeat(2600))}), false),
         (schema(json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}})), false),
         (
             schema(json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}})),
