@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::http::{self, Program};
 use common::{arg, cupola};
 use cupola_models::{Decoder, ModelSpec};
 use cupola_nn::Module;
@@ -119,6 +120,100 @@ fn it_answers_drains_on_sigterm_and_may_start_again_on_the_same_port() {
     let again = Running::start(&[arg(&one), "--port", &port], None);
     assert_eq!(again.address, address);
     assert!(again.ask(LIST).starts_with("HTTP/1.1 200"));
+}
+
+/// `cupola serve` with these arguments, and its address.
+fn served(args: &[&str]) -> (Program, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cupola"));
+    command.arg("serve").args(args).env_remove("CUPOLA_API_KEY");
+    let mut program = Program::start(command);
+    let address = program.wait_for("listening on http://");
+    (program, address)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_page_that_shows_a_run_does_not_keep_the_server_from_ending() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let model = folder.path().join("model");
+    model_in(&model);
+    let run = cupola_io::run::RunDir::create(folder.path().join("one"), &cupola_io::run::RunInfo::new("one"));
+    run.expect("a run").set_status(cupola_io::run::Status::Running).expect("it is writable");
+    for signal in ["TERM", "INT"] {
+        let (mut server, address) =
+            served(&[arg(&model), "--port", "0", "--runs", arg(folder.path()), "--drain", "600"]);
+        let mut live = TcpStream::connect(&address).expect("it listens");
+        write!(live, "GET /runs/api/live?run=one HTTP/1.1\r\nhost: {address}\r\n\r\n").expect("it reads");
+        assert!(live.read(&mut [0; 100]).expect("it answers") > 0);
+        server.signal(signal);
+        assert_eq!(server.ended_within(Duration::from_secs(20)), Some(0), "{signal}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    model_in(folder.path());
+    let (mut server, address) = served(&[arg(folder.path()), "--port", "0", "--drain", "600"]);
+    // A body that never comes keeps its connection open for half a minute.
+    let mut open = TcpStream::connect(&address).expect("it listens");
+    write!(
+        open,
+        "POST /tokenize HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{{"
+    )
+    .expect("it reads");
+    assert!(http::get(&address, "/health").expect("it listens").starts_with("HTTP/1.1 200"));
+    server.signal("TERM");
+    server.wait_for("once more ends at once");
+    assert!(server.child.try_wait().expect("it is our child").is_none(), "it waits");
+    server.signal("TERM");
+    assert_eq!(server.ended_within(Duration::from_secs(10)), Some(130));
+}
+
+#[test]
+fn keys_come_from_a_file_and_a_context_beyond_the_trained_one_is_warned_of() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    model_in(folder.path());
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "sk-one\n\nsk-two\n").expect("it is writable");
+    let (mut server, address) =
+        served(&[arg(folder.path()), "--port", "0", "--api-key-file", arg(&keys), "--ctx", "300", "--name", "a/b"]);
+    let status = |key: &str| {
+        let head = format!("GET /v1/models/a/b HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+        http::ask(&address, &format!("{head}authorization: Bearer {key}\r\n\r\n")).expect("it listens")
+    };
+    for key in ["sk-one", "sk-two"] {
+        let reply = status(key);
+        assert!(reply.starts_with("HTTP/1.1 200") && reply.contains("\"max_model_len\":300"), "{reply}");
+    }
+    assert!(status("sk-three").starts_with("HTTP/1.1 401") && status("").starts_with("HTTP/1.1 401"));
+    server.wait_for("warning: a context of 300 tokens is more than the 256 the model was trained for");
+    std::fs::write(&keys, "two words\n").expect("it is writable");
+    cupola(&["serve", arg(folder.path()), "--port", "0", "--api-key-file", arg(&keys)], b"").fails(2, "key");
+}
+
+#[test]
+fn a_model_that_nobody_asks_for_is_unloaded() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+    model_in(&one);
+    model_in(&two);
+    let (_server, address) = served(&[arg(&one), arg(&two), "--port", "0", "--idle", "1"]);
+    let free = || {
+        let text = http::get(&address, "/metrics").expect("it listens");
+        let line = text.lines().find_map(|line| line.strip_prefix("cupola_pages_free{model=\"two\"} "));
+        line.expect("it is there").parse::<u64>().expect("a number")
+    };
+    assert_eq!(free(), 0, "not loaded yet");
+    let ask = || http::post(&address, "/v1/completions", "{\"model\":\"two\",\"prompt\":\"a\",\"max_tokens\":2}");
+    assert!(ask().expect("it listens").starts_with("HTTP/1.1 200"));
+    let start = Instant::now();
+    while free() > 0 {
+        assert!(start.elapsed() < http::PATIENCE, "it stays");
+        std::thread::yield_now();
+    }
+    assert!(ask().expect("it listens").starts_with("HTTP/1.1 200"), "and comes back");
 }
 
 #[test]

@@ -103,6 +103,11 @@ impl Background {
         format!("http://{}/", self.address)
     }
 
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Keeps the page until the program is ended.
     pub fn wait(mut self) {
         if let Some(thread) = self.thread.take() {

@@ -10,13 +10,7 @@ const make = (tag, props, ...children) => {
 const read = (key, fallback) => { try { return JSON.parse(localStorage.getItem(key)) ?? fallback; } catch { return fallback; } };
 const write = (key, value) => { try { localStorage.setItem(key, JSON.stringify(value)); } catch { say("No room left; delete a conversation.", true); } };
 
-// Name on the wire, label, least, most, step. Empty means the neutral value.
-const KNOBS = [
-	["temperature", "Temperature", 0, 2, 0.05], ["top_p", "Top p", 0, 1, 0.01], ["top_k", "Top k", 0, 100000, 1],
-	["min_p", "Min p", 0, 1, 0.01], ["typical_p", "Typical p", 0, 1, 0.01],
-	["repetition_penalty", "Repetition penalty", 0.1, 10, 0.05], ["presence_penalty", "Presence penalty", -2, 2, 0.1],
-	["frequency_penalty", "Frequency penalty", -2, 2, 0.1], ["max_tokens", "Most tokens", 1, 1000000, 1], ["seed", "Seed", 0, 1e15, 1],
-];
+const KNOBS = [...document.querySelectorAll("#knobs input")], TEXTS = [$("system"), $("stopat")];
 let settings = read("cupola.settings", {}), chats = read("cupola.chats", []);
 let now = chats[0] || start("chat"), running;
 
@@ -47,18 +41,10 @@ function list() {
 	}));
 }
 
-// Each token's part of an answer; none of control tokens and of what a stop text cut off.
+// Each token's part of an answer: what came with it. None of a part of a character.
 function pieces(turn) {
-	if (!settings.probs || !turn.tokens) return null;
-	const decoder = new TextDecoder();
-	let at = 0;
-	const texts = turn.tokens.map(t => {
-		const text = decoder.decode(new Uint8Array(t.b), { stream: true });
-		if (!turn.content.startsWith(text, at)) return "";
-		at += text.length;
-		return text;
-	});
-	return at === turn.content.length ? texts : null;
+	const texts = settings.probs && turn.tokens && turn.tokens.map(t => t.t);
+	return texts && texts.join("") === turn.content ? texts : null;
 }
 const percent = p => (100 * Math.exp(p)).toFixed(1).padStart(5) + " %";
 const tipText = t => [[t.s, t.p], ...t.top.filter(x => x[0] !== t.s)].map(([s, p]) => percent(p) + "  " + JSON.stringify(s)).join("\n");
@@ -101,8 +87,8 @@ function turnNode(turn, index) {
 	acts.append(button("Copy", async () => {
 		try { await navigator.clipboard.writeText(turn.content); say("Copied."); } catch { say("Not allowed here.", true); }
 	}));
-	acts.append(button("Edit", () => edit(body, turn, index)));
-	if (turn.role === "assistant") acts.append(button("Regenerate", () => { halt(); now.turns.length = index; answer(); }));
+	if (now.kind === "chat") acts.append(button("Edit", () => edit(body, turn, index)));
+	if (turn.role === "assistant") acts.append(button("Regenerate", () => again(index)));
 	return make("article", { className: "turn " + turn.role }, make("div", { className: "who", textContent: turn.role }), body, acts);
 }
 function edit(body, turn, index) {
@@ -118,7 +104,8 @@ function edit(body, turn, index) {
 }
 function draw() {
 	const text = now.kind === "text";
-	$("log").hidden = $("input").hidden = text;
+	$("input").hidden = text;
+	$("log").hidden = text && !now.turns.length;
 	$("page").hidden = !text;
 	$("send").textContent = text ? "Continue" : "Send";
 	$("page").value = now.text;
@@ -184,19 +171,37 @@ async function generate(path, body, each) {
 	busy(running);
 	save(); list();
 }
-const options = () => Object.fromEntries(KNOBS.map(([name]) => [name, settings[name]]));
+const options = () => ({ ...Object.fromEntries(KNOBS.map(({ name }) => [name, settings[name]])), stop: settings.stopat || undefined });
+function again(index) {
+	halt();
+	const { content } = now.turns[index];
+	if (now.text.endsWith(content)) now.text = now.text.slice(0, now.text.length - content.length);
+	now.turns.length = index;
+	answer();
+}
+// The next turn; of a text, what it goes on with.
 async function answer() {
-	const chat = now, system = (settings.system || "").trim();
+	const chat = now, text = chat.kind === "text", probs = settings.probs, system = (settings.system || "").trim();
 	const messages = [...system ? [{ role: "system", content: system }] : [], ...chat.turns.map(({ role, content }) => ({ role, content }))];
 	const turn = { role: "assistant", content: "", tokens: [] };
 	chat.turns.push(turn);
 	draw();
 	const node = $("log").lastElementChild.querySelector(".body");
 	node.classList.add("busy");
-	await generate("v1/chat/completions", { messages, ...settings.probs && { logprobs: true, top_logprobs: 5 } }, choice => {
-		turn.content += choice.delta.content || "";
-		for (const t of (choice.logprobs || {}).content || []) {
-			turn.tokens.push({ s: t.token, b: t.bytes, p: t.logprob, top: t.top_logprobs.map(x => [x.token, x.logprob]) });
+	const [path, body] = text
+		? ["v1/completions", { prompt: chat.text, max_tokens: settings.max_tokens || 256, ...probs && { logprobs: 5 } }]
+		: ["v1/chat/completions", { messages, ...probs && { logprobs: true, top_logprobs: 5 } }];
+	await generate(path, body, choice => {
+		const more = choice.text || choice.delta?.content || "", scores = choice.logprobs || {};
+		turn.content += more;
+		for (const t of scores.content || []) {
+			turn.tokens.push({ t: "", s: t.token, p: t.logprob, top: t.top_logprobs.map(x => [x.token, x.logprob]) });
+		}
+		(scores.tokens || []).forEach((s, i) => turn.tokens.push({ t: "", s, p: scores.token_logprobs[i], top: Object.entries(scores.top_logprobs[i]) }));
+		if (turn.tokens.length) turn.tokens.at(-1).t += more;
+		if (text) {
+			chat.text += more;
+			if (chat === now) { $("page").value = chat.text; $("page").scrollTop = 1e9; }
 		}
 		const low = $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 60;
 		fill(node, turn);
@@ -209,12 +214,10 @@ async function answer() {
 }
 function go() {
 	if (now.kind === "text") {
-		const chat = now;
-		chat.text = $("page").value;
-		return generate("v1/completions", { prompt: chat.text, max_tokens: settings.max_tokens || 256 }, choice => {
-			chat.text += choice.text;
-			if (chat === now) { $("page").value = chat.text; $("page").scrollTop = 1e9; }
-		});
+		halt();
+		now.text = $("page").value;
+		now.turns = [];
+		return answer();
 	}
 	const text = $("input").value;
 	if (!text.trim()) return;
@@ -240,18 +243,15 @@ $("menu").onclick = () => { $("menu").ariaExpanded = String($("side").classList.
 $("tune").onclick = () => panel($("panel").hidden);
 const panel = open => { $("panel").hidden = !open; $("tune").ariaExpanded = String(open); };
 function knobs() {
-	$("knobs").replaceChildren(...KNOBS.map(([name, label, min, max, step]) => {
-		const input = make("input", { id: "k-" + name, type: "number", min, max, step, value: settings[name] ?? "", placeholder: "–" });
-		input.onchange = () => {
-			if (input.value && input.checkValidity()) settings[name] = +input.value; else { delete settings[name]; input.value = ""; }
-			keep();
-		};
-		return make("div", { className: "knob" }, make("label", { htmlFor: input.id, textContent: label }), input);
-	}));
-	$("system").value = settings.system || "";
+	for (const input of KNOBS) input.value = settings[input.name] ?? "";
+	for (const input of TEXTS) input.value = settings[input.id] || "";
 	$("probs").checked = !!settings.probs;
 }
-$("system").onchange = () => { settings.system = $("system").value; keep(); };
+for (const input of TEXTS) input.onchange = () => { settings[input.id] = input.value; keep(); };
+for (const input of KNOBS) input.onchange = () => {
+	if (input.value && input.checkValidity()) settings[input.name] = +input.value; else { delete settings[input.name]; input.value = ""; }
+	keep();
+};
 $("probs").onchange = () => { settings.probs = $("probs").checked; keep(); draw(); };
 $("key").onchange = () => { sessionStorage.setItem("cupola.key", $("key").value.trim()); models(); };
 $("reset").onclick = () => { settings = {}; keep(); knobs(); draw(); };

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
-use axum::body::{Body, HttpBody};
+use axum::body::{Body, Bytes, HttpBody};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-/// The largest line of a stream, and the largest whole reply, that is read.
+/// The largest line of a stream, and the largest whole reply, that is read. A server that sends more is left.
 const MOST_BYTES: usize = 64 << 20;
 
 /// Why a question got no answer.
@@ -45,6 +45,7 @@ pub struct Client {
     authority: String,
     base: String,
     key: Option<String>,
+    most: usize,
 }
 
 impl Client {
@@ -59,7 +60,7 @@ impl Client {
         let uri: hyper::http::uri::Authority = authority.parse().map_err(|_| wrong())?;
         let authority = if uri.port().is_some() { authority.to_owned() } else { format!("{authority}:80") };
         let base = base.trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        Ok(Self { authority, base, key })
+        Ok(Self { authority, base, key, most: MOST_BYTES })
     }
 
     /// The ids of the server's models.
@@ -68,10 +69,7 @@ impl Client {
     /// When the server cannot be reached or refuses.
     pub async fn models(&self) -> Result<Vec<String>, ClientError> {
         let mut reply = self.send("GET", "/v1/models", Body::empty()).await?;
-        let mut whole = Vec::new();
-        while let Some(data) = self.next(&mut reply).await? {
-            whole.extend_from_slice(&data);
-        }
+        let whole = self.whole(&mut reply).await?;
         let list: Value = serde_json::from_slice(&whole).unwrap_or_default();
         let ids = list["data"].as_array().into_iter().flatten();
         Ok(ids.filter_map(|card| card["id"].as_str().map(str::to_owned)).collect())
@@ -85,9 +83,11 @@ impl Client {
         let mut reply = self.send("POST", path, Body::from(body.to_string())).await?;
         let mut held = Vec::new();
         while let Some(data) = self.next(&mut reply).await? {
-            held.extend_from_slice(&data);
-            while let Some(end) = held.iter().position(|&b| b == b'\n') {
-                let line: Vec<u8> = held.drain(..=end).collect();
+            let mut rest = &data[..];
+            while let Some(end) = rest.iter().position(|&b| b == b'\n') {
+                self.hold(&mut held, &rest[..end])?;
+                rest = &rest[end + 1..];
+                let line = std::mem::take(&mut held);
                 let Some(data) = line.strip_prefix(b"data: ") else { continue };
                 // The last word is no JSON.
                 let Ok(chunk) = serde_json::from_slice::<Value>(data) else { continue };
@@ -96,6 +96,7 @@ impl Client {
                 }
                 each(chunk);
             }
+            self.hold(&mut held, rest)?;
         }
         Ok(())
     }
@@ -122,23 +123,36 @@ impl Client {
         if status == 200 {
             return Ok(body);
         }
-        let mut whole = Vec::new();
-        while let Some(data) = self.next(&mut body).await? {
-            whole.extend_from_slice(&data);
-        }
+        let whole = self.whole(&mut body).await?;
         let value: Value = serde_json::from_slice(&whole).unwrap_or_default();
         let message = value["error"]["message"].as_str().unwrap_or("without a reason").to_owned();
         Err(ClientError::Refused { status, message })
     }
 
-    async fn next(&self, body: &mut Incoming) -> Result<Option<Vec<u8>>, ClientError> {
+    /// Keeps more of a line or reply, unless it becomes too large.
+    fn hold(&self, held: &mut Vec<u8>, more: &[u8]) -> Result<(), ClientError> {
+        if held.len().saturating_add(more.len()) > self.most {
+            return Err(self.broken(format!("more than {} bytes without an end", self.most)));
+        }
+        held.extend_from_slice(more);
+        Ok(())
+    }
+
+    async fn whole(&self, body: &mut Incoming) -> Result<Vec<u8>, ClientError> {
+        let mut whole = Vec::new();
+        while let Some(data) = self.next(body).await? {
+            self.hold(&mut whole, &data)?;
+        }
+        Ok(whole)
+    }
+
+    async fn next(&self, body: &mut Incoming) -> Result<Option<Bytes>, ClientError> {
         loop {
             match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(self.broken(error)),
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.len() <= MOST_BYTES => return Ok(Some(data.to_vec())),
-                    Ok(data) => return Err(self.broken(format!("a part of {} bytes", data.len()))),
+                    Ok(data) => return Ok(Some(data)),
                     Err(_) => {}
                 },
             }
@@ -166,6 +180,53 @@ mod tests {
         for wrong in ["", "localhost:8080", "https://x", "http://", "http://a b"] {
             assert!(Client::new(wrong, None).is_err(), "{wrong}");
         }
+    }
+
+    /// A server that answers each request with this status and then with the same bytes, until nobody takes them.
+    fn endless(status: &'static str, bytes: &'static [u8]) -> String {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().take(1) {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = write!(stream, "HTTP/1.1 {status}\r\nconnection: close\r\n\r\n");
+                while stream.write_all(bytes).is_ok() {}
+            }
+        });
+        format!("http://{address}")
+    }
+
+    #[test]
+    fn a_server_that_never_ends_a_line_or_a_reply_is_left() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = |url: String| Client { most: 1 << 20, ..Client::new(&url, None).unwrap() };
+        let too_much = |error: ClientError| assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
+        runtime.block_on(async {
+            too_much(client(endless("200 OK", b"no end of line ")).stream("/", &json!({}), |_| {}).await.unwrap_err());
+            too_much(client(endless("200 OK", b"{\n")).models().await.unwrap_err());
+            too_much(client(endless("500 No", b"{\n")).models().await.unwrap_err());
+            // Many lines are no long line.
+            let mut lines = 0;
+            let whole: &[u8] = b"data: {\"x\":1}\n\n";
+            let stream = client(endless("200 OK", whole));
+            let ended = std::cell::Cell::new(false);
+            let body = json!({});
+            let asked = stream.stream("/", &body, |_| {
+                lines += 1;
+                ended.set(lines > (4 << 20) / whole.len());
+            });
+            let enough = async {
+                while !ended.get() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                outcome = asked => panic!("{outcome:?}"),
+                () = enough => {}
+            }
+        });
     }
 
     #[test]

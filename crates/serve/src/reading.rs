@@ -72,7 +72,7 @@ impl Reading {
                 return Ok(None);
             }
             match self.answer.next().await {
-                None => return Err(ApiError::unavailable("the server is shutting down")),
+                None => return Err(ApiError::unavailable("the model's engine ended before this answer was done")),
                 Some(event) => self.take(event)?,
             }
         }

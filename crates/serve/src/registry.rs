@@ -1,7 +1,7 @@
 //! The models of a server: loaded when first asked for, unloaded when nobody asks any more.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use cupola_io::run::RunDir;
@@ -44,7 +44,10 @@ struct Entry {
     name: String,
     stats: Arc<Stats>,
     added: u64,
+    /// Held for moments alone: threads that answer sockets look at it.
     slot: Mutex<Slot>,
+    /// Held by who loads or unloads the model, which takes a while.
+    moving: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -106,17 +109,32 @@ impl Registry {
         self.entries.iter().map(|entry| (entry.name.clone(), Arc::clone(&entry.stats))).collect()
     }
 
-    /// The entry of `/v1/models` for a name.
+    /// Whether the first model answers. After its engine has ended it does not until somebody asks for it or calls
+    /// [`Registry::revive`].
+    pub fn is_ready(&self) -> bool {
+        self.entries[0].alive().is_some()
+    }
+
+    /// Loads the first model if it is not there, unless somebody does already.
+    pub fn revive(&self) {
+        let entry = &self.entries[0];
+        let moving = match entry.moving.try_lock() {
+            Ok(moving) => moving,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        // What is wrong is told to whoever asks for the model.
+        let _ = entry.load(&self.options, moving);
+    }
+
+    /// The entry of `/v1/models` for a name. Of a model that is not loaded its files are read, though not its weights.
     ///
     /// # Errors
     /// When there is no such model.
     pub fn card(&self, name: &str) -> ApiResult<Value> {
         let entry = self.entries.iter().find(|entry| entry.name == name).ok_or_else(|| ApiError::no_model(name))?;
-        let slot = entry.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(match &slot.served {
-            Some(served) => served.card(),
-            None => json!({"id": entry.name, "object": "model", "created": entry.added, "owned_by": "cupola"}),
-        })
+        let served = entry.slot().served.clone();
+        Ok(served.map_or_else(|| entry.sketch(&self.options), |served| served.card()))
     }
 
     /// The model of this name, or the only one; loads it if need be, which may take a while.
@@ -144,19 +162,21 @@ impl Registry {
             None if self.entries.len() == 1 => &self.entries[0],
             None => return None,
         };
-        let mut slot = entry.slot.try_lock().ok()?;
-        slot.used = Some(Instant::now());
-        slot.served.clone()
+        entry.alive()
     }
 
     /// Unloads models that nobody has asked for this long. The first one stays.
     pub fn unload(&self, idle: Duration) {
         for entry in self.entries.iter().skip(1).filter(|entry| entry.source.is_some()) {
-            let mut slot = entry.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            let Ok(_moving) = entry.moving.try_lock() else { continue };
+            let mut slot = entry.slot();
             let rests = slot.used.is_some_and(|used| used.elapsed() >= idle);
             // Somebody who still reads an answer holds the model.
             if rests && slot.served.as_ref().is_some_and(|served| Arc::strong_count(served) == 1) {
-                slot.served = None;
+                let served = slot.served.take();
+                // Its engine ends now, which takes a step's time.
+                drop(slot);
+                drop(served);
             }
         }
     }
@@ -164,20 +184,66 @@ impl Registry {
 
 impl Entry {
     fn new(name: String, source: Option<Source>, stats: Arc<Stats>, slot: Slot) -> Self {
-        Self { source, name, stats, added: now(), slot: Mutex::new(slot) }
+        Self { source, name, stats, added: now(), slot: Mutex::new(slot), moving: Mutex::new(()) }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The model, if it is loaded and its engine works.
+    fn alive(&self) -> Option<Arc<Served>> {
+        let mut slot = self.slot();
+        slot.used = Some(Instant::now());
+        slot.served.clone().filter(|served| served.engine.is_alive())
     }
 
     fn get(&self, options: &LoadOptions) -> Result<Arc<Served>, StartError> {
-        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.used = Some(Instant::now());
-        if let Some(served) = &slot.served {
-            return Ok(Arc::clone(served));
+        match self.alive() {
+            Some(served) => Ok(served),
+            None => self.load(options, self.moving.lock().unwrap_or_else(PoisonError::into_inner)),
         }
-        let source = self.source.as_ref().ok_or_else(|| StartError::Setting("the model was unloaded".into()))?;
+    }
+
+    fn load(&self, options: &LoadOptions, _moving: MutexGuard<'_, ()>) -> Result<Arc<Served>, StartError> {
+        // Somebody else may have loaded it meanwhile.
+        if let Some(served) = self.alive() {
+            return Ok(served);
+        }
+        let gone = || StartError::Setting("its engine has ended, and it came from no directory".into());
+        let source = self.source.as_ref().ok_or_else(gone)?;
+        // One whose engine has ended makes room first.
+        let ended = self.slot().served.take();
+        drop(ended);
         let served = Arc::new(Served::load(&source.dir, &self.name, options, Arc::clone(&self.stats))?);
+        let mut slot = self.slot();
+        slot.used = Some(Instant::now());
         slot.served = Some(Arc::clone(&served));
         Ok(served)
     }
+
+    /// The card of a model that is not loaded, as far as its small files tell.
+    fn sketch(&self, options: &LoadOptions) -> Value {
+        let mut card = json!({"id": self.name, "object": "model", "created": self.added, "owned_by": "cupola"});
+        let Some(source) = &self.source else { return card };
+        // A directory that is damaged is found out when its model is asked for.
+        if let Ok(spec) = cupola_models::load_spec(&source.dir) {
+            card["max_model_len"] = json!(options.context.unwrap_or(spec.max_position_embeddings));
+        }
+        card["chat_template"] = json!(if has_template(&source.dir) { "model" } else { "plain" });
+        card
+    }
+}
+
+/// Whether a directory brings a chat template: a file of its own, or a text or the `default` of named ones in the tokenizer's settings.
+fn has_template(dir: &Path) -> bool {
+    let read = || serde_json::from_slice::<Value>(&std::fs::read(dir.join("tokenizer_config.json")).ok()?).ok();
+    let in_settings = || {
+        let template = read()?.get_mut("chat_template")?.take();
+        let named = |one: &Value| one["name"] == "default" && one["template"].is_string();
+        Some(template.is_string() || template.as_array().is_some_and(|all| all.iter().any(named)))
+    };
+    dir.join("chat_template.jinja").is_file() || in_settings() == Some(true)
 }
 
 #[cfg(test)]
@@ -200,6 +266,8 @@ mod tests {
         let all = Registry::new(sources(), LoadOptions::default()).unwrap();
         assert_eq!(all.names().collect::<Vec<_>>(), ["one", "two"]);
         assert!(all.loaded(Some("two")).is_none());
+        let sketch = all.card("two").unwrap();
+        assert_eq!((&sketch["max_model_len"], &sketch["chat_template"]), (&json!(512), &json!("plain")), "not loaded");
         assert_eq!(all.get(None).err().unwrap().param.as_deref(), Some("model"), "which one?");
         assert_eq!(all.get(Some("three")).err().unwrap().status, 404);
         all.load_first().unwrap();
@@ -207,11 +275,77 @@ mod tests {
         assert_eq!(all.card("two").unwrap()["max_model_len"], 512);
         all.unload(Duration::ZERO);
         assert!(all.loaded(Some("two")).is_some(), "somebody reads");
+        let stats = || all.stats().remove(1).1;
+        assert!(stats().pages_free.get() > 0);
         drop(two);
         all.unload(Duration::ZERO);
         assert!(all.loaded(Some("two")).is_none() && all.loaded(Some("one")).is_some(), "the first one stays");
         assert!(Registry::new([sources(), sources()].concat(), LoadOptions::default()).is_err(), "equal names");
         assert!(Registry::new(Vec::new(), LoadOptions::default()).is_err());
+    }
+
+    #[test]
+    fn the_numbers_of_an_unloaded_model_are_those_of_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dirs = ["one", "two"].map(|name| folder.path().join(name));
+        dirs.iter().for_each(|dir| save(dir));
+        let sources = dirs.iter().map(|dir| Source::new(dir).unwrap()).collect();
+        let all = Registry::new(sources, LoadOptions::default()).unwrap();
+        let two = all.get(Some("two")).unwrap();
+        let stats = all.stats().remove(1).1;
+        crate::testing::events(two.engine.submit(crate::testing::job(&[1; 130], 2, 0)).unwrap());
+        crate::testing::eventually(|| stats.prefix_bytes.get() > 0 && stats.running.get() == 0);
+        drop(two);
+        all.unload(Duration::ZERO);
+        assert!(all.loaded(Some("two")).is_none());
+        let gauges = [&stats.prefix_bytes, &stats.pages_used, &stats.pages_free, &stats.state_bytes];
+        assert_eq!(gauges.map(|gauge| gauge.get()), [0; 4]);
+        assert!(stats.prompt_tokens.get() >= 130, "what was counted stays");
+    }
+
+    #[test]
+    fn the_card_of_a_model_that_is_not_loaded_tells_its_context_and_template() {
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path());
+        let card = |context: Option<usize>| {
+            let options = LoadOptions { context, ..LoadOptions::default() };
+            let all = Registry::new(vec![Source::new(folder.path()).unwrap()], options).unwrap();
+            let before = all.card(&all.entries[0].name).unwrap();
+            all.load_first().unwrap();
+            let after = all.card(&all.entries[0].name).unwrap();
+            for key in ["max_model_len", "chat_template"] {
+                assert_eq!(before[key], after[key], "{key}");
+            }
+            (before["max_model_len"].clone(), before["chat_template"].clone())
+        };
+        assert_eq!(card(None), (json!(512), json!("plain")));
+        assert_eq!(card(Some(100)), (json!(100), json!("plain")));
+        let settings = folder.path().join("tokenizer_config.json");
+        let mut value: Value = serde_json::from_slice(&std::fs::read(&settings).unwrap()).unwrap();
+        value["chat_template"] = json!([{"name": "default", "template": "{{ messages }}"}]);
+        std::fs::write(&settings, value.to_string()).unwrap();
+        assert_eq!(card(None).1, "model");
+        value["chat_template"] = json!([{"name": "tool_use", "template": "x"}]);
+        std::fs::write(&settings, value.to_string()).unwrap();
+        assert_eq!(card(None).1, "plain");
+        std::fs::write(folder.path().join("chat_template.jinja"), "{{ messages }}").unwrap();
+        assert_eq!(card(None).1, "model");
+    }
+
+    #[test]
+    fn a_model_whose_engine_has_ended_is_loaded_again() {
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path());
+        let all = Registry::new(vec![Source::new(folder.path()).unwrap()], LoadOptions::default()).unwrap();
+        assert!(!all.is_ready());
+        all.load_first().unwrap();
+        assert!(all.is_ready());
+        all.get(None).unwrap().engine.end();
+        assert!(!all.is_ready() && all.loaded(None).is_none());
+        assert!(all.get(None).unwrap().engine.is_alive() && all.is_ready());
+        all.get(None).unwrap().engine.end();
+        all.revive();
+        assert!(all.is_ready());
     }
 
     #[test]

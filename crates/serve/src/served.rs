@@ -297,11 +297,24 @@ impl Served {
         }
     }
 
+    /// Whether a request may have so many answers, which are all worked on at once.
+    ///
+    /// # Errors
+    /// When they are more than this server works on. `field` is named then.
+    pub fn together(&self, choices: usize, field: &str) -> ApiResult<()> {
+        let most = self.engine.config().max_concurrent;
+        if choices > most {
+            let message = format!("`{field}` is {choices}; this server works on at most {most} answers at once");
+            return Err(ApiError::field(field, message));
+        }
+        Ok(())
+    }
+
     /// The error of a queue that takes no more.
     pub fn refused(refused: Refused) -> ApiError {
         match refused {
             Refused::Full { waiting } => ApiError::busy(waiting),
-            Refused::Closed => ApiError::unavailable("the model is being unloaded"),
+            Refused::Closed => ApiError::unavailable("the model's engine has just ended"),
         }
     }
 }

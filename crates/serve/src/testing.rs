@@ -114,6 +114,7 @@ impl Running {
                 let server = Server::bind(ServerConfig { port: 0, ..config }, models).await.unwrap();
                 let extra =
                     Router::new().route("/", get(|| async { "extra page" })).route("/x", get(|| async { "extra x" }));
+                let extra = extra.route("/live", get(|| async { live() }));
                 let server = server.nest("/extra/", "Extra <&>", extra);
                 let server = server.nest("/runs/", "Training", cupola_monitor::router(cupola_monitor::Hub::empty()));
                 ready.send(server.address()).unwrap();
@@ -171,6 +172,13 @@ impl Running {
     pub(crate) fn idle(&self) {
         eventually(|| self.stats.running.get() == 0 && self.stats.waiting.get() == 0);
     }
+}
+
+/// Messages without an end.
+fn live() -> axum::response::Response {
+    let hub = cupola_monitor::Hub::empty();
+    let body = axum::body::Body::from_stream(hub.live(&[], None));
+    axum::response::IntoResponse::into_response(([("content-type", "text/event-stream")], body))
 }
 
 impl Drop for Running {

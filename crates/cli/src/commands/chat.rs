@@ -13,7 +13,7 @@ use crate::exit::Failure;
 /// `cupola chat DIR|URL`
 #[derive(Args)]
 pub struct Chat {
-    /// A model directory, or the address of a server, such as http://127.0.0.1:8080
+    /// A model directory, or the address of a server, such as http://127.0.0.1:8080; https is not spoken
     #[arg(value_name = "DIR|URL")]
     place: String,
     /// The model, where a server has several
@@ -103,16 +103,8 @@ impl Chat {
                 ("/new", _) => session.turns.clear(),
                 ("/system", text) => session.system = (!text.is_empty()).then(|| text.to_owned()),
                 ("/set", text) => session.set(text),
-                ("/retry", _) => {
-                    if session.turns.last().is_some_and(|turn| turn["role"] == "assistant") {
-                        session.turns.pop();
-                    }
-                    session.answer(person).await?;
-                }
-                _ => {
-                    session.turns.push(json!({"role": "user", "content": line}));
-                    session.answer(person).await?;
-                }
+                ("/retry", _) => session.retry(person).await?,
+                _ => session.say(line, person).await?,
             }
         }
     }
@@ -145,9 +137,27 @@ impl Session {
         };
     }
 
-    /// Prints the answer to what was said last. What the server refuses is shown to a person, who may say something else; it
-    /// ends a script.
-    async fn answer(&mut self, person: bool) -> anyhow::Result<()> {
+    /// Says something and prints the answer. What was refused is as if it had not been said.
+    async fn say(&mut self, text: &str, person: bool) -> anyhow::Result<()> {
+        self.turns.push(json!({"role": "user", "content": text}));
+        if !self.answer(person).await? {
+            self.turns.pop();
+        }
+        Ok(())
+    }
+
+    /// Prints another answer to what was said last. When it is refused, the one before stays.
+    async fn retry(&mut self, person: bool) -> anyhow::Result<()> {
+        let before = self.turns.pop_if(|turn| turn["role"] == "assistant");
+        if !self.answer(person).await? {
+            self.turns.extend(before);
+        }
+        Ok(())
+    }
+
+    /// Prints the answer to what was said last. False when the server refuses, which is shown to a person, who may say something
+    /// else; it ends a script.
+    async fn answer(&mut self, person: bool) -> anyhow::Result<bool> {
         let mut messages = self.turns.clone();
         if let Some(system) = &self.system {
             messages.insert(0, json!({"role": "system", "content": system}));
@@ -178,14 +188,16 @@ impl Session {
             println!();
         }
         match outcome {
-            Ok(()) => self.turns.push(json!({"role": "assistant", "content": text})),
-            Err(error) if person => {
-                self.turns.pop();
-                eprintln!("{error}");
+            Ok(()) => {
+                self.turns.push(json!({"role": "assistant", "content": text}));
+                Ok(true)
             }
-            Err(error) => return Err(error.into()),
+            Err(error) if person => {
+                eprintln!("{error}");
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 }
 
@@ -198,6 +210,27 @@ fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_retry_keeps_what_was_said_and_a_refused_message_is_not_kept() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            // Nobody listens there.
+            let client = Client::new("http://127.0.0.1:1", None).expect("an address");
+            let turns = vec![json!({"role": "user", "content": "a"}), json!({"role": "assistant", "content": "b"})];
+            let fields = Map::new();
+            let mut session = Session { client, model: "m".into(), system: None, turns: turns.clone(), fields };
+            session.retry(true).await.expect("it is shown");
+            assert_eq!(session.turns, turns);
+            session.say("c", true).await.expect("it is shown");
+            assert_eq!(session.turns, turns);
+            // Stopped before its answer came: there is none to be kept.
+            session.turns.pop();
+            session.retry(true).await.expect("it is shown");
+            assert_eq!(session.turns, turns[..1]);
+            assert!(session.retry(false).await.is_err(), "a script ends");
+        });
+    }
 
     #[test]
     fn no_text_of_a_model_commands_the_terminal() {

@@ -19,7 +19,7 @@ pub struct Demo {
     /// Threads to compute with
     #[arg(long)]
     threads: Option<usize>,
-    /// The port of the dashboard, and then of the chat; 0 picks one that is free for each
+    /// The port of the dashboard, and then of the chat; 0 picks one that is free for both
     #[arg(long, default_value_t = 7860)]
     port: u16,
     /// End when training does, without a chat
@@ -38,9 +38,10 @@ impl Demo {
     pub fn run(self) -> anyhow::Result<()> {
         eprintln!("training a small model on the text that this program carries: its own documents and sources");
         let out = self.out.map_or_else(|| choose_folder(Path::new("runs"), "demo", false), Ok)?;
+        let page = super::dash::beside(&out, self.port)?;
+        let port = page.port();
         let train = Train {
             out: Some(out.clone()),
-            dash: Some(self.port),
             steps: self.steps,
             time: if self.steps.is_none() { Some(SECONDS) } else { None },
             json: self.json,
@@ -50,6 +51,8 @@ impl Demo {
         if self.no_serve || self.json {
             return Ok(());
         }
-        super::serve::trained(&out, self.port)
+        // The server shows the same page at the same place.
+        drop(page);
+        super::serve::trained(&out, port)
     }
 }

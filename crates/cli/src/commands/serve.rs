@@ -8,7 +8,8 @@ use clap::Args;
 use cupola_monitor::Hub;
 use cupola_serve::{EngineConfig, Keys, Limits, LoadOptions, Registry, Server, ServerConfig, Source, StartError};
 
-use crate::exit::Failure;
+use super::train::interrupt;
+use crate::exit::{Failure, INTERRUPTED};
 
 /// The variable that may hold a key. A key on the command line would be seen by everybody on the machine.
 const KEY: &str = "CUPOLA_API_KEY";
@@ -34,10 +35,10 @@ pub struct Serve {
     /// The longest sequence, prompt and answer together; what the model was made for otherwise
     #[arg(long, value_name = "TOKENS")]
     ctx: Option<usize>,
-    /// The most sequences that are worked on at once; more requests wait
+    /// The most sequences that are worked on at once; more requests wait, and one for more answers than these is refused
     #[arg(long, value_name = "N", default_value_t = 64)]
     max_concurrent: usize,
-    /// The most requests that wait; more are refused with 429
+    /// The most requests that wait; more are refused with 429, and with 0 all that cannot begin at once
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_waiting: usize,
     /// Memory for the states of sequences and of prompts read before, such as 512M or 2G
@@ -63,7 +64,7 @@ pub struct Serve {
     /// Show the training runs of this folder under /runs/
     #[arg(long, value_name = "FOLDER")]
     runs: Option<PathBuf>,
-    /// Seconds that answers may go on after the signal to stop
+    /// Seconds that answers may go on after the signal to stop; a second signal ends at once
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     drain: u64,
 }
@@ -153,7 +154,7 @@ impl Serve {
             server.load().map_err(failure)?;
             println!("listening on {scheme}://{}", server.address());
             std::io::stdout().flush()?;
-            with_runs(server, self.runs.as_deref()).run(signal()).await;
+            with_runs(server, self.runs.as_deref()).run(Signals::new()?.first()).await;
             Ok(())
         })
     }
@@ -183,25 +184,52 @@ pub fn trained(run: &Path, port: u16) -> anyhow::Result<()> {
         let address = server.address();
         println!("chat with it: http://{address}   its training: http://{address}/runs/   API: http://{address}/v1");
         std::io::stdout().flush()?;
-        with_runs(server, run.parent()).run(signal()).await;
+        with_runs(server, run.parent()).run(Signals::new()?.first()).await;
         Ok(())
     })
 }
 
-/// Ready when the program is asked to stop.
-async fn signal() {
+/// What asks the program to end: Ctrl-C, and the system's request.
+struct Signals {
     #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+    all: [tokio::signal::unix::Signal; 2],
+}
+
+impl Signals {
+    /// From now on they do not end the program by themselves.
+    fn new() -> std::io::Result<Self> {
+        interrupt::hand_over();
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            Ok(Self { all: [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?] })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) {
+        #[cfg(unix)]
+        {
+            let [interrupt, terminate] = &mut self.all;
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            return;
         }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
     }
-    let _ = tokio::signal::ctrl_c().await;
+
+    /// Ready when the program is asked to end. Asked once more, it ends at once.
+    async fn first(mut self) {
+        self.next().await;
+        crate::output::note("\nending: what is being answered is finished; once more ends at once");
+        tokio::spawn(async move {
+            self.next().await;
+            std::process::exit(i32::from(INTERRUPTED));
+        });
+    }
 }
 
 #[cfg(test)]

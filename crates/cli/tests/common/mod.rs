@@ -1,5 +1,6 @@
 //! Runs the real program.
 
+pub mod http;
 pub mod micro;
 
 use std::io::Write;
@@ -20,6 +21,7 @@ impl Run {
     }
 
     /// The run must have ended well.
+    #[allow(dead_code, reason = "each test file is a program of its own")]
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}", self.err);

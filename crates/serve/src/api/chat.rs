@@ -126,6 +126,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_objects_inside_is_reported_with_its_place() {
+        let body = json!({
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {}}], "weight": 1},
+                {"role": "assistant", "content": null, "annotations": [], "refusal": null, "tool_calls": [
+                    {"id": "c", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{}", "x": 1}}]},
+                {"role": "tool", "tool_call_id": "c", "content": "2"}
+            ],
+            "tools": [{"type": "function", "y": 1, "function": {"name": "f", "strict": true, "z": 2,
+                "parameters": {"type": "object", "kept": 1}}}],
+            "tool_choice": {"type": "function", "mode": "m", "function": {"name": "f", "w": 1}},
+        });
+        let mut ignored = ChatRequest::parse(body.to_string().as_bytes()).unwrap().ignored;
+        ignored.sort();
+        let expected = [
+            "messages[0].content[0].cache_control",
+            "messages[0].weight",
+            "messages[1].annotations",
+            "messages[1].tool_calls[0].function.x",
+            "messages[1].tool_calls[0].index",
+            "tool_choice.function.w",
+            "tool_choice.mode",
+            "tools[0].function.z",
+            "tools[0].y",
+        ];
+        assert_eq!(ignored, expected);
+        let schema = json!({"name": "n", "description": "d", "strict": true, "schema": {"type": "object", "k": 1}});
+        let request = read(json!({"response_format": {"type": "json_schema", "v": 1, "json_schema": schema}})).unwrap();
+        assert_eq!(request.ignored, ["response_format.json_schema.description", "response_format.v"]);
+        let user = json!([{"role": "user", "content": "x", "tool_calls": [], "tool_call_id": "c"}]);
+        let request = ChatRequest::parse(json!({"messages": user}).to_string().as_bytes()).unwrap();
+        assert_eq!(request.ignored, ["messages[0].tool_call_id", "messages[0].tool_calls"]);
+    }
+
+    #[test]
     fn fields_without_effect_are_reported_and_others_refused() {
         let request = read(json!({"x": 1, "user": "u", "store": true, "service_tier": "auto", "seed": null})).unwrap();
         assert_eq!(request.ignored, ["service_tier", "store", "user", "x"]);

@@ -11,6 +11,8 @@ use crate::error::{ApiError, ApiResult};
 pub struct Fields {
     map: Map<String, Value>,
     path: String,
+    /// What was left over of objects inside.
+    inner: Vec<String>,
 }
 
 fn kind(value: &Value) -> String {
@@ -41,7 +43,7 @@ impl Fields {
     /// When it is not an object.
     pub fn new(value: Value, path: String) -> ApiResult<Self> {
         match value {
-            Value::Object(map) => Ok(Self { map, path }),
+            Value::Object(map) => Ok(Self { map, path, inner: Vec::new() }),
             other => {
                 let found = kind(&other);
                 let whole = "the request's body".to_owned();
@@ -207,11 +209,17 @@ impl Fields {
         Value::Object(self.map)
     }
 
-    /// The names of what is left, null or not: fields without effect here, and unknown ones.
+    /// Takes over what is left of an object inside, from which everything known was taken.
+    pub fn absorb(&mut self, inner: Self) {
+        self.inner.extend(inner.ignored());
+    }
+
+    /// The names of what is left: fields without effect here, and unknown ones, with those of objects inside.
     pub fn ignored(self) -> Vec<String> {
-        let Self { map, path } = self;
+        let Self { map, path, inner } = self;
         let name = |key: String| if path.is_empty() { key } else { format!("{path}.{key}") };
-        map.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| name(key)).collect()
+        let own = map.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| name(key));
+        own.chain(inner).collect()
     }
 }
 

@@ -24,7 +24,12 @@ fn any_object() -> Value {
     json!({"type": "object"})
 }
 
-const LARGEST_GRAMMAR: usize = 256 << 10;
+/// Bytes of a schema.
+const LARGEST_SCHEMA: usize = 256 << 10;
+/// Bytes of a grammar in Lark's notation, which may be one regular expression.
+const LARGEST_GRAMMAR: usize = 16 << 10;
+/// Bytes of a regular expression, also of one in a schema: what it takes to follow one grows with the square of its length.
+pub const LARGEST_REGEX: usize = 8 << 10;
 
 impl Format {
     /// Takes `response_format` of chats and completions.
@@ -33,19 +38,28 @@ impl Format {
     /// When it has an unknown type or no schema.
     pub fn take(fields: &mut Fields) -> ApiResult<Self> {
         let Some(mut format) = fields.object("response_format")? else { return Ok(Self::Text) };
+        let read = Self::named(&mut format)?;
+        fields.absorb(format);
+        Ok(read)
+    }
+
+    fn named(format: &mut Fields) -> ApiResult<Self> {
         let known = ["text", "json_object", "json_schema", "grammar", "regex"];
         match format.choice("type", &known)? {
             Some("text") => Ok(Self::Text),
             Some("json_object") => Ok(Self::Schema(any_object())),
             Some("json_schema") => {
                 let mut named = format.object("json_schema")?.ok_or_else(|| format.missing("json_schema"))?;
-                Self::schema(&mut named)
+                let schema = Self::schema(&mut named)?;
+                format.absorb(named);
+                Ok(schema)
             }
             Some(kind) => {
                 let text = format.text(kind)?.ok_or_else(|| format.missing(kind))?;
-                if text.len() > LARGEST_GRAMMAR {
+                let most = if kind == "regex" { LARGEST_REGEX } else { LARGEST_GRAMMAR };
+                if text.len() > most {
                     let place = format.place(kind);
-                    let message = format!("`{place}` has {} bytes; at most {LARGEST_GRAMMAR}", text.len());
+                    let message = format!("`{place}` has {} bytes; at most {most} are allowed", text.len());
                     return Err(ApiError::field(place, message));
                 }
                 Ok(if kind == "regex" { Self::Regex(text) } else { Self::Grammar(text) })
@@ -60,21 +74,26 @@ impl Format {
     /// As [`Format::take`].
     pub fn take_flat(text: &mut Fields) -> ApiResult<Self> {
         let Some(mut format) = text.object("format")? else { return Ok(Self::Text) };
-        match format.choice("type", &["text", "json_object", "json_schema"])? {
-            Some("text") => Ok(Self::Text),
-            Some("json_object") => Ok(Self::Schema(any_object())),
-            Some(_) => Self::schema(&mut format),
-            None => Err(format.missing("type")),
-        }
+        let read = match format.choice("type", &["text", "json_object", "json_schema"])? {
+            Some("text") => Self::Text,
+            Some("json_object") => Self::Schema(any_object()),
+            Some(_) => Self::schema(&mut format)?,
+            None => return Err(format.missing("type")),
+        };
+        text.absorb(format);
+        Ok(read)
     }
 
     fn schema(named: &mut Fields) -> ApiResult<Self> {
         named.text("name")?.ok_or_else(|| named.missing("name"))?;
+        // A schema is always followed to the letter.
+        named.flag("strict")?;
         let schema = named.object("schema")?.ok_or_else(|| named.missing("schema"))?.into_value();
         let length = schema.to_string().len();
-        if length > LARGEST_GRAMMAR {
+        if length > LARGEST_SCHEMA {
             let place = named.place("schema");
-            return Err(ApiError::field(&place, format!("`{place}` has {length} bytes; at most {LARGEST_GRAMMAR}")));
+            let message = format!("`{place}` has {length} bytes; at most {LARGEST_SCHEMA} are allowed");
+            return Err(ApiError::field(&place, message));
         }
         Ok(Self::Schema(schema))
     }

@@ -35,6 +35,7 @@ pub fn content(fields: &mut Fields) -> ApiResult<Option<String>> {
                 return Err(ApiError::field(place, message));
             }
         }
+        fields.absorb(part);
     }
     Ok(Some(whole))
 }
@@ -47,10 +48,13 @@ fn calls(fields: &mut Fields) -> ApiResult<Option<Value>> {
     for (index, item) in items.into_iter().enumerate() {
         let mut call = Fields::new(item, format!("{place}[{index}]"))?;
         let id = call.text("id")?.unwrap_or_default();
+        call.choice("type", &["function"])?;
         let mut function = call.object("function")?.ok_or_else(|| call.missing("function"))?;
         let name = function.text("name")?.ok_or_else(|| function.missing("name"))?;
         let arguments = function.text("arguments")?.unwrap_or_else(|| "{}".into());
         let arguments: Value = serde_json::from_str(&arguments).unwrap_or(Value::String(arguments));
+        call.absorb(function);
+        fields.absorb(call);
         calls.push(json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}));
     }
     Ok(Some(Value::Array(calls)))
@@ -65,17 +69,22 @@ pub fn take(fields: &mut Fields) -> ApiResult<Vec<Value>> {
     if items.is_empty() {
         return Err(ApiError::field("messages", "`messages` is empty; it takes at least one message"));
     }
-    items.into_iter().enumerate().map(|(index, item)| one(item, format!("messages[{index}]"))).collect()
+    let one = |(index, item)| {
+        let mut message = Fields::new(item, format!("messages[{index}]"))?;
+        let read = one(&mut message)?;
+        fields.absorb(message);
+        Ok(read)
+    };
+    items.into_iter().enumerate().map(one).collect()
 }
 
-fn one(item: Value, place: String) -> ApiResult<Value> {
-    let mut fields = Fields::new(item, place)?;
+fn one(fields: &mut Fields) -> ApiResult<Value> {
     let roles = ["system", "developer", "user", "assistant", "tool"];
     let role = fields.choice("role", &roles)?.ok_or_else(|| fields.missing("role"))?;
-    let text = content(&mut fields)?;
+    let text = content(fields)?;
     let mut message = Map::new();
     message.insert("role".into(), json!(if role == "developer" { "system" } else { role }));
-    let calls = if role == "assistant" { calls(&mut fields)? } else { None };
+    let calls = if role == "assistant" { calls(fields)? } else { None };
     match (text, &calls) {
         (Some(text), _) => message.insert("content".into(), json!(text)),
         (None, Some(_)) => message.insert("content".into(), json!("")),

@@ -172,6 +172,7 @@ fn input(fields: &mut Fields) -> ApiResult<Vec<Value>> {
                 return Err(ApiError::field(place, message));
             }
         }
+        fields.absorb(item);
     }
     Ok(conversation)
 }
@@ -199,6 +200,22 @@ mod tests {
         assert_eq!(request.repeated["temperature"], 0.5);
         assert_eq!(request.repeated["top_p"], 1.0);
         assert_eq!(request.ignored, ["store"]);
+    }
+
+    #[test]
+    fn what_is_left_of_items_and_forms_is_reported() {
+        let request = read(json!({"input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "a", "x": 1}], "status": "completed"},
+            {"type": "function_call", "id": "fc", "call_id": "1", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "1", "output": "7", "y": 1}
+        ], "text": {"format": {"type": "json_schema", "name": "n", "strict": true, "schema": {}, "z": 1}},
+            "tools": [{"type": "function", "name": "f", "w": 1}]}))
+        .unwrap();
+        let mut ignored = request.ignored;
+        ignored.sort();
+        let expected =
+            ["input[0].content[0].x", "input[0].status", "input[1].id", "input[2].y", "text.format.z", "tools[0].w"];
+        assert_eq!(ignored, expected);
     }
 
     #[test]

@@ -46,7 +46,9 @@ impl TokenizeRequest {
             None => match fields.take("messages") {
                 Some(value) => {
                     let mut inner = Fields::new(serde_json::json!({"messages": value}), String::new())?;
-                    Source::Messages(messages::take(&mut inner)?)
+                    let read = messages::take(&mut inner)?;
+                    fields.absorb(inner);
+                    Source::Messages(read)
                 }
                 None => return Err(fields.missing("prompt")),
             },

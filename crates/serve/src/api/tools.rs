@@ -47,6 +47,7 @@ impl Tools {
     pub fn take(fields: &mut Fields, flat: bool) -> ApiResult<Self> {
         let items = fields.array("tools", MOST_TOOLS)?.unwrap_or_default();
         let mut list = Vec::with_capacity(items.len());
+        let mut strict = Vec::new();
         for (index, item) in items.into_iter().enumerate() {
             let place = format!("tools[{index}]");
             let mut tool = Fields::new(item, place.clone())?;
@@ -58,18 +59,33 @@ impl Tools {
                 }
                 None => return Err(tool.missing("type")),
             }
-            let mut function =
-                if flat { tool } else { tool.object("function")?.ok_or_else(|| tool.missing("function"))? };
+            let mut inner =
+                if flat { None } else { Some(tool.object("function")?.ok_or_else(|| tool.missing("function"))?) };
+            let function = inner.as_mut().unwrap_or(&mut tool);
             let name = function.text("name")?.ok_or_else(|| function.missing("name"))?;
             let description = function.text("description")?.unwrap_or_default();
             let parameters =
                 function.object("parameters")?.map_or_else(|| json!({"type": "object"}), Fields::into_value);
+            if function.flag("strict")? == Some(true) {
+                strict.push(function.place("strict"));
+            }
+            inner.into_iter().for_each(|inner| tool.absorb(inner));
+            fields.absorb(tool);
             list.push(json!({"type": "function", "function":
                 {"name": name, "description": description, "parameters": parameters}}));
         }
         let choice = Self::choice(fields, flat)?;
         let parallel = fields.flag("parallel_tool_calls")?.unwrap_or(true);
         let tools = Self { list, choice, parallel };
+        // A demanded call follows its schema in any case; of a free answer nobody knows before whether it will be one.
+        if tools.choice == Choice::Auto
+            && let Some(place) = strict.into_iter().next()
+        {
+            let message = format!(
+                "`{place}` is true, which is followed where `tool_choice` demands a call; leave it out, or demand one"
+            );
+            return Err(ApiError { code: Some("unsupported_parameter"), ..ApiError::field(place, message) });
+        }
         match &tools.choice {
             Choice::Required if tools.list.is_empty() => {
                 Err(ApiError::field("tool_choice", "`tool_choice` demands a call, but `tools` is empty"))
@@ -97,9 +113,13 @@ impl Tools {
             Some(value) => {
                 let mut named = Fields::new(value, "tool_choice".into())?;
                 named.choice("type", &["function"])?.ok_or_else(|| named.missing("type"))?;
-                let mut function =
-                    if flat { named } else { named.object("function")?.ok_or_else(|| named.missing("function"))? };
-                Ok(Choice::Function(function.text("name")?.ok_or_else(|| function.missing("name"))?))
+                let mut inner =
+                    if flat { None } else { Some(named.object("function")?.ok_or_else(|| named.missing("function"))?) };
+                let function = inner.as_mut().unwrap_or(&mut named);
+                let name = function.text("name")?.ok_or_else(|| function.missing("name"))?;
+                inner.into_iter().for_each(|inner| named.absorb(inner));
+                fields.absorb(named);
+                Ok(Choice::Function(name))
             }
         }
     }
@@ -160,7 +180,7 @@ mod tests {
     fn two() -> Value {
         json!([
             {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},
-            {"type": "function", "function": {"name": "g", "description": "G", "strict": true}}
+            {"type": "function", "function": {"name": "g", "description": "G"}}
         ])
     }
 
@@ -181,6 +201,18 @@ mod tests {
         ] {
             assert_eq!(tools(wrong).unwrap_err().param.as_deref(), Some("tool_choice"));
         }
+        let mut strict = two();
+        strict[1]["function"]["strict"] = json!(true);
+        let error = tools(json!({"tools": strict})).unwrap_err();
+        assert_eq!(
+            (error.param.as_deref(), error.code),
+            (Some("tools[1].function.strict"), Some("unsupported_parameter"))
+        );
+        for choice in ["required", "none"] {
+            assert!(tools(json!({"tools": strict, "tool_choice": choice})).is_ok(), "{choice}");
+        }
+        strict[1]["function"]["strict"] = json!(false);
+        assert!(tools(json!({"tools": strict})).is_ok());
         let error = tools(json!({"tools": [{"type": "web_search"}]})).unwrap_err();
         assert_eq!(error.param.as_deref(), Some("tools[0].type"));
     }

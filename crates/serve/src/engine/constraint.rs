@@ -8,7 +8,7 @@ use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
 use serde_json::Value;
 
-use crate::api::format::Format;
+use crate::api::format::{Format, LARGEST_REGEX};
 
 /// Makes constraints for one vocabulary.
 pub struct Constraints {
@@ -93,6 +93,9 @@ impl Constraints {
                 if patterns_at_once(&schema) > PATTERNS {
                     return Err(format!("more than {PATTERNS} patterns are to hold for one text at once"));
                 }
+                if longest_pattern(&schema) > LARGEST_REGEX {
+                    return Err(format!("a pattern has more than {LARGEST_REGEX} bytes"));
+                }
                 options.apply_to(&mut schema);
                 TopLevelGrammar::from_json_schema(schema)
             }
@@ -127,6 +130,21 @@ fn patterns_at_once(schema: &Value) -> usize {
             map.values().map(patterns_at_once).max().unwrap_or(0).max(here)
         }
         Value::Array(items) => items.iter().map(patterns_at_once).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// The bytes of the longest pattern.
+fn longest_pattern(schema: &Value) -> usize {
+    match schema {
+        Value::Object(map) => {
+            let own = map.get("pattern").and_then(Value::as_str).map_or(0, str::len);
+            let named = map.get("patternProperties").and_then(Value::as_object);
+            let named = named.into_iter().flat_map(|all| all.keys()).map(String::len);
+            let inner = map.values().map(longest_pattern);
+            named.chain(inner).max().unwrap_or(0).max(own)
+        }
+        Value::Array(items) => items.iter().map(longest_pattern).max().unwrap_or(0),
         _ => 0,
     }
 }

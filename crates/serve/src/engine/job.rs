@@ -18,6 +18,16 @@ pub struct Job {
     pub work: Work,
 }
 
+impl Job {
+    /// How many answers it has.
+    pub fn choices(&self) -> usize {
+        match &self.work {
+            Work::Generate(generate) => generate.choices,
+            Work::Embed => 1,
+        }
+    }
+}
+
 /// What is to be done with a prompt.
 #[derive(Clone)]
 pub enum Work {
@@ -169,10 +179,7 @@ impl Reply {
 impl Request {
     pub(super) fn new(job: Job) -> (Self, Answer) {
         let (sender, events) = unbounded_channel();
-        let choices = match &job.work {
-            Work::Generate(generate) => generate.choices,
-            Work::Embed => 1,
-        };
+        let choices = job.choices();
         let stopped: Arc<Vec<AtomicBool>> = Arc::new((0..choices).map(|_| AtomicBool::new(false)).collect());
         let reply = Reply { events: sender, stopped: Arc::clone(&stopped) };
         (Self { job, reply, arrived: Instant::now() }, Answer { events, stopped })

@@ -104,9 +104,10 @@ impl Worker<'_> {
         let shared = self.shared;
         let mut queue = shared.queue();
         while let Some(request) = queue.waiting.front() {
-            let (choices, reads_all) = match &request.job.work {
-                Work::Generate(generate) => (generate.choices, generate.score_prompt),
-                Work::Embed => (1, true),
+            let choices = request.job.choices();
+            let reads_all = match &request.job.work {
+                Work::Generate(generate) => generate.score_prompt,
+                Work::Embed => true,
             };
             let known = if reads_all { 0 } else { self.memory.prefixes.depth(&request.job.prompt) };
             let more = self.memory.cost(request.job.prompt.len(), choices);
@@ -116,7 +117,7 @@ impl Worker<'_> {
             if !self.lanes.is_empty() && !fits {
                 break;
             }
-            let Some(request) = queue.waiting.pop_front() else { break };
+            let Some(request) = queue.waiting.pop() else { break };
             // What the new state has from the start is in use from here on.
             promised = more.saturating_sub(self.memory.fixed);
             self.stats.queued.record(request.arrived.elapsed());

@@ -4,6 +4,7 @@
 //! - `lane`: a sequence that is worked on
 //! - `worker`: the loop that batches requests; they join and leave between its steps
 //! - `step`: one call of the model for all, repeated by halves when it panics
+//! - `waiting`: requests that wait, which take turns
 //! - `choose`: from logits to a token and its probabilities
 //! - `prefix`: what is kept of prompts that were read before
 //! - `memory`: who gets pages, who waits for them, and what goes first
@@ -23,9 +24,9 @@ pub mod stats;
 mod step;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod worker;
 
-use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -37,6 +38,7 @@ pub use job::{Answer, End, Event, Job, Score, Work};
 pub use stats::Stats;
 
 use job::Request;
+use waiting::Waiting;
 use worker::Worker;
 
 /// Prompts are cut, and states kept, at multiples of this many tokens: those of a page.
@@ -49,7 +51,7 @@ pub struct EngineConfig {
     pub context: usize,
     /// The most sequences that are worked on at once.
     pub max_concurrent: usize,
-    /// The most requests that wait.
+    /// The most requests that wait, each with all of its parts. With 0 one that cannot begin at once is refused.
     pub max_waiting: usize,
     /// Bytes for the states of sequences and of prompts read before. A sequence that is alone is let beyond them rather than failed.
     pub cache_bytes: usize,
@@ -90,7 +92,7 @@ pub(crate) struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Request>,
+    waiting: Waiting,
     closed: bool,
     /// Prompts read before are to be forgotten.
     forget: bool,
@@ -142,6 +144,7 @@ impl Engine {
                 queue.closed = true;
                 queue.waiting.clear();
                 drop(queue);
+                inner.stats.end();
                 if let Err(panic) = ended {
                     std::panic::resume_unwind(panic);
                 }
@@ -163,6 +166,18 @@ impl Engine {
     /// Forgets the prompts that were read before, and gives their memory back.
     pub fn forget(&self) {
         self.shared.queue().forget = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// Whether it works. One whose thread has ended does not, and never will again.
+    pub fn is_alive(&self) -> bool {
+        !self.shared.queue().closed
+    }
+
+    /// Ends the thread, as a mistake outside of any request would.
+    #[cfg(test)]
+    pub(crate) fn end(&self) {
+        self.shared.queue().closed = true;
         self.shared.wake.notify_one();
     }
 
@@ -188,14 +203,21 @@ impl Engine {
         if queue.closed {
             return Err(Refused::Closed);
         }
-        // A request with more parts than may wait is let in when nothing else waits.
         let waiting = queue.waiting.len();
-        if waiting > 0 && waiting + jobs.len() > self.config.max_waiting || self.config.max_waiting == 0 {
+        let running = usize::try_from(self.shared.stats.running.get()).unwrap_or(usize::MAX);
+        let begins =
+            running == 0 || running.saturating_add(jobs.iter().map(Job::choices).sum()) <= self.config.max_concurrent;
+        // Who can begin now waits for nobody. Requests larger than the largest prompt may fill what the queue would hold of those,
+        // and one of any size may wait alone.
+        let tokens: usize = jobs.iter().map(|job| job.prompt.len()).sum();
+        let most = self.config.max_waiting.saturating_mul(self.config.context);
+        let large = waiting > 0 && tokens > self.config.context && queue.waiting.tokens().saturating_add(tokens) > most;
+        if !(waiting == 0 && begins) && (waiting >= self.config.max_waiting || large) {
             self.shared.stats.refused.add(1);
             return Err(Refused::Full { waiting });
         }
         let (requests, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(Request::new).unzip();
-        queue.waiting.extend(requests);
+        queue.waiting.push(requests);
         self.shared.stats.waiting.set(queue.waiting.len());
         drop(queue);
         self.shared.wake.notify_one();

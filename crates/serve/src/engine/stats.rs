@@ -105,6 +105,17 @@ pub struct Stats {
     pub queued: Histogram,
 }
 
+impl Stats {
+    /// The engine has ended: nothing is in use any more. What was counted stays.
+    pub(crate) fn end(&self) {
+        for (kind, _, _, value) in LINES {
+            if kind == "gauge" {
+                value(self).set(0);
+            }
+        }
+    }
+}
+
 /// A number of the statistics: its kind, name, help, and where it is.
 type Line = (&'static str, &'static str, &'static str, fn(&Stats) -> &Number);
 /// A histogram: its name, help, and where it is.

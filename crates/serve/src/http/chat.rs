@@ -52,6 +52,7 @@ pub(super) fn start(served: &Arc<Served>, seed: u64, conversation: Conversation)
         fields,
     } = conversation;
     sampling.check_ids(served.vocabulary)?;
+    served.together(choices, "n")?;
     let prompt = served.chat(&messages, &tools, template_arguments)?;
     let limit = served.room(prompt.ids.len(), max_tokens, fields[0])?;
     let constraint = match tools.demanded() {

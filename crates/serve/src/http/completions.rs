@@ -37,6 +37,8 @@ struct Shape {
 
 fn start(served: &Arc<Served>, seed: u64, request: CompletionRequest) -> ApiResult<Vec<Started>> {
     request.sampling.check_ids(served.vocabulary)?;
+    served.together(request.n, "n")?;
+    served.together(request.best_of, "best_of")?;
     let constraint = served.constraint(&request.format, "response_format")?;
     let mut ends = if request.sampling.ignore_eos { Vec::new() } else { served.ends.clone() };
     // A prompt that is scored with one token behind it is how evaluations ask (lm-eval): they cut the last token off and would

@@ -5,16 +5,17 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cupola_monitor::guard;
 
-use super::App;
+use super::sse::Until;
+use super::{App, Phase};
 use crate::error::{ApiError, ApiResult};
 
 /// Paths that need no key: they tell nothing.
@@ -24,6 +25,7 @@ const OPEN: [&str; 5] = ["/", "/chat.js", "/chat.css", "/health", "/ready"];
 pub(super) async fn pass(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     // Paths that do not exist share one name, so that a client cannot make the list of names grow.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
+    let others = app.pages.iter().any(|page| request.uri().path().starts_with(&page.path));
     let mut response = match check(&app, &request) {
         Err(error) => error.into_response(),
         Ok(()) => match CatchPanic(Box::pin(next.run(request))).await {
@@ -31,6 +33,10 @@ pub(super) async fn pass(State(app): State<Arc<App>>, request: Request, next: Ne
             Err(_) => ApiError::server("this request met a mistake in the server").into_response(),
         },
     };
+    if others && response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") {
+        // Live messages have no end of their own, and nobody waits for their last.
+        response = response.map(|body| Body::new(Until::new(body, app.until(Phase::Draining))));
+    }
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&app.id("req-")) {
         headers.insert("x-request-id", id);
@@ -50,7 +56,7 @@ fn check(app: &App, request: &Request) -> ApiResult<()> {
             key(app, headers)?;
         }
     }
-    if app.draining.load(Ordering::Relaxed) && path != "/health" && path != "/ready" && path != "/metrics" {
+    if app.phase() != Phase::Serving && path != "/health" && path != "/ready" && path != "/metrics" {
         return Err(ApiError::unavailable("the server is shutting down"));
     }
     Ok(())

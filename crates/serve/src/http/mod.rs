@@ -37,7 +37,7 @@ use std::future::Future;
 use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -45,6 +45,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use cupola_monitor::guard::Hosts;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 pub use keys::Keys;
 pub use limits::Limits;
@@ -85,6 +86,17 @@ impl Default for ServerConfig {
     }
 }
 
+/// How far a server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// It answers.
+    Serving,
+    /// It was told to stop, and lets what it answers finish.
+    Draining,
+    /// The time for that is over.
+    Over,
+}
+
 /// What all requests share.
 pub(crate) struct App {
     models: Registry,
@@ -93,7 +105,7 @@ pub(crate) struct App {
     /// The names under which it may be asked.
     hosts: Hosts,
     pages: Vec<Page>,
-    draining: AtomicBool,
+    phase: watch::Sender<Phase>,
     requests: metrics::Requests,
     ids: AtomicU64,
     random: RandomState,
@@ -131,7 +143,7 @@ impl Server {
             limits: config.limits,
             hosts: Hosts::of(address),
             pages: Vec::new(),
-            draining: AtomicBool::new(false),
+            phase: watch::Sender::new(Phase::Serving),
             requests: metrics::Requests::default(),
             ids: AtomicU64::new(0),
             random: RandomState::new(),
@@ -191,7 +203,7 @@ fn router(app: &Arc<App>, extra: Option<Router>) -> Router {
         .route("/ready", get(models::ready))
         .route("/metrics", get(metrics::show))
         .route("/v1/models", get(models::list))
-        .route("/v1/models/{id}", get(models::one))
+        .route("/v1/models/{*id}", get(models::one))
         .route("/v1/chat/completions", post(chat::answer))
         .route("/v1/completions", post(completions::answer))
         .route("/v1/responses", post(responses::answer))
@@ -213,6 +225,19 @@ fn router(app: &Arc<App>, extra: Option<Router>) -> Router {
 }
 
 impl App {
+    fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Waits until the server is so far. The future keeps nothing of it alive.
+    fn until(&self, phase: Phase) -> impl Future<Output = ()> + Send + use<> {
+        let mut now = self.phase.subscribe();
+        async move {
+            // A server that is gone is further than any phase.
+            let _ = now.wait_for(|now| *now >= phase).await;
+        }
+    }
+
     /// A name that no other reply has.
     fn id(&self, prefix: &str) -> String {
         let number = self.ids.fetch_add(1, Ordering::Relaxed);
@@ -267,7 +292,8 @@ fn json_response(value: &serde_json::Value) -> Response {
 fn with_ignored(mut response: Response, ignored: &[String]) -> Response {
     const MOST: usize = 64;
     let plain = |name: &String| {
-        let kept = name.chars().take(80).map(|c| if c.is_ascii_alphanumeric() || "_-.".contains(c) { c } else { '?' });
+        let kept =
+            name.chars().take(80).map(|c| if c.is_ascii_alphanumeric() || "_-.[]".contains(c) { c } else { '?' });
         kept.collect::<String>()
     };
     let names: Vec<String> = ignored.iter().take(MOST).map(plain).collect();

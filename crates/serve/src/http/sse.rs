@@ -12,8 +12,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::App;
 use super::guard::CatchPanic;
+use super::{App, Phase};
 use crate::error::{ApiError, ApiResult};
 
 /// Parts that may wait for a slow reader. The rest of the answer waits in the engine's channel, which the request's own limit of
@@ -104,11 +104,14 @@ where
     let (sender, receiver) = channel(WAITING);
     let events = Arc::new(Events { sender, ping: app.limits.ping });
     let task = work(Arc::clone(&events));
-    let limit = app.limits.answer;
+    let (limit, over) = (app.limits.answer, app.until(Phase::Over));
     tokio::spawn(async move {
         let timed = async move {
-            let late = |_| Err(Broken::Error(ApiError::unavailable("the answer took longer than allowed")));
-            tokio::time::timeout(limit, task).await.unwrap_or_else(late)
+            tokio::select! {
+                outcome = task => outcome,
+                () = tokio::time::sleep(limit) => Err(Broken::Error(late())),
+                () = over => Err(Broken::Error(ended())),
+            }
         };
         let outcome = match CatchPanic(Box::pin(timed)).await {
             Ok(outcome) => outcome,
@@ -129,8 +132,46 @@ where
 
 /// A whole answer within its time.
 pub(super) async fn whole<T>(app: &App, work: impl Future<Output = ApiResult<T>>) -> ApiResult<T> {
-    let late = |_| Err(ApiError::unavailable("the answer took longer than allowed"));
-    tokio::time::timeout(app.limits.answer, work).await.unwrap_or_else(late)
+    tokio::select! {
+        outcome = work => outcome,
+        () = tokio::time::sleep(app.limits.answer) => Err(late()),
+        () = app.until(Phase::Over) => Err(ended()),
+    }
+}
+
+fn late() -> ApiError {
+    ApiError::unavailable("the answer took longer than allowed")
+}
+
+fn ended() -> ApiError {
+    ApiError::unavailable("the server shuts down before this answer is done")
+}
+
+/// A body that ends when something happens.
+pub(super) struct Until {
+    body: Body,
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Until {
+    pub(super) fn new(body: Body, end: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { body, end: Box::pin(end) }
+    }
+}
+
+impl HttpBody for Until {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+        if self.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
 }
 
 struct Parts(Receiver<Bytes>);

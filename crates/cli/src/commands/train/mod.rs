@@ -3,7 +3,7 @@
 //! - `watch`: the bar on a terminal, plain lines elsewhere
 //! - `interrupt`: Ctrl-C once and twice
 
-mod interrupt;
+pub(super) mod interrupt;
 mod watch;
 
 use crate::exit::Failure;
@@ -261,6 +261,7 @@ fn finish(setup: Setup, run: RunDir, lock: Lock, mut display: Display, json: boo
     let mut trainer = Trainer::open(setup, run.clone(), lock, &mut display)?;
     display.begin(&trainer);
     let result = trainer.train(&stop, &mut display);
+    drop(stop);
     display.end();
     let outcome = result?;
     let checkpoint = run.checkpoint("best").or_else(|_| run.checkpoint("last"))?;

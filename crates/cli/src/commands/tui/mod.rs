@@ -23,7 +23,7 @@ const POINTS: usize = 1000;
 #[derive(Args)]
 pub struct Tui {
     /// A run's folder, a folder of runs (the newest is shown), or a dashboard's address such as http://127.0.0.1:7860/?run=NAME.
-    /// A server's key is taken from CUPOLA_API_KEY
+    /// A server's key is taken from CUPOLA_API_KEY; https is not spoken
     #[arg(default_value = "runs", value_name = "RUN|URL")]
     run: String,
     /// Print the run as lines of text once and end

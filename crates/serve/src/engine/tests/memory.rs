@@ -58,6 +58,19 @@ fn hybrids_have_the_same_bits_alone_among_64_streams_with_known_prefixes_and_aft
 }
 
 #[test]
+fn latent_pages_without_scans_are_computed_again_after_waiting_for_memory_with_the_same_bits() {
+    let layers = "pattern = [\"mla\"]\nnum_hidden_layers = 2\nmla = { num_attention_heads = 2, kv_lora_rank = 8, \
+                  qk_nope_head_dim = 6, qk_rope_head_dim = 4, v_head_dim = 8 }\n";
+    let jobs: Vec<Job> = (0..6u32).map(|i| open(&[i; 100], 200, u64::from(i))).collect();
+    // Two pages a layer hold a latent vector and a rotated key for each token.
+    let bytes = 2 * LAYERS * PAGE * (8 + 4) * 4;
+    let small =
+        Engine::new(model(layers), EngineConfig { cache_bytes: 5 * bytes, ..config() }, Arc::default()).unwrap();
+    assert_eq!(run(&small, &jobs), alone_in(layers, &jobs));
+    assert!(small.stats().preempted.get() > 0, "there was not enough memory for all");
+}
+
+#[test]
 fn a_prefix_that_is_shared_costs_no_page() {
     let engine = engine(config());
     let prompt: Vec<u32> = (0..4 * PAGE as u32 + 1).map(|i| i * 7 % 250).collect();

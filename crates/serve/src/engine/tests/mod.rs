@@ -178,6 +178,21 @@ fn a_queue_that_is_full_refuses_and_one_answer_of_several_can_be_stopped() {
 }
 
 #[test]
+fn requests_of_many_parts_wait_within_a_bound_of_tokens() {
+    let engine = engine(EngineConfig { max_concurrent: 1, max_waiting: 3, context: 512, ..config() });
+    let long = |count: usize| vec![with(job(&[1; 500], 500, 0), |g| g.ends.clear()); count];
+    let mut first = engine.submit_all(long(1)).unwrap();
+    first[0].wait();
+    let large = engine.submit_all(long(20)).unwrap();
+    // As many tokens as three of the longest prompts are waiting already.
+    assert_eq!(engine.submit_all(long(2)).err(), Some(Refused::Full { waiting: 1 }));
+    let one = engine.submit_all(long(1)).unwrap();
+    assert_eq!(engine.stats().waiting.get(), 2);
+    drop((first, large, one));
+    eventually(|| engine.stats().running.get() == 0 && engine.stats().waiting.get() == 0);
+}
+
+#[test]
 fn several_answers_come_from_one_reading_of_the_prompt() {
     let engine = engine(config());
     let prompt: Vec<u32> = (0..150).map(|i| i % 256).collect();

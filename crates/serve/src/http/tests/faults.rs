@@ -52,6 +52,12 @@ fn malformed_requests_get_an_error_that_names_what_is_wrong() {
         ),
         ("/v1/embeddings", json!({"input": ""}).to_string(), 200, None),
         (
+            "/v1/chat/completions",
+            json!({"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function", "function": {"name": "f", "strict": true}}]}).to_string(),
+            400,
+            Some("tools[0].function.strict"),
+        ),
+        (
             "/v1/responses",
             json!({"input": "x", "previous_response_id": "r"}).to_string(),
             400,

@@ -5,6 +5,8 @@ mod connections;
 mod faults;
 mod floods;
 mod pages;
+mod presets;
 #[cfg(feature = "tls")]
 mod tls;
+mod tools;
 mod wire;

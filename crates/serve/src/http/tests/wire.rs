@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::http::ServerConfig;
+use crate::registry::{Registry, Source};
+use crate::served::LoadOptions;
 use crate::testing::{Running, byte_tokenizer, config};
 
 fn server() -> Running {
@@ -29,10 +31,27 @@ fn models_are_listed_and_found() {
     let card = server.get("/v1/models/small").json();
     assert_eq!(card["max_model_len"], 512);
     assert_eq!(card["chat_template"], "plain");
+    assert_eq!(server.get("/v1/models/org/small").json()["error"]["code"], "model_not_found");
     let missing = server.get("/v1/models/other");
     assert_eq!((missing.status, missing.json()["error"]["code"].clone()), (404, json!("model_not_found")));
     assert_eq!(server.get("/health").json()["status"], "ok");
     assert_eq!(server.get("/ready").status, 200);
+}
+
+#[test]
+fn a_model_s_name_may_have_a_slash() {
+    let folder = tempfile::tempdir().unwrap();
+    cupola_models::save(folder.path(), &crate::testing::model("")).unwrap();
+    byte_tokenizer().save_dir(folder.path()).unwrap();
+    let source = Source { dir: folder.path().to_owned(), name: "org/model".into() };
+    let models = Registry::new(vec![source], LoadOptions::default()).unwrap();
+    let server = Running::of(ServerConfig::default(), models, std::sync::Arc::default());
+    for path in ["/v1/models/org/model", "/v1/models/org%2Fmodel"] {
+        assert_eq!(server.get(path).json()["id"], "org/model", "{path}");
+    }
+    assert_eq!(server.get("/v1/models/org").status, 404);
+    let reply = server.post("/v1/completions", &json!({"model": "org/model", "prompt": "x", "max_tokens": 2}));
+    assert_eq!(reply.json()["model"], "org/model");
 }
 
 #[test]
