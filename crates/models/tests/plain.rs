@@ -16,6 +16,8 @@ fn spec(fields: &str) -> ModelSpec {
     ModelSpec::from_toml(&format!("{head}{fields}")).unwrap_or_else(|error| panic!("{error}"))
 }
 
+type Activation = fn(f64) -> f64;
+
 /// Values with two dimensions, to be looked at one by one.
 struct Matrix(Vec<f64>, usize);
 
@@ -42,7 +44,7 @@ fn affine(w: &Matrix, b: Option<&Tensor>, x: &[f64]) -> Vec<f64> {
 
 #[test]
 fn channel_mixers_without_a_gate_apply_their_activation_between_two_products() {
-    let cases: [(ChannelKind, fn(f64) -> f64); 3] = [
+    let cases: [(ChannelKind, Activation); 3] = [
         (ChannelKind::MlpRelu, |x| if x > 0.0 { x } else { 0.0 }),
         (ChannelKind::MlpRelu2, |x| if x > 0.0 { x * x } else { 0.0 }),
         (ChannelKind::MlpSilu, |x| x / (1.0 + (-x).exp())),
@@ -149,7 +151,7 @@ fn sinusoids_are_those_of_the_paper_and_are_added_to_the_embedding() {
     let embedding = Matrix::of(&plain.state_dict()["embed_tokens.weight"]);
     for (position, token) in x.to_vec::<i64>().into_iter().enumerate() {
         let angle = |k: usize| position as f64 * 10_000f64.powf(-((k / 2 * 2) as f64) / 8.0);
-        let wave = |k: usize| if k % 2 == 0 { angle(k).sin() } else { angle(k).cos() };
+        let wave = |k: usize| if k.is_multiple_of(2) { angle(k).sin() } else { angle(k).cos() };
         let sum: Vec<f64> = embedding.row(token as usize).iter().enumerate().map(|(k, e)| e + wave(k)).collect();
         let size = (dot(&sum, &sum) / 8.0 + spec.norm_eps).sqrt();
         for (found, expected) in found.row(position).iter().zip(sum) {
