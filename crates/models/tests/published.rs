@@ -1,8 +1,6 @@
 //! Configurations as they lie in public directories, with what older libraries and converters have left in them.
 #![recursion_limit = "256"]
 
-use std::path::Path;
-
 use cupola_models::spec::{PositionKind, RopeScaling};
 use cupola_models::{ModelSpec, load_encoder, load_spec};
 use serde_json::{Value, json};
