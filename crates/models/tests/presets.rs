@@ -102,7 +102,7 @@ fn counted(family: &str, [v, l, d, h]: [usize; 4]) -> usize {
     match family {
         "gpt2" => v * d + 1024 * d + l * (12 * d * d + 13 * d) + 2 * d,
         "llama" => v * d + l * (attention(h) + swiglu + norms) + d,
-        "mistral" => v * d + l * (attention(if h % 4 == 0 { h / 4 } else { h / 3 }) + swiglu + norms) + d,
+        "mistral" => v * d + l * (attention(if h.is_multiple_of(4) { h / 4 } else { h / 3 }) + swiglu + norms) + d,
         // Two tables; one norm in a layer.
         "phi" => 2 * v * d + v + l * (12 * d * d + 11 * d) + 2 * d,
         "mamba" => v * d + 2 * l * (mamba + d) + d,
