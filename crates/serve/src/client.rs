@@ -151,10 +151,11 @@ impl Client {
             match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(self.broken(error)),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Ok(Some(data)),
-                    Err(_) => {}
-                },
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
             }
         }
     }
