@@ -116,6 +116,14 @@ impl<'h, H: Haystack + ?Sized> Iterator for Matches<'_, 'h, H> {
     }
 }
 
+impl<H: Haystack + ?Sized> Matches<'_, '_, H> {
+    /// What the search has cost so far.
+    #[cfg(test)]
+    pub(crate) fn work(&mut self) -> crate::core::Work {
+        self.0.cursor.search.work()
+    }
+}
+
 impl<H: Haystack + ?Sized> std::iter::FusedIterator for Matches<'_, '_, H> {}
 
 /// The groups of all matches that do not overlap. A search that reaches its limit ends the iteration.
@@ -138,6 +146,14 @@ impl<'h, H: Haystack + ?Sized> Iterator for CaptureMatches<'_, 'h, H> {
         let found = self.cursor.next(|search, at| Ok(search.captures(at, &mut slots)?.then(|| (slots[0], slots[1]))));
         found?.ok()?;
         Some(Captures::new(self.haystack, self.cursor.search.core.clone(), slots))
+    }
+}
+
+impl<H: Haystack + ?Sized> CaptureMatches<'_, '_, H> {
+    /// What the search has cost so far.
+    #[cfg(test)]
+    pub(crate) fn work(&mut self) -> crate::core::Work {
+        self.cursor.search.work()
     }
 }
 
