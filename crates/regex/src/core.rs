@@ -63,6 +63,8 @@ pub struct Core {
     pub pattern: String,
     pub program: Program,
     pub names: Vec<Option<String>>,
+    /// Groups that take part in every match, the whole one included, if it is always the same number.
+    pub static_groups: Option<usize>,
     prefilter: Prefilter,
     engine: Engine,
     /// For patterns that match everywhere: the machine that tells all ends in one pass.
@@ -103,6 +105,7 @@ impl Core {
         let parsed = syntax::parse(pattern, config.flags, config.nest_limit)?;
         let lowered = syntax::lower(parsed, config.flags, bytes);
         let mut hir = lowered.hir;
+        let static_groups = hir.static_groups().map(|count| count + 1);
         if let Some(message) = misplaced_keep(&hir, false) {
             return Err(Error::Syntax { pattern: pattern.to_owned(), offset: 0, message });
         }
@@ -148,6 +151,7 @@ impl Core {
             prefilter,
             program,
             names: lowered.group_names,
+            static_groups,
             engine,
             scan,
             backtrack_limit: config.backtrack_limit,

@@ -26,7 +26,12 @@ impl<H: Haystack + ?Sized> RegexBuilder<H> {
     /// # Errors
     /// When the pattern does not follow the syntax, or exceeds a limit.
     pub fn build(&self) -> Result<Regex<H>, Error> {
-        Regex::with_config(&self.pattern, &self.config)
+        self.build_other(&self.pattern)
+    }
+
+    /// Another pattern with the same options.
+    pub(crate) fn build_other(&self, pattern: &str) -> Result<Regex<H>, Error> {
+        Regex::with_config(pattern, &self.config)
     }
 
     /// Letters match without regard to case (`i`). Off by default.
