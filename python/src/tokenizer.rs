@@ -3,7 +3,6 @@
 use crate::convert::{allowed, error, flat_arrays, json, text, texts};
 use crate::train;
 use cupola_tokenizer::chat::ChatOptions;
-use cupola_tokenizer::split::patterns;
 use cupola_tokenizer::{
     DecodeOptions, EncodeOptions, Encoding, Input, Padding, PaddingLength, Side, Truncation, TruncationStrategy, agent,
 };
@@ -99,10 +98,6 @@ impl Tokenizer {
         pattern: &str,
         special_tokens: HashMap<String, u32>,
     ) -> PyResult<Self> {
-        let pattern = match patterns::by_name(pattern) {
-            Some([pattern]) => pattern,
-            _ => pattern,
-        };
         py.detach(|| {
             let special = special_tokens.iter().map(|(text, id)| (&text[..], *id));
             cupola_tokenizer::Tokenizer::from_tiktoken_file(path, pattern, special)

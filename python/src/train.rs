@@ -3,7 +3,7 @@
 use crate::convert::{TokenizerError, error, text};
 use cupola_tokenizer::Tokenizer;
 use cupola_tokenizer::model::bpe::Alphabet;
-use cupola_tokenizer::split::{PreTokenizer, Step, patterns};
+use cupola_tokenizer::split::{PreTokenizer, Step};
 use cupola_tokenizer::train::{BpeTrainer, TieBreak, UnigramTrainer, WordPieceTrainer};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -43,11 +43,7 @@ impl<'py> Settings<'py> {
         self.take("pattern", &mut pattern)?;
         self.take("syllables", &mut syllables)?;
         if let Some(pattern) = pattern {
-            let chosen = match patterns::by_name(&pattern) {
-                Some(passes) => PreTokenizer::chain(passes),
-                None => PreTokenizer::pattern(&pattern),
-            };
-            *place = chosen.map_err(error)?;
+            *place = PreTokenizer::named(&pattern).map_err(error)?;
         }
         if syllables {
             *place = PreTokenizer::new(place.steps().iter().cloned().chain([Step::Syllables]));

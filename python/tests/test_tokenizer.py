@@ -1,5 +1,6 @@
 """`Tokenizer`: files, training, everything around ids."""
 
+import base64
 import json
 
 import numpy as np
@@ -149,6 +150,15 @@ def test_chats():
     assert len(cupola.Tokenizer.agent_token_names()) == 54
     with pytest.raises(cupola.TokenizerError, match="no chat template"):
         base.chat_text(messages)
+
+
+def test_a_tiktoken_file_takes_a_name_with_several_passes(tmp_path):
+    file = tmp_path / "bytes.tiktoken"
+    lines = (f"{base64.b64encode(bytes([b])).decode()} {b}\n" for b in range(256))
+    file.write_text("".join(lines))
+    tokenizer = cupola.Tokenizer.from_tiktoken(file, "deepseek_v3")
+    assert tokenizer.pieces("ab12345中c") == ["ab", "123", "45", "中", "c"]
+    assert cupola.Tokenizer.from_tiktoken(file, r"\d|\D+").pieces("ab12c") == ["ab", "1", "2", "c"]
 
 
 def test_named_vocabularies():

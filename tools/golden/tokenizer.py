@@ -2,7 +2,7 @@
 """Writes the golden files of crates/tokenizer/tests/golden: what the reference implementations give.
 
     python3 -m venv VENV && VENV/bin/pip install -r tools/golden/requirements-tokenizer.txt
-    VENV/bin/python tools/golden/tokenizer.py [--ranks FOLDER]
+    VENV/bin/python tools/golden/tokenizer.py [--ranks FOLDER] [--program cupola]
 
 FOLDER holds cl100k_base.tiktoken, o200k_base.tiktoken, r50k_base.tiktoken and p50k_base.tiktoken; without it the
 file for tiktoken is left as it is. All texts are written here; nothing comes from anywhere else. The trainers of
@@ -16,9 +16,13 @@ import json
 import os
 import pathlib
 import random
+import subprocess
+import tempfile
 
+import numpy as np
 import sentencepiece
 import tiktoken
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "crates/tokenizer/tests/golden"
@@ -271,6 +275,37 @@ def hugging_face(lines):
     dump("hf_pairs.json", rows)
 
 
+def padding_and_truncation():
+    """Every strategy and side, on batches of pairs."""
+    pairs = [("the old furnace", "a bright dome crowns the hall"), ("fire", "x"), ("fire fire fire fire fire fire fire", "the hall"),
+             ("old", "the patient smith reads the letter and answers in the winter"), ("the hall is old and cold", None)]
+    truncations = [dict(max_length=12, stride=2, strategy=strategy, direction=direction)
+                   for strategy in ["longest_first", "only_first", "only_second"] for direction in ["right", "left"]]
+    paddings = [dict(length=16), dict(length=16, direction="left"), dict(), dict(direction="left", pad_to_multiple_of=8),
+                dict(pad_to_multiple_of=5, pad_type_id=1)]
+    settings = [(t, None) for t in truncations] + [(None, p) for p in paddings] + [(truncations[1], paddings[3]), (truncations[4], paddings[2])]
+    rows = []
+    for truncation, padding in settings:
+        t = Tokenizer.from_file(str(OUT / "hf_wordpiece.json"))
+        if truncation:
+            t.enable_truncation(**truncation)
+        if padding is not None:
+            t.enable_padding(pad_id=0, pad_token="[PAD]", **padding)
+        file = json.loads(t.to_str())
+        row = {"truncation": file["truncation"], "padding": file["padding"], "batches": []}
+        for batch in [pairs, pairs[1:3], pairs[4:]]:
+            try:
+                encodings = t.encode_batch([p if p[1] else p[0] for p in batch])
+            except BaseException as error:
+                row["batches"].append({"pairs": batch, "error": str(error)})
+                continue
+            row["batches"].append({"pairs": batch, "encodings": [
+                {"ids": e.ids, "type_ids": e.type_ids, "attention": e.attention_mask, "special": e.special_tokens_mask,
+                 "overflow": [o.ids for o in e.overflowing]} for e in encodings]})
+        rows.append(row)
+    dump("hf_padding.json", rows)
+
+
 def sentence_piece(lines):
     # The model files keep the name of the rules; a relative one says nothing about the machine.
     os.chdir(OUT)
@@ -302,6 +337,42 @@ def sentence_piece(lines):
         rows[name] = {"ids": ids, "decoded": [processor.decode(i) for i in ids]}
     rules.unlink()
     dump("spm_ids.json", rows)
+    sentence_piece_as_json(rows["texts"])
+
+
+def sentence_piece_as_json(texts):
+    """The Unigram model as a tokenizer.json, and the ids that Hugging Face gives with it."""
+    model = (OUT / "spm_unigram.model").read_bytes()
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    kinds = [p.type for p in proto.pieces]
+    normal = [p.score for p in proto.pieces if p.type == p.NORMAL]
+    best = np.float32(max(normal))
+    vocab = []
+    for piece in proto.pieces:
+        # A user-defined symbol beats every way to split it, as in SentencePiece.
+        length = np.float32(len(piece.piece.encode()))
+        user = float(np.float32(length * best) - np.float32(0.1))
+        score = {piece.NORMAL: piece.score, piece.USER_DEFINED: user}.get(piece.type, 0.0)
+        vocab.append([piece.piece, score])
+    replace = lambda pattern, content: {"type": "Replace", "pattern": pattern, "content": content}
+    blob = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+    assert proto.normalizer_spec.remove_extra_whitespaces and proto.normalizer_spec.add_dummy_prefix
+    file = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+        "normalizer": {"type": "Sequence", "normalizers": [
+            {"type": "Precompiled", "precompiled_charsmap": blob},
+            replace({"Regex": "^ +|[ ▁]+$"}, ""), replace({"Regex": " {2,}"}, " "),
+            {"type": "Prepend", "prepend": "▁"}, replace({"String": " "}, "▁")]},
+        "pre_tokenizer": None, "post_processor": None, "decoder": None,
+        "model": {"type": "Unigram", "unk_id": kinds.index(2), "vocab": vocab, "byte_fallback": False},
+    }
+    # Control tokens in the text are text: without them in the vocabulary the reference cannot find them.
+    plain = json.loads(json.dumps(file))
+    plain["model"]["vocab"] = [
+        [f"\0{i}", 0.0] if kind in (2, 3) else entry for i, (entry, kind) in enumerate(zip(vocab, kinds))]
+    t = Tokenizer.from_str(json.dumps(plain))
+    dump("spm_as_json.json", {"file": file, "texts": texts, "ids": results(t, texts)})
 
 
 PATTERNS = {
@@ -326,9 +397,24 @@ def openai(folder):
     dump("tiktoken_ids.json", rows)
 
 
+def named(program):
+    """The other open vocabularies: Hugging Face's ids with the ranks, patterns and normal forms that our program writes."""
+    rows = {"texts": TEXTS}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ["deepseek_v3", "qwen2", "mistral_tekken"]:
+            path = pathlib.Path(folder) / f"{name}.json"
+            subprocess.run([program, "tokenizer", "convert", name, path], check=True, stdout=subprocess.DEVNULL)
+            file = json.loads(path.read_text(encoding="utf-8"))
+            file["added_tokens"] = []
+            file["post_processor"] = None
+            rows[name] = results(Tokenizer.from_str(json.dumps(file)), TEXTS)
+    dump("named_ids.json", rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=pathlib.Path)
+    parser.add_argument("--program", help="the built program, for the other vocabularies that it carries")
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     text = corpus()
@@ -336,9 +422,12 @@ def main():
     dump("texts.json", TEXTS)
     lines = text.splitlines(keepends=True)
     hugging_face(lines)
+    padding_and_truncation()
     sentence_piece(lines)
     if args.ranks:
         openai(args.ranks)
+    if args.program:
+        named(args.program)
 
 
 main()

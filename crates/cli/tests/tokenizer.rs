@@ -131,7 +131,8 @@ fn a_converted_tokenizer_gives_the_same_ids() {
     assert_eq!(ids(&model, TEXT), ids(&tokenizer, TEXT));
     let again = ["tokenizer", "convert", arg(&model), arg(&tokenizer)];
     cupola(&again, b"").fails(2, "is already there; --force writes over it");
-    cupola(&[&again[..], &["--force"]].concat(), b"").ok();
+    let said = cupola(&[&again[..], &["--force", "--json"]].concat(), b"").ok();
+    assert_eq!(said.json(), [json!({"output": arg(&tokenizer), "ids": 280})]);
     assert_eq!(ids(&tokenizer, TEXT), ids(&model, TEXT));
 }
 

@@ -68,12 +68,15 @@ impl Automata {
         if let Some(through) = &mut self.through {
             through.new_text();
         }
+        if let Some(before) = &mut self.before {
+            before.steps = 0;
+        }
     }
 
     /// Symbols read in this text.
     #[cfg(test)]
     pub fn steps(&self) -> u64 {
-        self.through.as_ref().map_or(0, |t| t.steps)
+        self.through.as_ref().map_or(0, |t| t.steps) + self.before.as_ref().map_or(0, |b| b.steps)
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Core {
     pub pattern: String,
     pub program: Program,
     pub names: Vec<Option<String>>,
+    /// Groups that take part in every match, the whole one included, if it is always the same number.
+    pub static_groups: Option<usize>,
     prefilter: Prefilter,
     engine: Engine,
     /// For patterns that match everywhere: the machine that tells all ends in one pass.
@@ -103,6 +105,7 @@ impl Core {
         let parsed = syntax::parse(pattern, config.flags, config.nest_limit)?;
         let lowered = syntax::lower(parsed, config.flags, bytes);
         let mut hir = lowered.hir;
+        let static_groups = hir.static_groups().map(|count| count + 1);
         if let Some(message) = misplaced_keep(&hir, false) {
             return Err(Error::Syntax { pattern: pattern.to_owned(), offset: 0, message });
         }
@@ -148,6 +151,7 @@ impl Core {
             prefilter,
             program,
             names: lowered.group_names,
+            static_groups,
             engine,
             scan,
             backtrack_limit: config.backtrack_limit,
@@ -158,7 +162,7 @@ impl Core {
     /// Begins to search `text`; what is learned of it is kept until the value is dropped.
     pub fn search<'c, 't>(self: &'c Arc<Self>, text: &'t [u8]) -> Search<'c, 't> {
         let mut cache = self.pool.take().unwrap_or_default();
-        cache.memory.new_text();
+        cache.memory.new_text(text.len());
         cache.marks.clear();
         cache.sweep = None;
         cache.automata.new_text();
@@ -268,6 +272,8 @@ pub struct Search<'c, 't> {
 pub struct Work {
     /// Symbols read by the automaton and steps of backtracking.
     pub steps: u64,
+    /// Instructions that the sweep looked at, for its tables and those of groups.
+    pub table: u64,
     /// The linear sweep was needed.
     pub swept: bool,
 }
@@ -284,6 +290,7 @@ impl Drop for Search<'_, '_> {
     fn drop(&mut self) {
         if let Some(mut cache) = self.cache.take() {
             cache.sweep = None;
+            cache.memory.trim();
             self.splitter.stop();
             cache.splitter = std::mem::take(&mut self.splitter);
             self.core.pool.give(cache);
@@ -332,6 +339,7 @@ impl Search<'_, '_> {
         let cache = self.cache();
         Work {
             steps: cache.marks.steps + cache.automata.steps() + (budget - cache.memory.fuel),
+            table: cache.sweep.as_ref().map_or(0, Sweep::work),
             swept: cache.sweep.is_some(),
         }
     }
@@ -453,8 +461,12 @@ impl Search<'_, '_> {
     }
 
     /// The tables of the linear engine, made on first use; an error when backreferences rule it out.
-    fn swept(&mut self) -> Result<&Sweep, SearchError> {
+    fn swept(&mut self) -> Result<&mut Sweep, SearchError> {
         if self.core.program.has_backrefs {
+            let memory = &self.cache().memory;
+            if memory.full {
+                return Err(SearchError::StackTooLarge { limit: memory.room });
+            }
             return Err(SearchError::BudgetExhausted { budget: self.budget });
         }
         let (core, text) = (self.core, self.text);

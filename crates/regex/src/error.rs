@@ -47,6 +47,12 @@ pub enum SearchError {
         /// The budget: that of [`crate::RegexBuilder::backtrack_limit`] and a share for the length of the text.
         budget: u64,
     },
+    /// A pattern with backreferences left more choices open than may be kept.
+    #[error("the search would keep more than {limit} open choices, which is the limit for a text of this length")]
+    StackTooLarge {
+        /// Choices allowed: 262,144 and 16 for each byte of the text.
+        limit: usize,
+    },
     /// The fast engines gave up, and the position tables of the linear one would be too large.
     #[error("the linear fallback would need {needed} bytes for its tables, the limit is {limit}")]
     TablesTooLarge {

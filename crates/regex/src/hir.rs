@@ -72,6 +72,31 @@ impl Side {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Assertion(pub Vec<(Side, Side)>);
 
+impl Hir {
+    /// How many groups take part in every match, if it is always the same number.
+    pub fn static_groups(&self) -> Option<usize> {
+        match self {
+            Hir::Concat(items) => items.iter().map(Hir::static_groups).sum(),
+            Hir::Alternate(items) => {
+                let mut counts = items.iter().map(Hir::static_groups);
+                let first = counts.next()??;
+                counts.all(|count| count == Some(first)).then_some(first)
+            }
+            Hir::Repeat { item, min: 0, max, .. } => {
+                if *max == Some(0) || item.static_groups() == Some(0) {
+                    Some(0)
+                } else {
+                    None
+                }
+            }
+            Hir::Look { negative: true, .. } => Some(0),
+            Hir::Repeat { item, .. } | Hir::Atomic(item) | Hir::Look { item, .. } => item.static_groups(),
+            Hir::Capture { item, .. } => item.static_groups().map(|count| count + 1),
+            _ => Some(0),
+        }
+    }
+}
+
 impl Assertion {
     /// A test of what comes next.
     pub fn ahead(side: Side) -> Self {

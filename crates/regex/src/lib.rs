@@ -54,10 +54,11 @@ mod tests;
 mod unicode;
 mod utf8;
 
+pub use api::captures::CaptureLocations;
 pub use api::haystack::Haystack;
 pub use api::regex::CaptureNames;
 pub use api::replace::{NoExpand, Replacer};
-pub use api::set::SetMatches;
+pub use api::set::{SetMatches, SetMatchesIntoIter};
 pub use error::{Error, SearchError};
 pub use unicode::UNICODE_VERSION;
 
@@ -67,6 +68,8 @@ pub type Regex = generic::Regex<str>;
 pub type RegexBuilder = generic::RegexBuilder<str>;
 /// Many patterns asked at once.
 pub type RegexSet = generic::RegexSet<str>;
+/// Options for a [`RegexSet`].
+pub type RegexSetBuilder = generic::RegexSetBuilder<str>;
 /// One match in a text.
 pub type Match<'h> = generic::Match<'h, str>;
 /// The groups of one match in a text.
@@ -76,9 +79,9 @@ pub type Captures<'h> = generic::Captures<'h, str>;
 pub mod generic {
     pub use crate::api::builder::RegexBuilder;
     pub use crate::api::captures::{Captures, Match, SubCaptureMatches};
-    pub use crate::api::iter::{CaptureMatches, Matches, Split, SplitN, TryMatches};
+    pub use crate::api::iter::{CaptureMatches, Matches, Split, SplitN, TryCaptureMatches, TryMatches, TrySplit};
     pub use crate::api::regex::Regex;
-    pub use crate::api::set::RegexSet;
+    pub use crate::api::set::{RegexSet, RegexSetBuilder};
 }
 
 /// Searching in bytes that need not be UTF-8.
@@ -86,9 +89,10 @@ pub mod generic {
 /// Characters and classes match valid UTF-8 only; a byte that is no part of valid UTF-8 is matched by nothing but
 /// `(?-u)` classes, `(?-u:.)` and `(?-u:\xHH)`, which stand for single bytes here.
 pub mod bytes {
+    pub use crate::api::captures::CaptureLocations;
     pub use crate::api::regex::CaptureNames;
     pub use crate::api::replace::{NoExpand, Replacer};
-    pub use crate::api::set::SetMatches;
+    pub use crate::api::set::{SetMatches, SetMatchesIntoIter};
 
     /// A compiled pattern for bytes. See [`crate::generic::Regex`] for its methods.
     pub type Regex = crate::generic::Regex<[u8]>;
@@ -96,6 +100,8 @@ pub mod bytes {
     pub type RegexBuilder = crate::generic::RegexBuilder<[u8]>;
     /// Many patterns asked at once.
     pub type RegexSet = crate::generic::RegexSet<[u8]>;
+    /// Options for a [`RegexSet`].
+    pub type RegexSetBuilder = crate::generic::RegexSetBuilder<[u8]>;
     /// One match.
     pub type Match<'h> = crate::generic::Match<'h, [u8]>;
     /// The groups of one match.

@@ -21,7 +21,8 @@ pub fn property(name: &str) -> Option<SymSet> {
         "L&" | "l&" => "LC",
         other => other,
     };
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '-' | '=' | ':');
+    // A point only stands in the numbers of versions, as in `Age=6.0`.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ' ' | '-' | '=' | ':' | '.');
     if name.is_empty() || !name.chars().all(plain) {
         return None;
     }
@@ -95,6 +96,9 @@ mod tests {
         assert!(has("Lowercase_Letter", 'z') && has("gc=Ll", 'z') && !has("^Ll", 'z'));
         assert!(has("L&", 'a') && !has("L&", '中') && has("Han", '中'));
         assert!(has("Extended_Pictographic", '😀') && has("Zl", '\u{2028}'));
+        assert!(has("Age=6.0", 'a') && !has("age:6.0", '\u{1F600}') && has("Age=6.1", '\u{1F600}'));
+        assert!(!has("Age=5.2", '\u{1F601}') && has("Age=6.0", '\u{1F601}') && has("^Age=5.2", '\u{1F601}'));
+        assert!(property("Age=6.5").is_none() && property("Age=99.0").is_none() && property(".").is_none());
         assert!(property("Klingon").is_none() && property("L}|(?i").is_none() && property("").is_none());
     }
 

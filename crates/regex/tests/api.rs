@@ -1,6 +1,6 @@
 //! The public interface as its users meet it.
 
-use cupola_regex::{NoExpand, Regex, RegexBuilder, RegexSet, bytes, escape};
+use cupola_regex::{NoExpand, Regex, RegexBuilder, RegexSet, RegexSetBuilder, SearchError, bytes, escape};
 
 fn spans(regex: &Regex, text: &str) -> Vec<std::ops::Range<usize>> {
     regex.find_iter(text).map(|m| m.range()).collect()
@@ -90,4 +90,72 @@ fn plans_name_the_engine() {
 #[should_panic(expected = "inside a character")]
 fn a_search_cannot_start_inside_a_character() {
     Regex::new("a").unwrap().find_at("é", 1);
+}
+
+#[test]
+fn limits_are_told_apart_in_every_form() {
+    // The first match is found; behind it the budget ends.
+    let regex = RegexBuilder::new(r"x|(a|a)*\1[bc]").backtrack_limit(1000).build().unwrap();
+    let text = format!("x{}", "a".repeat(200));
+    let limit = |error: &SearchError| matches!(error, SearchError::BudgetExhausted { .. });
+    let found: Vec<_> = regex.try_captures_iter(&text).collect();
+    assert!(found.len() == 2 && found[0].is_ok() && found[1].as_ref().is_err_and(limit));
+    assert_eq!(regex.captures_iter(&text).count(), 1);
+    let parts: Vec<_> = regex.try_split(&text).collect();
+    assert!(parts.len() == 2 && parts[0] == Ok("") && parts[1].as_ref().is_err_and(limit));
+    assert_eq!(regex.split(&text).collect::<Vec<_>>(), ["", &text[1..]]);
+    assert!(regex.try_replace_all(&text, "-").is_err_and(|e| limit(&e)));
+    assert!(regex.try_replacen(&text, 2, "-").is_err_and(|e| limit(&e)));
+    assert_eq!(regex.try_replace(&text, "-").unwrap(), format!("-{}", &text[1..]));
+    assert_eq!(regex.replace_all(&text, "-"), format!("-{}", &text[1..]));
+
+    let set = RegexSetBuilder::new([r"(a|a)*\1[bc]", "X"]).backtrack_limit(1000).build().unwrap();
+    assert!(set.try_matches(&text).is_err_and(|e| limit(&e)) && set.try_is_match(&text).is_err());
+    let set =
+        RegexSetBuilder::new([r"(a|a)*\1[bc]", "X"]).backtrack_limit(1000).case_insensitive(true).build().unwrap();
+    assert_eq!(set.try_is_match(&text), Ok(true), "one pattern is known to match");
+    assert_eq!(set.matches(&text).into_iter().collect::<Vec<_>>(), [1]);
+    assert_eq!(set.try_matches("zz").map(|m| m.matched_any()), Ok(false));
+}
+
+#[test]
+fn groups_can_be_taken_apart_and_read_into_kept_memory() {
+    let regex = Regex::new(r"(\d+)-(\d+)|(?<word>[a-z]+)").unwrap();
+    let mut locations = regex.capture_locations();
+    assert_eq!((locations.len(), locations.get(0)), (4, None));
+    assert_eq!(regex.captures_read(&mut locations, "é 12-345").map(|m| m.range()), Some(3..9));
+    assert_eq!((locations.get(1), locations.get(2), locations.get(3)), (Some((3, 5)), Some((6, 9)), None));
+    assert_eq!(regex.captures_read_at(&mut locations, "1-2 ab", 3).map(|m| m.as_str()), Some("ab"));
+    assert_eq!((locations.get(1), locations.get(3), locations.get(9)), (None, Some((4, 6)), None));
+    assert!(regex.captures_read(&mut locations, "-").is_none());
+    assert_eq!((locations.get(0), locations.len()), (None, 4));
+
+    let date = Regex::new(r"(\d{4})-(\d\d)").unwrap();
+    let (whole, [year, month]) = date.captures("on 1999-12-31").unwrap().extract();
+    assert_eq!((whole, year, month), ("1999-12", "1999", "12"));
+    let in_bytes = cupola_regex::bytes::Regex::new("a(.)").unwrap();
+    assert_eq!(in_bytes.captures(b"xab").unwrap().extract(), (&b"ab"[..], [&b"b"[..]]));
+}
+
+#[test]
+fn the_number_of_groups_that_take_part_is_known_where_it_is_fixed() {
+    for (pattern, expected) in [
+        ("a", Some(1)),
+        ("(a)(b)", Some(3)),
+        ("(a)|(b)", Some(2)),
+        ("(a)|b", None),
+        ("(a)?", None),
+        ("(a)+", Some(2)),
+        ("(?:b)*(a){2,}", Some(2)),
+        ("((a)|(b))c", Some(3)),
+        ("(?=(a))(?!(b))(?>(c))", Some(3)),
+    ] {
+        assert_eq!(Regex::new(pattern).unwrap().static_captures_len(), expected, "{pattern}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "group 2 took no part")]
+fn a_group_that_took_no_part_cannot_be_extracted() {
+    Regex::new("(a)(b)?").unwrap().captures("a").unwrap().extract::<2>();
 }

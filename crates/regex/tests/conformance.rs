@@ -77,6 +77,11 @@ fn lookaround() {
 }
 
 #[test]
+fn beyond_the_regex_crate() {
+    assert!(check(include_str!("cases/beyond.toml")) > 30);
+}
+
+#[test]
 fn errors_are_told() {
     assert!(check(include_str!("cases/errors.toml")) > 25);
 }

@@ -100,6 +100,40 @@ fn backreferences_end_in_time() {
 }
 
 #[test]
+fn comparing_a_backreference_without_regard_to_case_is_paid_for() {
+    // Every comparison runs to the end of the text and fails there.
+    for (pattern, unit) in [("(?i)(.+)\\1b", "éÉ"), ("(?i)(.+)\\1b", "sſ"), ("(?i-u)(.+)\\1b", "aA")] {
+        let text = unit.repeat(20_000);
+        let regex = Regex::new(pattern).unwrap();
+        let found = soon(pattern, || regex.try_find(&text));
+        assert!(matches!(found, Err(SearchError::BudgetExhausted { .. })), "{pattern}: {found:?}");
+    }
+    let regex = Regex::new("(?i)(é+)-\\1").unwrap();
+    assert_eq!(regex.find("éÉé-ÉéÉ").map(|m| m.range()), Some(0..13));
+    assert!(Regex::new("(?i)^(é+)-\\1$").unwrap().find("éÉé-Éé").is_none());
+}
+
+#[test]
+fn captured_lookarounds_are_searched_in_time_and_without_a_limit() {
+    let text = "a".repeat(100_000) + "b";
+    for (pattern, matches, first) in [
+        ("(?=(a*b))a", 100_000, 0..100_001),
+        ("(?:(?=(a*b))a)+", 1, 99_999..100_001),
+        ("(?:(?=(a+)b)a|b)+", 1, 99_999..100_000),
+        ("(?<=(a.*))b", 1, 99_999..100_000),
+        ("(?<=^(a*))a", 100_000, 0..0),
+    ] {
+        let regex = Regex::new(pattern).unwrap();
+        let groups: Vec<_> =
+            soon(pattern, || regex.captures_iter(&text).map(|c| c.get(1).map(|m| m.range())).collect());
+        assert_eq!((groups.len(), &groups[0]), (matches, &Some(first)), "{pattern}");
+        assert!(soon(pattern, || regex.try_captures(&text)).is_ok(), "{pattern}");
+        let replaced = soon(pattern, || regex.replace_all(&text, "x"));
+        assert!(replaced.contains('x'), "{pattern}");
+    }
+}
+
+#[test]
 fn known_killers_of_other_engines() {
     let ranges = |pattern: &str, text: &str| -> Vec<_> {
         Regex::new(pattern).unwrap().find_iter(text).map(|m| m.range()).collect()

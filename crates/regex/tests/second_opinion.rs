@@ -141,6 +141,7 @@ proptest! {
         let ours = cupola_regex::Regex::new(&p).unwrap();
         let theirs = regex::Regex::new(&p).unwrap();
         prop_assert_eq!(ours.captures_len(), theirs.captures_len());
+        prop_assert_eq!(ours.static_captures_len(), theirs.static_captures_len(), "{:?}", p);
         for text in &texts {
             let found: Vec<Vec<Option<_>>> =
                 ours.captures_iter(text).map(|c| c.iter().map(|m| m.map(|m| m.range())).collect()).collect();
@@ -224,4 +225,27 @@ proptest! {
             prop_assert_eq!(ours.find(text).map(|m| m.range()), expected.map(|m| m.range()), "{:?} on {:?}", p, text);
         }
     }
+}
+
+/// The cases of lookbehind, backreferences and `\K` are written down; fancy-regex reads them in the same way.
+#[test]
+fn fancy_regex_agrees_with_the_cases_beyond_the_regex_crate() {
+    let file: toml::Table = toml::from_str(include_str!("cases/beyond.toml")).unwrap();
+    let cases = file["case"].as_array().unwrap();
+    let mut asked = 0;
+    for case in cases {
+        let text = |key: &str| case[key].as_str().unwrap();
+        let Ok(theirs) = fancy_regex::Regex::new(text("pattern")) else {
+            continue;
+        };
+        let found: Result<Vec<_>, _> =
+            theirs.find_iter(text("haystack")).map(|m| m.map(|m| vec![m.start(), m.end()])).collect();
+        let number = |value: &toml::Value| value.as_integer().unwrap() as usize;
+        let pairs = case["matches"].as_array().unwrap().iter();
+        let expected: Vec<Vec<usize>> =
+            pairs.map(|pair| pair.as_array().unwrap().iter().map(number).collect()).collect();
+        assert_eq!(found.unwrap(), expected, "{}", text("name"));
+        asked += 1;
+    }
+    assert!(asked > 28, "{asked} of {} cases are understood", cases.len());
 }

@@ -1,8 +1,11 @@
 //! llama.cpp's test files: five vocabularies, their texts and the ids that llama.cpp gives.
 //!
-//! Runs when `CUPOLA_TEST_DATA` names a folder with `vocab/*.gguf`, `.gguf.inp` and `.gguf.out`.
+//! These run when `CUPOLA_TEST_DATA` names a folder with `vocab/*.gguf`, `.gguf.inp` and `.gguf.out`; the others make their files.
 
-use cupola_tokenizer::Tokenizer;
+mod common;
+
+use common::Gguf;
+use cupola_tokenizer::{AllowedSpecial, EncodeOptions, Tokenizer};
 use std::path::PathBuf;
 
 fn folder() -> Option<PathBuf> {
@@ -55,4 +58,57 @@ fn llama_spm() {
 #[test]
 fn phi_3() {
     check("phi-3");
+}
+
+#[test]
+fn user_defined_control_tokens_need_permission() {
+    let kinds = [1u32, 1, 1, 1, 1, 1, 4, 4, 1].map(u32::to_le_bytes);
+    let scores = [0f32; 9].map(f32::to_le_bytes);
+    let tokens = ["a", "_", "<", ">", "e", "n", "<a_e>", "<n>", "▁"];
+    let spm = Gguf::default().string("model", "llama").strings("tokens", &tokens).numbers("scores", 6, &scores);
+    let byte_level = Gguf::default()
+        .string("model", "gpt2")
+        .string("pre", "gpt-2")
+        .strings("tokens", &tokens)
+        .strings("merges", &[]);
+    for file in [spm, byte_level] {
+        let tokenizer = Tokenizer::from_gguf(&file.numbers("token_type", 5, &kinds).build()).unwrap();
+        let typed = tokenizer.encode("a<a_e><n>").unwrap();
+        assert!(!typed.contains(&6) && typed.ends_with(&[2, 0, 1, 4, 3, 7]), "{typed:?}");
+        let allowed = EncodeOptions::default().allow(AllowedSpecial::All);
+        assert!(tokenizer.encode_with("a<a_e><n>", &allowed).unwrap().ends_with(&[0, 6, 7]));
+    }
+}
+
+#[test]
+fn a_file_that_names_no_pre_tokeniser_is_cut_as_llama_cpp_cuts_it() {
+    let file = || Gguf::default().string("model", "gpt2").strings("tokens", &["a"]).strings("merges", &[]);
+    for file in [file(), file().string("pre", "default"), file().string("pre", "")] {
+        let tokenizer = Tokenizer::from_gguf(&file.build()).unwrap();
+        let pieces = tokenizer.pieces("It's $5.00, or 12345!! x=y \u{664}\u{665}").unwrap();
+        let expected = [
+            "It",
+            "'",
+            "s",
+            " ",
+            "$",
+            "5",
+            ".",
+            "00",
+            ",",
+            " or",
+            " ",
+            "123",
+            "45",
+            "!!",
+            " x",
+            "=",
+            "y",
+            " ",
+            "\u{664}\u{665}",
+        ];
+        assert_eq!(pieces, expected);
+    }
+    let error = Tokenizer::from_gguf(&file().string("pre", "unheard-of").build()).unwrap_err().to_string();
+    assert!(error.contains("unheard-of"), "{error}");
 }

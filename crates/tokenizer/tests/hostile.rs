@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::path;
+use common::{Gguf, path};
 use cupola_tokenizer::chat::{CHATML, LLAMA3};
 use cupola_tokenizer::{Error, Tokenizer, fuzz};
 
@@ -78,54 +78,6 @@ fn ranks() -> Vec<u8> {
     }
     file.extend_from_slice(b"aGU= 256\nbGw= 257\naGVsbA== 258\n");
     file
-}
-
-/// A GGUF file in memory, of metadata only.
-#[derive(Default)]
-struct Gguf(Vec<u8>, u64);
-
-impl Gguf {
-    fn text(&mut self, text: &str) {
-        self.0.extend((text.len() as u64).to_le_bytes());
-        self.0.extend(text.as_bytes());
-    }
-
-    fn key(mut self, key: &str, kind: u32) -> Self {
-        self.1 += 1;
-        self.text(&format!("tokenizer.ggml.{key}"));
-        self.0.extend(kind.to_le_bytes());
-        self
-    }
-
-    fn string(self, key: &str, value: &str) -> Self {
-        let mut file = self.key(key, 8);
-        file.text(value);
-        file
-    }
-
-    fn strings(self, key: &str, values: &[&str]) -> Self {
-        let mut file = self.key(key, 9);
-        file.0.extend(8u32.to_le_bytes());
-        file.0.extend((values.len() as u64).to_le_bytes());
-        values.iter().for_each(|v| file.text(v));
-        file
-    }
-
-    fn numbers(self, key: &str, kind: u32, values: &[[u8; 4]]) -> Self {
-        let mut file = self.key(key, 9);
-        file.0.extend(kind.to_le_bytes());
-        file.0.extend((values.len() as u64).to_le_bytes());
-        values.iter().for_each(|v| file.0.extend(v));
-        file
-    }
-
-    fn build(self) -> Vec<u8> {
-        let mut file = b"GGUF\x03\0\0\0".to_vec();
-        file.extend(0u64.to_le_bytes());
-        file.extend(self.1.to_le_bytes());
-        file.extend(self.0);
-        file
-    }
 }
 
 fn gguf_files() -> Vec<Vec<u8>> {

@@ -126,6 +126,42 @@ fn pairs_truncation_and_padding_equal() {
 }
 
 #[test]
+fn every_strategy_and_side_of_truncation_and_padding_equals() {
+    let file = json("hf_wordpiece.json");
+    let golden = json("hf_padding.json");
+    for row in golden.as_array().unwrap() {
+        let mut with = file.clone();
+        for key in ["truncation", "padding"] {
+            with[key] = row[key].clone();
+        }
+        let tokenizer = load(&with);
+        for batch in row["batches"].as_array().unwrap() {
+            let pairs: Vec<(&str, Option<&str>)> =
+                batch["pairs"].as_array().unwrap().iter().map(|p| (p[0].as_str().unwrap(), p[1].as_str())).collect();
+            let inputs: Vec<Input<'_>> =
+                pairs.iter().map(|&(a, b)| b.map_or(Input::Single(a), |b| Input::Pair(a, b))).collect();
+            let what = || format!("{} and {}: {pairs:?}", row["truncation"], row["padding"]);
+            let found = tokenizer.encoding_batch(&inputs, &tokenizer.options());
+            let Some(expected) = batch["encodings"].as_array() else {
+                assert!(found.is_err(), "{}", what());
+                continue;
+            };
+            for (found, want) in found.unwrap().iter().zip(expected) {
+                let wide = |mask: &[u8]| mask.iter().map(|&m| u32::from(m)).collect::<Vec<_>>();
+                assert_eq!(found.ids, ids(&want["ids"]), "{}", what());
+                assert_eq!(found.type_ids, ids(&want["type_ids"]), "{}", what());
+                assert_eq!(wide(&found.attention_mask), ids(&want["attention"]), "{}", what());
+                assert_eq!(wide(&found.special_tokens_mask), ids(&want["special"]), "{}", what());
+                let overflow: Vec<Vec<u32>> = found.overflow.iter().map(|o| o.ids.clone()).collect();
+                let want: Vec<Vec<u32>> = want["overflow"].as_array().unwrap().iter().map(ids).collect();
+                assert_eq!(overflow, want, "{}", what());
+            }
+        }
+    }
+    assert_eq!(golden.as_array().unwrap().len(), 13);
+}
+
+#[test]
 fn special_tokens_need_permission() {
     let tokenizer = Tokenizer::from_path(path("hf_bpe.json")).unwrap();
     let end = tokenizer.token_to_id("<|endoftext|>").unwrap();

@@ -18,10 +18,15 @@ const TEXTS: [&str; 7] = [
 #[cfg(any(feature = "llama3", feature = "llama2", feature = "gemma"))]
 #[track_caller]
 fn check(name: &str, expected: [&[u32]; 7], bos: u32, size: usize) {
-    use cupola_tokenizer::EncodeOptions;
+    use cupola_tokenizer::{AllowedSpecial, EncodeOptions};
     let tokenizer = Tokenizer::named(name).unwrap();
     for (text, ids) in TEXTS.iter().zip(expected) {
-        assert_eq!(tokenizer.encode(text).unwrap(), ids, "{name}: {text:?}");
+        // The reference turns text into Gemma's unused places, which are control tokens here.
+        let allowed = EncodeOptions::default().allow(AllowedSpecial::All);
+        assert_eq!(tokenizer.encode_with(text, &allowed).unwrap(), ids, "{name}: {text:?}");
+        if !text.contains("<unused") {
+            assert_eq!(tokenizer.encode(text).unwrap(), ids, "{name}: {text:?}");
+        }
         assert_eq!(tokenizer.decode(ids).unwrap(), *text, "{name}");
     }
     let with_template = tokenizer.encode_with(TEXTS[0], &EncodeOptions::default().with_template()).unwrap();
@@ -110,4 +115,14 @@ fn gemma_2_and_3() {
         &[200, 236781, 209, 9, 236762],
     ];
     check("gemma3", expected, 2, 262_144);
+    for name in ["gemma2", "gemma3"] {
+        let tokenizer = Tokenizer::named(name).unwrap();
+        let text = "<end_of_turn>\n<start_of_turn>model\n<unused3>";
+        let typed = tokenizer.encode(text).unwrap();
+        for control in ["<end_of_turn>", "<start_of_turn>", "<unused3>"] {
+            let id = tokenizer.token_to_id(control).unwrap();
+            assert!(tokenizer.is_special(id) && !typed.contains(&id), "{name}: {control}");
+        }
+        assert_eq!(tokenizer.decode(&typed).unwrap(), text);
+    }
 }

@@ -53,3 +53,40 @@ fn decoding_equals_where_it_is_text() {
         }
     }
 }
+
+#[test]
+fn a_model_with_a_character_map_is_written_as_hugging_face_reads_it() {
+    // Their ids for a file of the same sections.
+    let golden = json("spm_as_json.json");
+    let tokenizer = Tokenizer::from_path(path("spm_unigram.model")).unwrap();
+    let written = tokenizer.to_json().unwrap();
+    let file: serde_json::Value = serde_json::from_str(&written).unwrap();
+    for section in ["normalizer", "pre_tokenizer", "post_processor"] {
+        assert_eq!(file[section], golden["file"][section], "{section}");
+    }
+    assert_eq!(file["model"], golden["file"]["model"]);
+    let again = Tokenizer::from_json(&written).unwrap();
+    let mut same = 0;
+    for (i, text) in texts(&golden["texts"]).iter().enumerate() {
+        let (found, original) = (again.encode(text).unwrap(), tokenizer.encode(text).unwrap());
+        assert_eq!(found, ids(&golden["ids"][i]), "{text:?}");
+        same += usize::from(found == original);
+        // Hugging Face looks a letter with its marks up as a whole, SentencePiece takes the longest key.
+        assert!(
+            found == original || text.contains(['\u{300}', '\u{301}', '\u{302}', '\u{303}', '\u{200d}']),
+            "{text:?}"
+        );
+        if found == original {
+            assert_eq!(again.decode_lossy(&found).unwrap(), tokenizer.decode_lossy(&original).unwrap(), "{text:?}");
+        }
+    }
+    assert!(same >= 50, "{same}");
+}
+
+#[test]
+fn what_a_tokenizer_json_cannot_say_of_a_model_is_refused_by_name() {
+    for (name, words) in [("spm_bpe", "user-defined"), ("spm_suffix", "white space as suffix")] {
+        let error = Tokenizer::from_path(path(&format!("{name}.model"))).unwrap().to_json().unwrap_err().to_string();
+        assert!(error.contains(words), "{name}: {error}");
+    }
+}

@@ -1,4 +1,5 @@
-//! Against tiktoken: ids of texts and of bytes that are not UTF-8, for the four vocabularies of OpenAI.
+//! Against tiktoken: ids of texts and of bytes that are not UTF-8, for the four vocabularies of OpenAI. Against Hugging Face's
+//! tokenizers: ids of texts for the other open ones.
 #![cfg(feature = "vocabularies")]
 
 mod common;
@@ -58,6 +59,18 @@ fn every_named_vocabulary_gives_texts_back() {
     }
 }
 
+/// The same data, read and followed by another program: Hugging Face's.
+#[test]
+fn other_vocabularies_give_the_ids_of_hugging_face() {
+    let golden = json("named_ids.json");
+    for name in ["deepseek_v3", "qwen2", "mistral_tekken"] {
+        let tokenizer = Tokenizer::named(name).unwrap();
+        for (i, text) in texts(&golden["texts"]).iter().enumerate() {
+            assert_eq!(tokenizer.encode(text).unwrap(), ids(&golden[name][i]), "{name}: {text:?}");
+        }
+    }
+}
+
 #[test]
 fn published_ids_of_other_vocabularies() {
     let encode = |name: &str, text: &str| Tokenizer::named(name).unwrap().encode(text).unwrap();
@@ -65,6 +78,31 @@ fn published_ids_of_other_vocabularies() {
     assert_eq!(encode("qwen2", "Hello world"), [9707, 1879]);
     assert_eq!(encode("mistral_tekken", "Hello world"), [22177, 4304]);
     assert_eq!(encode("deepseek_v3", "Hello world"), [19923, 2058]);
+}
+
+/// Eight times the letters in one piece take about eight times as long: a quadratic encoder would need sixty-four times.
+#[test]
+fn the_time_for_one_piece_of_letters_grows_as_the_piece_does() {
+    let tokenizer = Tokenizer::named("cl100k_base").unwrap();
+    let mut random = 7u64;
+    let mut letters = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'a' + (random >> 40) as u8 % 26)
+    };
+    let random: String = (0..1 << 20).map(|_| letters()).collect();
+    for text in [random, "a".repeat(1 << 20), "ab".repeat(1 << 19)] {
+        // The shortest of three, since others use the machine too.
+        let time = |text: &str| {
+            let once = || {
+                let begun = std::time::Instant::now();
+                assert!(tokenizer.count(text).unwrap() > 1000);
+                begun.elapsed()
+            };
+            (0..3).map(|_| once()).min().unwrap_or_default()
+        };
+        let (small, large) = (time(&text[..1 << 17]), time(&text));
+        assert!(large < small * 32, "{small:?} and then {large:?}");
+    }
 }
 
 #[test]

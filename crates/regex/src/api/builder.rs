@@ -26,7 +26,12 @@ impl<H: Haystack + ?Sized> RegexBuilder<H> {
     /// # Errors
     /// When the pattern does not follow the syntax, or exceeds a limit.
     pub fn build(&self) -> Result<Regex<H>, Error> {
-        Regex::with_config(&self.pattern, &self.config)
+        self.build_other(&self.pattern)
+    }
+
+    /// Another pattern with the same options.
+    pub(crate) fn build_other(&self, pattern: &str) -> Result<Regex<H>, Error> {
+        Regex::with_config(pattern, &self.config)
     }
 
     /// Letters match without regard to case (`i`). Off by default.
@@ -84,7 +89,8 @@ impl<H: Haystack + ?Sized> RegexBuilder<H> {
     }
 
     /// How many steps a search with backreferences may take, apart from 64 for each byte of the haystack: five million
-    /// by default. The budget is for a whole search, `find_iter` included, not for each starting position.
+    /// by default. The budget is for a whole search, `find_iter` included, not for each starting position. Open choices
+    /// have a limit of their own that depends on the haystack only: 262,144 and 16 for each byte, of 16 bytes each.
     pub fn backtrack_limit(&mut self, steps: u64) -> &mut Self {
         self.config.backtrack_limit = steps;
         self

@@ -174,6 +174,28 @@ impl<'h, H: Haystack + ?Sized> Captures<'h, H> {
     }
 }
 
+/// Positions of the groups of one match, to be used for one search after the other without allocating. See
+/// [`crate::generic::Regex::captures_read`].
+#[derive(Debug, Clone)]
+pub struct CaptureLocations {
+    pub(crate) slots: Vec<usize>,
+    pub(crate) groups: usize,
+}
+
+impl CaptureLocations {
+    /// Byte offsets of group number `index`, if it took part in the last match.
+    pub fn get(&self, index: usize) -> Option<(usize, usize)> {
+        let (&start, &end) = (self.slots.get(2 * index)?, self.slots.get(2 * index + 1)?);
+        (start != UNSET && end != UNSET).then_some((start, end))
+    }
+
+    /// Number of groups, the whole match and those that took no part included.
+    #[allow(clippy::len_without_is_empty, reason = "there is always the whole match")]
+    pub fn len(&self) -> usize {
+        self.groups
+    }
+}
+
 /// What a `$` in a template begins.
 enum Reference {
     Dollar,
@@ -192,6 +214,47 @@ fn reference(text: &[u8]) -> Option<(Reference, usize)> {
         _ => {
             let len = text[1..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
             (len > 0).then_some((Reference::Group(1..1 + len), 1 + len))
+        }
+    }
+}
+
+impl<'h> Captures<'h, str> {
+    /// The whole match and the texts of all `N` groups behind it.
+    ///
+    /// # Panics
+    /// When the pattern has another number of groups, or one of them took no part.
+    #[track_caller]
+    pub fn extract<const N: usize>(&self) -> (&'h str, [&'h str; N]) {
+        self.all(N);
+        (
+            self.get_match().as_str(),
+            std::array::from_fn(|i| &self.haystack[self.slots[2 * i + 2]..self.slots[2 * i + 3]]),
+        )
+    }
+}
+
+impl<'h> Captures<'h, [u8]> {
+    /// The whole match and the bytes of all `N` groups behind it.
+    ///
+    /// # Panics
+    /// When the pattern has another number of groups, or one of them took no part.
+    #[track_caller]
+    pub fn extract<const N: usize>(&self) -> (&'h [u8], [&'h [u8]; N]) {
+        self.all(N);
+        (
+            self.get_match().as_bytes(),
+            std::array::from_fn(|i| &self.haystack[self.slots[2 * i + 2]..self.slots[2 * i + 3]]),
+        )
+    }
+}
+
+impl<H: Haystack + ?Sized> Captures<'_, H> {
+    #[track_caller]
+    fn all(&self, count: usize) {
+        let groups = self.len() - 1;
+        assert!(groups == count, "{count} groups are asked for, the pattern has {groups}");
+        if let Some(missing) = (1..=count).find(|&group| self.get(group).is_none()) {
+            panic!("group {missing} took no part in this match");
         }
     }
 }

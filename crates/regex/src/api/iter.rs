@@ -116,49 +116,78 @@ impl<'h, H: Haystack + ?Sized> Iterator for Matches<'_, 'h, H> {
     }
 }
 
+impl<H: Haystack + ?Sized> Matches<'_, '_, H> {
+    /// What the search has cost so far.
+    #[cfg(test)]
+    pub(crate) fn work(&mut self) -> crate::core::Work {
+        self.0.cursor.search.work()
+    }
+}
+
 impl<H: Haystack + ?Sized> std::iter::FusedIterator for Matches<'_, '_, H> {}
 
-/// The groups of all matches that do not overlap. A search that reaches its limit ends the iteration.
-pub struct CaptureMatches<'r, 'h, H: Haystack + ?Sized = str> {
+/// The groups of all matches that do not overlap, with limits reported as errors; after an error there is nothing more.
+pub struct TryCaptureMatches<'r, 'h, H: Haystack + ?Sized = str> {
     haystack: &'h H,
     cursor: Cursor<'r, 'h>,
 }
 
-impl<'r, 'h, H: Haystack + ?Sized> CaptureMatches<'r, 'h, H> {
+impl<'r, 'h, H: Haystack + ?Sized> TryCaptureMatches<'r, 'h, H> {
     pub(crate) fn new(haystack: &'h H, search: Search<'r, 'h>) -> Self {
-        CaptureMatches { haystack, cursor: Cursor::new(search, 0) }
+        TryCaptureMatches { haystack, cursor: Cursor::new(search, 0) }
     }
 }
+
+impl<'h, H: Haystack + ?Sized> Iterator for TryCaptureMatches<'_, 'h, H> {
+    type Item = Result<Captures<'h, H>, SearchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut slots = Vec::new();
+        let found = self.cursor.next(|search, at| Ok(search.captures(at, &mut slots)?.then(|| (slots[0], slots[1]))));
+        Some(found?.map(|_| Captures::new(self.haystack, self.cursor.search.core.clone(), slots)))
+    }
+}
+
+/// The groups of all matches that do not overlap. A search that reaches its limit ends the iteration.
+#[derive(Debug)]
+pub struct CaptureMatches<'r, 'h, H: Haystack + ?Sized = str>(pub(crate) TryCaptureMatches<'r, 'h, H>);
 
 impl<'h, H: Haystack + ?Sized> Iterator for CaptureMatches<'_, 'h, H> {
     type Item = Captures<'h, H>;
 
     fn next(&mut self) -> Option<Captures<'h, H>> {
-        let mut slots = Vec::new();
-        let found = self.cursor.next(|search, at| Ok(search.captures(at, &mut slots)?.then(|| (slots[0], slots[1]))));
-        found?.ok()?;
-        Some(Captures::new(self.haystack, self.cursor.search.core.clone(), slots))
+        self.0.next()?.ok()
     }
 }
 
-impl<H: Haystack + ?Sized> fmt::Debug for CaptureMatches<'_, '_, H> {
+impl<H: Haystack + ?Sized> std::iter::FusedIterator for CaptureMatches<'_, '_, H> {}
+
+impl<H: Haystack + ?Sized> CaptureMatches<'_, '_, H> {
+    /// What the search has cost so far.
+    #[cfg(test)]
+    pub(crate) fn work(&mut self) -> crate::core::Work {
+        self.0.cursor.search.work()
+    }
+}
+
+impl<H: Haystack + ?Sized> fmt::Debug for TryCaptureMatches<'_, '_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CaptureMatches").field("at", &self.cursor.at).finish_non_exhaustive()
+        f.debug_struct("TryCaptureMatches").field("at", &self.cursor.at).finish_non_exhaustive()
     }
 }
 
-/// The parts of a haystack between matches.
+/// The parts of a haystack between matches, with limits reported as errors; after an error there is nothing more.
 #[derive(Debug)]
-pub struct Split<'r, 'h, H: Haystack + ?Sized = str> {
+pub struct TrySplit<'r, 'h, H: Haystack + ?Sized = str> {
     haystack: &'h H,
-    matches: Matches<'r, 'h, H>,
+    matches: TryMatches<'r, 'h, H>,
     /// Where the next part begins; `None` after the last.
     from: Option<usize>,
 }
 
-impl<'r, 'h, H: Haystack + ?Sized> Split<'r, 'h, H> {
-    pub(crate) fn new(haystack: &'h H, matches: Matches<'r, 'h, H>) -> Self {
-        Split { haystack, matches, from: Some(0) }
+impl<'r, 'h, H: Haystack + ?Sized> TrySplit<'r, 'h, H> {
+    pub(crate) fn new(haystack: &'h H, matches: TryMatches<'r, 'h, H>) -> Self {
+        TrySplit { haystack, matches, from: Some(0) }
     }
 
     /// Everything that is left.
@@ -168,17 +197,43 @@ impl<'r, 'h, H: Haystack + ?Sized> Split<'r, 'h, H> {
     }
 }
 
+impl<'h, H: Haystack + ?Sized> Iterator for TrySplit<'_, 'h, H> {
+    type Item = Result<&'h H, SearchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from = self.from?;
+        match self.matches.next() {
+            Some(Ok(m)) => {
+                self.from = Some(m.end());
+                Some(Ok(self.haystack.part(from, m.start())))
+            }
+            Some(Err(error)) => {
+                self.from = None;
+                Some(Err(error))
+            }
+            None => self.rest().map(Ok),
+        }
+    }
+}
+
+/// The parts of a haystack between matches. Where a search reaches its limit, the last part is everything that is left.
+#[derive(Debug)]
+pub struct Split<'r, 'h, H: Haystack + ?Sized = str>(pub(crate) TrySplit<'r, 'h, H>);
+
+impl<'h, H: Haystack + ?Sized> Split<'_, 'h, H> {
+    fn rest(&mut self) -> Option<&'h H> {
+        self.0.rest()
+    }
+}
+
 impl<'h, H: Haystack + ?Sized> Iterator for Split<'_, 'h, H> {
     type Item = &'h H;
 
     fn next(&mut self) -> Option<&'h H> {
-        let from = self.from?;
-        match self.matches.next() {
-            Some(m) => {
-                self.from = Some(m.end());
-                Some(self.haystack.part(from, m.start()))
-            }
-            None => self.rest(),
+        let from = self.0.from?;
+        match self.0.next()? {
+            Ok(part) => Some(part),
+            Err(_) => Some(self.0.haystack.part(from, self.0.haystack.raw().len())),
         }
     }
 }

@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::captures::{Captures, Match};
+use super::captures::{CaptureLocations, Captures, Match};
 use super::haystack::Haystack;
-use super::iter::{CaptureMatches, Matches, Split, SplitN, TryMatches};
+use super::iter::{CaptureMatches, Matches, Split, SplitN, TryCaptureMatches, TryMatches, TrySplit};
 use super::replace::Replacer;
 use crate::core::{Config, Core};
 use crate::error::{Error, SearchError};
@@ -150,12 +150,54 @@ impl<H: Haystack + ?Sized> Regex<H> {
 
     /// The groups of all matches that do not overlap.
     pub fn captures_iter<'r, 'h>(&'r self, haystack: &'h H) -> CaptureMatches<'r, 'h, H> {
-        CaptureMatches::new(haystack, self.core.search(haystack.raw()))
+        CaptureMatches(self.try_captures_iter(haystack))
+    }
+
+    /// As [`Regex::captures_iter`], with limits reported. One budget holds for the whole iteration.
+    pub fn try_captures_iter<'r, 'h>(&'r self, haystack: &'h H) -> TryCaptureMatches<'r, 'h, H> {
+        TryCaptureMatches::new(haystack, self.core.search(haystack.raw()))
+    }
+
+    /// Room for the groups of a match, to be used with [`Regex::captures_read`].
+    pub fn capture_locations(&self) -> CaptureLocations {
+        let groups = self.captures_len();
+        CaptureLocations { slots: vec![usize::MAX; 2 * groups], groups }
+    }
+
+    /// As [`Regex::captures`], with the groups' positions in memory that is used again.
+    pub fn captures_read<'h>(&self, locations: &mut CaptureLocations, haystack: &'h H) -> Option<Match<'h, H>> {
+        self.captures_read_at(locations, haystack, 0)
+    }
+
+    /// As [`Regex::captures_read`], from byte `start` on. Locations of another pattern become ones of this.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn captures_read_at<'h>(
+        &self,
+        locations: &mut CaptureLocations,
+        haystack: &'h H,
+        start: usize,
+    ) -> Option<Match<'h, H>> {
+        check(haystack, start);
+        locations.groups = self.captures_len();
+        let found = self.core.search(haystack.raw()).captures(start, &mut locations.slots);
+        if found == Ok(true) {
+            return Some(Match::new(haystack, locations.slots[0], locations.slots[1]));
+        }
+        locations.slots.clear();
+        None
     }
 
     /// The parts of `haystack` between matches.
     pub fn split<'r, 'h>(&'r self, haystack: &'h H) -> Split<'r, 'h, H> {
-        Split::new(haystack, self.find_iter(haystack))
+        Split(self.try_split(haystack))
+    }
+
+    /// As [`Regex::split`], with limits reported.
+    pub fn try_split<'r, 'h>(&'r self, haystack: &'h H) -> TrySplit<'r, 'h, H> {
+        TrySplit::new(haystack, self.try_find_iter(haystack))
     }
 
     /// At most `limit` parts of `haystack`; the last one is everything behind the match before it.
@@ -174,24 +216,79 @@ impl<H: Haystack + ?Sized> Regex<H> {
     }
 
     /// `haystack` with the first `limit` matches replaced; 0 means all.
-    pub fn replacen<'h>(&self, haystack: &'h H, limit: usize, mut replacement: impl Replacer<H>) -> Cow<'h, H> {
+    pub fn replacen<'h>(&self, haystack: &'h H, limit: usize, replacement: impl Replacer<H>) -> Cow<'h, H> {
+        self.replaced(haystack, limit, replacement).0
+    }
+
+    /// As [`Regex::replace`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    pub fn try_replace<'h>(&self, haystack: &'h H, replacement: impl Replacer<H>) -> Result<Cow<'h, H>, SearchError> {
+        self.try_replacen(haystack, 1, replacement)
+    }
+
+    /// As [`Regex::replace_all`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    pub fn try_replace_all<'h>(
+        &self,
+        haystack: &'h H,
+        replacement: impl Replacer<H>,
+    ) -> Result<Cow<'h, H>, SearchError> {
+        self.try_replacen(haystack, 0, replacement)
+    }
+
+    /// As [`Regex::replacen`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    pub fn try_replacen<'h>(
+        &self,
+        haystack: &'h H,
+        limit: usize,
+        replacement: impl Replacer<H>,
+    ) -> Result<Cow<'h, H>, SearchError> {
+        match self.replaced(haystack, limit, replacement) {
+            (_, Some(error)) => Err(error),
+            (text, None) => Ok(text),
+        }
+    }
+
+    /// What is there when all matches are replaced that could be found, and why there may be more.
+    fn replaced<'h>(
+        &self,
+        haystack: &'h H,
+        limit: usize,
+        mut replacement: impl Replacer<H>,
+    ) -> (Cow<'h, H>, Option<SearchError>) {
         let limit = if limit == 0 { usize::MAX } else { limit };
         let mut out: Option<H::Owned> = None;
+        let mut stopped = None;
         let mut from = 0;
-        for captures in self.captures_iter(haystack).take(limit) {
+        for captures in self.try_captures_iter(haystack).take(limit) {
+            let captures = match captures {
+                Ok(captures) => captures,
+                Err(error) => {
+                    stopped = Some(error);
+                    break;
+                }
+            };
             let whole = captures.get_match();
             let to = out.get_or_insert_with(Default::default);
             H::append(to, haystack.part(from, whole.start().max(from)));
             replacement.replace_append(&captures, to);
             from = whole.end();
         }
-        match out {
+        let text = match out {
             None => Cow::Borrowed(haystack),
             Some(mut to) => {
                 H::append(&mut to, haystack.part(from, haystack.raw().len()));
                 Cow::Owned(to)
             }
-        }
+        };
+        (text, stopped)
     }
 
     /// Names of the groups by number; group 0 has none.
@@ -202,6 +299,11 @@ impl<H: Haystack + ?Sized> Regex<H> {
     /// Number of groups, the whole match included.
     pub fn captures_len(&self) -> usize {
         self.core.names.len()
+    }
+
+    /// Number of groups that take part in a match, the whole one included, if it is the same for every match.
+    pub fn static_captures_len(&self) -> Option<usize> {
+        self.core.static_groups
     }
 
     /// Bytes that the compiled pattern takes, roughly.

@@ -1,8 +1,9 @@
 //! Many patterns asked at once.
 
+use super::builder::RegexBuilder;
 use super::haystack::Haystack;
 use super::regex::Regex;
-use crate::error::Error;
+use crate::error::{Error, SearchError};
 
 /// A set of patterns of which any number may match the same haystack. It answers which ones do, not where.
 #[derive(Debug, Clone)]
@@ -21,9 +22,7 @@ impl<H: Haystack + ?Sized> RegexSet<H> {
         I: IntoIterator<Item = S>,
         S: AsRef<str>,
     {
-        let strings: Vec<String> = patterns.into_iter().map(|p| p.as_ref().to_owned()).collect();
-        let patterns = strings.iter().map(|p| Regex::new(p)).collect::<Result<_, _>>()?;
-        Ok(RegexSet { patterns, strings })
+        RegexSetBuilder::new(patterns).build()
     }
 
     /// A set without patterns, which matches nothing.
@@ -41,6 +40,30 @@ impl<H: Haystack + ?Sized> RegexSet<H> {
         SetMatches { matched: self.patterns.iter().map(|p| p.is_match(haystack)).collect() }
     }
 
+    /// As [`RegexSet::is_match`], with limits reported: an error only when no pattern is known to match.
+    ///
+    /// # Errors
+    /// When a search reached its limit.
+    pub fn try_is_match(&self, haystack: &H) -> Result<bool, SearchError> {
+        let mut stopped = None;
+        for pattern in &self.patterns {
+            match pattern.try_is_match(haystack) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(error) => stopped = stopped.or(Some(error)),
+            }
+        }
+        stopped.map_or(Ok(false), Err)
+    }
+
+    /// As [`RegexSet::matches`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search for one of the patterns reached its limit.
+    pub fn try_matches(&self, haystack: &H) -> Result<SetMatches, SearchError> {
+        Ok(SetMatches { matched: self.patterns.iter().map(|p| p.try_is_match(haystack)).collect::<Result<_, _>>()? })
+    }
+
     /// Number of patterns.
     pub fn len(&self) -> usize {
         self.patterns.len()
@@ -54,6 +77,53 @@ impl<H: Haystack + ?Sized> RegexSet<H> {
     /// The patterns as written.
     pub fn patterns(&self) -> &[String] {
         &self.strings
+    }
+}
+
+/// Options for compiling a set; they hold for all of its patterns.
+#[derive(Debug, Clone)]
+pub struct RegexSetBuilder<H: Haystack + ?Sized> {
+    strings: Vec<String>,
+    options: RegexBuilder<H>,
+}
+
+/// Methods that do to every pattern what the same method of [`RegexBuilder`] does to one.
+macro_rules! options {
+    ($($name:ident: $type:ty),+) => {
+        $(
+            #[doc = concat!("As [`RegexBuilder::", stringify!($name), "`], for every pattern.")]
+            pub fn $name(&mut self, value: $type) -> &mut Self {
+                self.options.$name(value);
+                self
+            }
+        )+
+    };
+}
+
+impl<H: Haystack + ?Sized> RegexSetBuilder<H> {
+    /// A builder for these patterns with everything at its default.
+    pub fn new<I, S>(patterns: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<str>,
+    {
+        let strings = patterns.into_iter().map(|p| p.as_ref().to_owned()).collect();
+        RegexSetBuilder { strings, options: RegexBuilder::new("") }
+    }
+
+    /// Compiles all patterns.
+    ///
+    /// # Errors
+    /// That of the first pattern that cannot be compiled.
+    pub fn build(&self) -> Result<RegexSet<H>, Error> {
+        let patterns =
+            self.strings.iter().map(|pattern| self.options.build_other(pattern)).collect::<Result<_, _>>()?;
+        Ok(RegexSet { patterns, strings: self.strings.clone() })
+    }
+
+    options! {
+        case_insensitive: bool, multi_line: bool, dot_matches_new_line: bool, crlf: bool, swap_greed: bool,
+        ignore_whitespace: bool, unicode: bool, nest_limit: usize, size_limit: usize, backtrack_limit: u64
     }
 }
 
@@ -87,5 +157,26 @@ impl SetMatches {
     /// Numbers of the patterns that matched, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
         self.matched.iter().enumerate().filter(|(_, matched)| **matched).map(|(index, _)| index)
+    }
+}
+
+impl IntoIterator for SetMatches {
+    type Item = usize;
+    type IntoIter = SetMatchesIntoIter;
+
+    fn into_iter(self) -> SetMatchesIntoIter {
+        SetMatchesIntoIter(self.matched.into_iter().enumerate())
+    }
+}
+
+/// Numbers of the patterns that matched, ascending.
+#[derive(Debug)]
+pub struct SetMatchesIntoIter(std::iter::Enumerate<std::vec::IntoIter<bool>>);
+
+impl Iterator for SetMatchesIntoIter {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.0.by_ref().find(|(_, matched)| *matched).map(|(index, _)| index)
     }
 }

@@ -26,10 +26,30 @@ enum Frame {
     Restore { slot: u32, value: usize },
 }
 
+const _: () = assert!(size_of::<Frame>() == 16);
+
+/// Bytes of a backreference that are compared at once.
+const BLOCK: usize = 64;
+
+/// Steps that it takes to look up whether two letters differ in case only.
+const FOLDING: u64 = 16;
+
+/// Frames that the stack may hold on any text, and more for each byte of it: 4 MiB and 256 bytes a byte. While the vector
+/// grows it may take three times that.
+const STACK: usize = 1 << 18;
+const STACK_PER_BYTE: usize = 16;
+
+/// Frames for which memory is kept from one text to the next.
+const STACK_KEPT: usize = 1 << 14;
+
 /// Working memory, kept across matches of one text.
 #[derive(Debug, Default, Clone)]
 pub struct Memory {
     stack: Vec<Frame>,
+    /// Frames that the stack may hold on this text.
+    pub room: usize,
+    /// The stack had no more room.
+    pub full: bool,
     /// Positions of groups; slot 0 is only used by `\K`.
     pub slots: Vec<usize>,
     trackers: Vec<Tracker>,
@@ -38,8 +58,17 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Forgets what belongs to a text.
-    pub fn new_text(&mut self) {
+    /// Forgets what belongs to a text; the next one has `len` bytes.
+    pub fn new_text(&mut self, len: usize) {
+        self.trackers.clear();
+        self.room = STACK.saturating_add(STACK_PER_BYTE.saturating_mul(len));
+        self.full = false;
+    }
+
+    /// Gives back what a large text needed.
+    pub fn trim(&mut self) {
+        self.stack.clear();
+        self.stack.shrink_to(STACK_KEPT);
         self.trackers.clear();
     }
 }
@@ -89,6 +118,11 @@ impl<'a> Backtracker<'a> {
                     _ => false,
                 },
                 Inst::Split { first, second } => {
+                    // A path cannot grow for long without a choice, so this is the place to look.
+                    if self.memory.stack.len() >= self.memory.room {
+                        self.memory.full = true;
+                        return Err(OutOfFuel);
+                    }
                     self.memory.stack.push(Frame::Branch { pc: *second, at });
                     pc = *first;
                     true
@@ -131,9 +165,8 @@ impl<'a> Backtracker<'a> {
                     pc = if at == start { *if_empty } else { *if_consumed };
                     true
                 }
-                Inst::Backref { group, fold, if_empty, if_consumed } => match self.backref(*group, *fold, text, at) {
+                Inst::Backref { group, fold, if_empty, if_consumed } => match self.backref(*group, *fold, text, at)? {
                     Some(end) => {
-                        self.memory.fuel = self.memory.fuel.saturating_sub((end - at) as u64 / 8);
                         pc = if end == at { *if_empty } else { *if_consumed };
                         at = end;
                         true
@@ -243,6 +276,7 @@ impl<'a> Backtracker<'a> {
         negative: bool,
     ) -> Result<bool, OutOfFuel> {
         let entry = self.program.subs[id as usize].entry;
+        self.spend(min as u64 / 8)?;
         let alphabet = &self.program.alphabet;
         let mut start = step_back(alphabet, text, at, min);
         let mut width = min;
@@ -265,38 +299,52 @@ impl<'a> Backtracker<'a> {
         }
     }
 
-    /// Where the repeated text of `group` ends, if it stands at `at`.
-    fn backref(&self, group: u32, fold: Fold, text: &[u8], at: usize) -> Option<usize> {
+    /// Where the repeated text of `group` ends, if it stands at `at`. What is compared is paid for, whether it is equal or not.
+    fn backref(&mut self, group: u32, fold: Fold, text: &[u8], at: usize) -> Result<Option<usize>, OutOfFuel> {
         let slots = &self.memory.slots;
         let (start, end) = (slots[2 * group as usize], slots[2 * group as usize + 1]);
         if start == UNSET || end == UNSET || start > end {
-            return None;
+            return Ok(None);
         }
         let wanted = &text[start..end];
-        match fold {
-            Fold::None => text[at..].starts_with(wanted).then(|| at + wanted.len()),
-            Fold::Ascii => {
-                let found = text.get(at..at + wanted.len())?;
-                found.eq_ignore_ascii_case(wanted).then(|| at + wanted.len())
-            }
-            Fold::Simple => {
-                let (mut from, mut to) = (0, at);
-                while from < wanted.len() {
-                    match (decode(wanted, from), decode(text, to)) {
-                        (Some((a, m)), Some((b, n))) if same_letter(a, b) => {
-                            from += m;
-                            to += n;
-                        }
-                        (None, _) if text.get(to) == Some(&wanted[from]) => {
-                            from += 1;
-                            to += 1;
-                        }
-                        _ => return None,
-                    }
-                }
-                Some(to)
+        if fold == Fold::Simple {
+            return self.folded(wanted, text, at);
+        }
+        let Some(found) = text.get(at..at + wanted.len()) else {
+            return Ok(None);
+        };
+        // In parts, since a long text mostly differs soon.
+        for (a, b) in wanted.chunks(BLOCK).zip(found.chunks(BLOCK)) {
+            self.spend(a.len() as u64 / 8)?;
+            if !(if fold == Fold::Ascii { a.eq_ignore_ascii_case(b) } else { a == b }) {
+                return Ok(None);
             }
         }
+        Ok(Some(at + wanted.len()))
+    }
+
+    /// Where a text that equals `wanted` under simple case folding ends, if it stands at `at`. It may have another length.
+    fn folded(&mut self, wanted: &[u8], text: &[u8], at: usize) -> Result<Option<usize>, OutOfFuel> {
+        let (mut from, mut to) = (0, at);
+        while from < wanted.len() {
+            match (decode(wanted, from), decode(text, to)) {
+                (Some((a, m)), Some((b, n))) => {
+                    self.spend(if a == b || a < 0x80 && b < 0x80 { 1 } else { FOLDING })?;
+                    if !same_letter(a, b) {
+                        return Ok(None);
+                    }
+                    from += m;
+                    to += n;
+                }
+                (None, _) if text.get(to) == Some(&wanted[from]) => {
+                    self.spend(1)?;
+                    from += 1;
+                    to += 1;
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(to))
     }
 }
 

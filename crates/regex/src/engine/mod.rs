@@ -6,13 +6,15 @@
 //!   know soon where a match ends, as those of tokenizers do.
 //! - `backtrack`: for captures, lookaround and backreferences; metered.
 //! - `sweep`: right to left over the text once; slow but linear whatever the pattern, for when the meter runs out.
+//! - `groups`, `reach`: the groups of the matches that the sweep finds, in linear time for all of them together.
 //! - `behind`: what lookbehinds say, remembered position by position, for the two above.
 //!
-//! The definition of the syntax, executed word by word, is in the tests (`tests/reference.rs`).
+//! The definition of the syntax, executed word by word, is `fuzz/reference.rs`; all engines are compared with it.
 
 pub mod backtrack;
 pub mod behind;
 pub mod dfa;
+pub mod groups;
+mod reach;
 pub mod scan;
-
 pub mod sweep;

@@ -43,7 +43,7 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
         dfa.complete(&program, 10_000).ok().map(|()| dfa)
     });
     let mut lazy = if regular { Dfa::new(&program, 1 << 22).ok() } else { None };
-    let sweep = if program.has_backrefs { None } else { Sweep::new(&program, text.as_bytes()).ok() };
+    let mut sweep = if program.has_backrefs { None } else { Sweep::new(&program, text.as_bytes()).ok() };
     let mut marks = Marks::default();
     for at in (0..=text.len()).filter(|&p| text.is_char_boundary(p)) {
         // The match that begins at exactly this position.
@@ -54,7 +54,7 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
         let here = found.as_ref().filter(|s| s[0] == Some(at));
         let end = here.map(|s| reference::span(s).1);
 
-        memory.new_text();
+        memory.new_text(text.len());
         memory.fuel = 3_000_000;
         let mut backtracker = Backtracker::new(&program, &mut memory, true);
         if let Ok(found) = backtracker.match_at(text.as_bytes(), at) {
@@ -68,7 +68,7 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
         if let Ok(found) = Backtracker::new(&program, &mut memory, false).match_at(text.as_bytes(), at) {
             same!(found, end, "without groups: {:?} on {:?} at {}", pattern, text, at);
         }
-        if let Some(sweep) = &sweep {
+        if let Some(sweep) = &mut sweep {
             same!(sweep.end(at), end, "sweep: {:?} on {:?} at {}", pattern, text, at);
             if let Some(slots) = here {
                 let mut got = Vec::new();

@@ -230,13 +230,16 @@ impl Metadata {
             let kind = kind.ok_or_else(|| Error::malformed(FORMAT, format!("token {id} has an unknown type")))?;
             pieces.push(Piece { text: text.clone(), score: scores.get(id).copied().unwrap_or(0.0), kind });
         }
+        sentencepiece::guard(&mut pieces);
         Ok(pieces)
     }
 }
 
 impl Tokenizer {
     /// Reads the vocabulary of a GGUF file. The template puts what the file's `add_bos_token` and `add_eos_token` say
-    /// around a text; `tokenizer.chat_template` is kept.
+    /// around a text; `tokenizer.chat_template` is kept. User-defined tokens that look like control tokens, as
+    /// `<start_of_turn>` does in older files, are special: text becomes them only when the caller allows it. A byte-level
+    /// vocabulary whose file does not say how text is cut is cut as llama.cpp does it by default.
     ///
     /// # Errors
     /// When the metadata is malformed, or names a model or a pre-tokeniser that is not known here.
@@ -294,6 +297,7 @@ fn pre_tokenizer(name: &str) -> Result<(PreTokenizer, bool)> {
         "starcoder" | "refact" | "command-r" | "smollm" | "codeshell" | "exaone" | "minerva-7b" => {
             &patterns::DIGITS_THEN_GPT2
         }
+        "default" | "" => &patterns::LLAMA_CPP_DEFAULT,
         other => return Err(Error::unsupported(FORMAT, format!("tokenizer.ggml.pre = {other:?}"))),
     };
     let whole_first = matches!(name, "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "tekken");

@@ -148,6 +148,33 @@ fn piece(message: &[u8], id: usize) -> Result<Piece> {
     Ok(piece)
 }
 
+/// User-defined pieces that a chat or a training job uses as control tokens become such: found in every text, they would
+/// let a user's text end a turn. Gemma's `<start_of_turn>` is one.
+pub(crate) fn guard(pieces: &mut [Piece]) {
+    for piece in pieces.iter_mut().filter(|p| p.kind == Kind::UserDefined && looks_like_control(&p.text)) {
+        piece.kind = Kind::Control;
+    }
+}
+
+/// By the forms that published vocabularies have: `<|...|>` with either bar, names with an underscore in angle brackets,
+/// capitals in square brackets, unused and reserved places, and a few by name. HTML's tags are none of them.
+fn looks_like_control(text: &str) -> bool {
+    const NAMES: [&str; 10] =
+        ["<pad>", "<mask>", "<2mass>", "<bos>", "<eos>", "<s>", "</s>", "<unk>", "[@BOS@]", "[multimodal]"];
+    let inside = |open: &str, close: &str| text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+    let is = |name: &str, letter: fn(char) -> bool| {
+        let name = name.strip_prefix('/').unwrap_or(name);
+        name.contains(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(|c| letter(c) || c.is_ascii_digit() || c == '_')
+    };
+    let angles = inside("<", ">").filter(|name| is(name, |c| c.is_ascii_alphabetic()));
+    NAMES.contains(&text)
+        || inside("<|", "|>").is_some_and(|name| !name.is_empty())
+        || inside("<\u{ff5c}", "\u{ff5c}>").is_some_and(|name| !name.is_empty())
+        || angles.is_some_and(|name| name.contains('_') || name.starts_with("unused") || name.starts_with("reserved"))
+        || inside("[", "]").is_some_and(|name| name.len() > 1 && is(name, |c| c.is_ascii_uppercase()))
+}
+
 /// Pieces of text by id: all but control and unknown tokens.
 pub(crate) fn vocab(format: &'static str, pieces: &[Piece]) -> Result<Vocab> {
     let text = |p: &Piece| !matches!(p.kind, Kind::Control | Kind::Unknown);
@@ -214,7 +241,8 @@ pub(crate) fn decoder(dummy_prefix: bool) -> Result<Decoder> {
 
 impl Tokenizer {
     /// Reads a SentencePiece `.model` file. The first control tokens named `<s>` and `</s>` begin and end a sequence;
-    /// the template puts neither, as SentencePiece itself does.
+    /// the template puts neither, as SentencePiece itself does. User-defined pieces that look like control tokens, as
+    /// `<start_of_turn>` does, are special: text becomes them only when the caller allows it.
     ///
     /// # Errors
     /// When the file is malformed, or its model type is not BPE or Unigram.
@@ -222,7 +250,8 @@ impl Tokenizer {
         Self::from_spec(parse(file)?)
     }
 
-    pub(super) fn from_spec(spec: Spec) -> Result<Self> {
+    pub(super) fn from_spec(mut spec: Spec) -> Result<Self> {
+        guard(&mut spec.pieces);
         let model = match spec.model_type {
             1 => Model::Unigram(unigram(FORMAT, &spec.pieces, spec.byte_fallback)?),
             BPE => {
@@ -265,5 +294,38 @@ impl Tokenizer {
     /// As [`Tokenizer::from_sentencepiece`], and when the file cannot be read.
     pub fn from_sentencepiece_file(path: impl AsRef<Path>) -> Result<Self> {
         Self::from_sentencepiece(&read(path.as_ref())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_tokens_are_told_from_tags_and_text() {
+        for control in [
+            "<start_of_turn>",
+            "<end_of_turn>",
+            "<image_soft_token>",
+            "</tool_call>",
+            "<|im_start|>",
+            "<\u{ff5c}User\u{ff5c}>",
+            "<unused17>",
+            "<pad>",
+            "<bos>",
+            "[@BOS@]",
+            "[INST]",
+            "[/INST]",
+            "[TOOL_CALLS]",
+            "[multimodal]",
+        ] {
+            assert!(looks_like_control(control), "{control}");
+        }
+        for text in [
+            "<b>", "</table>", "<h1>", "\n\n", "  ", "foo bar", "<sep>", "[]", "[1]", "[a]", "<>", "<||>", "<a b_c>",
+            "ab",
+        ] {
+            assert!(!looks_like_control(text), "{text:?}");
+        }
     }
 }

@@ -72,6 +72,8 @@ fn kind(text: &str) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::added::AllowedSpecial;
+    use crate::tokenizer::EncodeOptions;
 
     /// `<unk>`, `<s>`, the mark, `a`, `b`, the mark and `a`, `ab`.
     const FILE: &str = "PHVuaz4= 0.0\nPHM+ 0.0\n4paB -5\nYQ== -6\nYg== -7\n4paBYQ== -1.5\nYWI= -2\n";
@@ -92,6 +94,24 @@ mod tests {
         let file = FILE.replace("YWI= -2", "YWI= 0.0 4");
         let tokenizer = Tokenizer::from_spm(file.as_bytes(), true).unwrap();
         assert_eq!(tokenizer.encode("ab").unwrap(), [2, 6], "a user-defined piece is found as it stands");
+    }
+
+    #[test]
+    fn user_defined_control_tokens_need_permission() {
+        // `<start_of_turn>` and `<b>`, both user-defined, and what is needed to spell them.
+        let letters = "<start_of_turn>".chars().chain("b".chars()).collect::<std::collections::BTreeSet<_>>();
+        let line = |text: &str, kind| format!("{} -9 {kind}\n", crate::format::tiktoken::to_base64(text.as_bytes()));
+        let mut file = line("<unk>", 2) + &line("<start_of_turn>", 4) + &line("<b>", 4) + &line("\u{2581}", 1);
+        file.extend(letters.iter().map(|c| line(&c.to_string(), 1)));
+        let tokenizer = Tokenizer::from_spm(file.as_bytes(), false).unwrap();
+        let typed = tokenizer.encode("<b><start_of_turn>").unwrap();
+        assert_eq!(typed.len(), 1 + "<start_of_turn>".len(), "{typed:?}");
+        assert_eq!(typed[0], 2, "a tag is found as it stands");
+        assert!(!typed.contains(&1), "text is no control token");
+        assert_eq!(tokenizer.decode(&typed).unwrap(), "<b><start_of_turn>");
+        let allowed = EncodeOptions::default().allow(AllowedSpecial::All);
+        assert_eq!(tokenizer.encode_with("<b><start_of_turn>", &allowed).unwrap(), [2, 1]);
+        assert!(tokenizer.is_special(1) && !tokenizer.is_special(2));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::path::Path;
 const FORMAT: &str = ".tiktoken";
 
 impl Tokenizer {
-    /// Loads ranks with the pattern that belongs to them (see [`crate::split::patterns`]) and special tokens.
+    /// Loads ranks with special tokens and the pattern that belongs to the ranks: a name of
+    /// [`NAMED`](crate::split::patterns::NAMED) with all its passes, or a regular expression.
     ///
     /// # Errors
     /// When the ranks are malformed or do not hold all 256 bytes, or the pattern does not compile.
@@ -22,7 +23,7 @@ impl Tokenizer {
         pattern: &str,
         special: impl IntoIterator<Item = (&'a str, u32)>,
     ) -> Result<Self> {
-        Self::from_ranks(self::ranks(ranks)?, PreTokenizer::pattern(pattern)?, special)
+        Self::from_ranks(self::ranks(ranks)?, PreTokenizer::named(pattern)?, special)
     }
 
     /// [`Tokenizer::from_tiktoken`] for a file.
@@ -155,6 +156,19 @@ mod tests {
         for wrong in ["YQ", "YQ=", "Y===", "YQ=a", "Y!==", "===="] {
             assert_eq!(base64(wrong.as_bytes()), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_name_brings_all_passes_of_its_vocabulary() {
+        let ranks: String = (0..=255u8).map(|b| format!("{} {b}\n", to_base64(&[b]))).collect();
+        for name in ["deepseek_v3", "starcoder", "gpt2"] {
+            let tokenizer = Tokenizer::from_tiktoken(ranks.as_bytes(), name, []).unwrap();
+            let passes = crate::split::patterns::by_name(name).unwrap().len();
+            assert_eq!(tokenizer.parts().pre_tokenizer.steps().len(), passes, "{name}");
+        }
+        let tokenizer = Tokenizer::from_tiktoken(ranks.as_bytes(), "deepseek_v3", []).unwrap();
+        assert_eq!(tokenizer.pieces("ab12345中c").unwrap(), ["ab", "123", "45", "中", "c"]);
+        assert!(Tokenizer::from_tiktoken(ranks.as_bytes(), "(", []).is_err());
     }
 
     #[test]

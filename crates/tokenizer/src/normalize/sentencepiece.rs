@@ -15,6 +15,16 @@ pub struct SentencePieceNormalizer {
     whitespace_as_suffix: bool,
     /// User-defined symbols stand as they are.
     protected: Trie,
+    /// They would not without that: the map or the rules for spaces change one of them.
+    protection_counts: bool,
+}
+
+/// What a `tokenizer.json` needs to do the same step by step.
+pub(crate) struct Rules<'a> {
+    pub(crate) map: Option<&'a Charsmap>,
+    pub(crate) add_dummy_prefix: bool,
+    pub(crate) remove_extra_whitespaces: bool,
+    pub(crate) space: &'static str,
 }
 
 impl SentencePieceNormalizer {
@@ -27,17 +37,38 @@ impl SentencePieceNormalizer {
         whitespace_as_suffix: bool,
         protected: impl IntoIterator<Item = &'a str>,
     ) -> Self {
-        let protected = Trie::new(protected.into_iter().map(|s| (s.as_bytes(), 0)));
-        Self { map, add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces, whitespace_as_suffix, protected }
+        let symbols: Vec<&str> = protected.into_iter().collect();
+        let protection_counts = symbols.iter().any(|symbol| {
+            let spaces = symbol.starts_with(' ') || symbol.ends_with(' ') || symbol.contains("  ");
+            let mapped = |at: usize| map.as_ref().is_some_and(|map| map.longest(&symbol.as_bytes()[at..]).is_some());
+            remove_extra_whitespaces && spaces || symbol.char_indices().any(|(at, _)| mapped(at))
+        });
+        let protected = Trie::new(symbols.into_iter().map(|s| (s.as_bytes(), 0)));
+        Self {
+            map,
+            add_dummy_prefix,
+            remove_extra_whitespaces,
+            escape_whitespaces,
+            whitespace_as_suffix,
+            protected,
+            protection_counts,
+        }
     }
 
-    /// Whether a space is put in front, when that and marking spaces is all that this normaliser does.
-    pub(crate) fn simple_prefix(&self) -> Option<bool> {
-        let simple = self.map.is_none()
-            && !self.remove_extra_whitespaces
-            && self.escape_whitespaces
-            && !self.whitespace_as_suffix;
-        simple.then_some(self.add_dummy_prefix)
+    /// The rules, or what about them no sequence of other normalisers does.
+    pub(crate) fn rules(&self) -> Result<Rules<'_>, &'static str> {
+        if self.whitespace_as_suffix {
+            return Err("a SentencePiece model with white space as suffix");
+        }
+        if self.protection_counts {
+            return Err("a SentencePiece model with user-defined symbols that its normaliser would change");
+        }
+        Ok(Rules {
+            map: self.map.as_ref(),
+            add_dummy_prefix: self.add_dummy_prefix,
+            remove_extra_whitespaces: self.remove_extra_whitespaces,
+            space: if self.escape_whitespaces { MARKER } else { " " },
+        })
     }
 
     /// The next unit of the text: its length and its replacement.

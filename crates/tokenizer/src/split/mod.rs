@@ -90,6 +90,17 @@ impl PreTokenizer {
         Ok(Self { steps: sources.iter().map(step).collect::<Result<_>>()? })
     }
 
+    /// By the name of a vocabulary in [`patterns::NAMED`], all of its passes, or else by the pattern itself.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn named(name_or_pattern: &str) -> Result<Self> {
+        match patterns::by_name(name_or_pattern) {
+            Some(passes) => Self::chain(passes),
+            None => Self::pattern(name_or_pattern),
+        }
+    }
+
     /// The steps.
     pub fn steps(&self) -> &[Step] {
         &self.steps

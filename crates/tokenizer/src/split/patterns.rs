@@ -80,6 +80,10 @@ pub const DEEPSEEK_CODER: [&str; 5] =
 /// StarCoder, Command-R and others: digits alone, then GPT-2's pattern.
 pub const DIGITS_THEN_GPT2: [&str; 2] = [r"\p{N}", GPT2];
 
+/// What llama.cpp does for GGUF files that name no pre-tokeniser (`llama-vocab.cpp`): runs of punctuation, GPT-2's
+/// pattern, numbers, digits in threes.
+pub const LLAMA_CPP_DEFAULT: [&str; 4] = [r"[\p{P}$+<=>^~|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"];
+
 /// The patterns by name, each as the passes that [`PreTokenizer::chain`](crate::split::PreTokenizer::chain) takes.
 pub const NAMED: [(&str, &[&str]); 12] = [
     ("gpt2", &[GPT2]),

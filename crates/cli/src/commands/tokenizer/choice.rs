@@ -3,8 +3,8 @@
 use crate::exit::Failure;
 use anyhow::Context;
 use clap::Args;
-use cupola_tokenizer::split::{PreTokenizer, patterns};
-use cupola_tokenizer::{Tokenizer, TokenizerParts, agent, vocabularies};
+use cupola_tokenizer::split::patterns;
+use cupola_tokenizer::{Tokenizer, agent, vocabularies};
 use std::path::Path;
 
 #[derive(Args)]
@@ -86,21 +86,8 @@ impl Details {
                 patterns::NAMED.map(|(name, _)| name).join(", ")
             ))
         })?;
-        let pre_tokenizer = cut(pattern)?;
         let special = if self.pattern.is_none() { vocabularies::special_tokens(stem) } else { &[] };
-        let ranks = Tokenizer::from_tiktoken_file(path, patterns::CL100K, special.iter().copied());
-        let tokenizer = ranks.with_context(|| path.display().to_string())?;
-        Ok(Tokenizer::new(TokenizerParts { pre_tokenizer, ..tokenizer.parts().clone() })?)
+        let tokenizer = Tokenizer::from_tiktoken_file(path, pattern, special.iter().copied());
+        tokenizer.with_context(|| path.display().to_string())
     }
-}
-
-/// A pre-tokeniser by the name of a vocabulary, or by its pattern.
-///
-/// # Errors
-/// When it is neither.
-pub fn cut(pattern: &str) -> anyhow::Result<PreTokenizer> {
-    Ok(match patterns::by_name(pattern) {
-        Some(passes) => PreTokenizer::chain(passes)?,
-        None => PreTokenizer::pattern(pattern)?,
-    })
 }

@@ -4,6 +4,7 @@ use super::choice::Details;
 use crate::exit::Failure;
 use anyhow::Context;
 use clap::Args;
+use serde_json::json;
 use std::path::PathBuf;
 
 #[derive(Args)]
@@ -19,6 +20,9 @@ pub struct Convert {
     /// Write over what is there
     #[arg(long)]
     force: bool,
+    /// Say what was written as a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     details: Details,
 }
@@ -36,7 +40,12 @@ impl Convert {
         } else {
             tokenizer.save_dir(&self.output).context("the tokenizer was not written")?;
         }
-        println!("{}: {} ids", file.display(), tokenizer.vocab_size());
+        let (file, ids) = (file.display().to_string(), tokenizer.vocab_size());
+        if self.json {
+            println!("{}", json!({ "output": file, "ids": ids }));
+        } else {
+            println!("{file}: {ids} ids");
+        }
         Ok(())
     }
 }

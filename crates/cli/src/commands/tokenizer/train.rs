@@ -1,6 +1,5 @@
 //! `cupola tokenizer train`.
 
-use super::choice::cut;
 use crate::exit::Failure;
 use crate::input;
 use crate::terminal::grouped;
@@ -122,7 +121,7 @@ impl Train {
     }
 
     fn pre_tokenizer(&self, default: &PreTokenizer) -> anyhow::Result<PreTokenizer> {
-        let chosen = self.pattern.as_deref().map(cut).transpose()?;
+        let chosen = self.pattern.as_deref().map(PreTokenizer::named).transpose()?;
         let mut steps = chosen.as_ref().unwrap_or(default).steps().to_vec();
         if self.syllables {
             steps.push(Step::Syllables);

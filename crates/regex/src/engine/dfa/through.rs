@@ -112,23 +112,27 @@ impl Through {
 
 /// Finds where a match begins from where it ends.
 #[derive(Debug, Clone)]
-pub struct Backward(Dfa);
+pub struct Backward {
+    dfa: Dfa,
+    /// Symbols read.
+    pub steps: u64,
+}
 
 impl Backward {
     /// For a reversed program.
     pub fn new(reversed: &Program, memory: usize) -> Result<Self, Full> {
-        Dfa::with_purpose(reversed, memory, Purpose::Longest).map(Backward)
+        Dfa::with_purpose(reversed, memory, Purpose::Longest).map(|dfa| Backward { dfa, steps: 0 })
     }
 
     /// The leftmost position, but not before `least`, from which the pattern can match up to `end`.
     pub fn start(&mut self, reversed: &Program, text: &[u8], least: usize, end: usize) -> Result<Option<usize>, Full> {
         let alphabet = &reversed.alphabet;
-        let mut state = self.0.start(alphabet.kind_after(text, end));
+        let mut state = self.dfa.start(alphabet.kind_after(text, end));
         let mut pos = end;
         let mut found = None;
         while state != 0 {
             let (kind, len) = alphabet.prev(text, pos).unwrap_or((alphabet.edge(), 0));
-            let (to, matched) = self.0.next_lazy(reversed, state, kind)?;
+            let (to, matched) = self.dfa.next_lazy(reversed, state, kind)?;
             if matched {
                 found = Some(pos);
             }
@@ -138,6 +142,7 @@ impl Backward {
             state = to;
             pos -= len;
         }
+        self.steps += (end - pos) as u64 + 1;
         Ok(found)
     }
 }

@@ -82,19 +82,28 @@ fn normalizer(step: &Normalizer) -> Result<Value> {
         Normalizer::Precompiled(map) => {
             json!({"type": "Precompiled", "precompiled_charsmap": tiktoken::to_base64(map.raw())})
         }
-        Normalizer::SentencePiece(s) => match s.simple_prefix() {
-            Some(prefix) => {
-                let mut steps = Vec::new();
-                if prefix {
-                    steps.push(json!({"type": "Prepend", "prepend": "\u{2581}"}));
-                }
-                steps.push(json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}));
-                sequence("normalizers", steps)
+        Normalizer::SentencePiece(s) => {
+            let rules = s.rules().map_err(no_form)?;
+            let replace =
+                |pattern: Value, content: &str| json!({"type": "Replace", "pattern": pattern, "content": content});
+            let mut steps = Vec::new();
+            if let Some(map) = rules.map {
+                steps.push(normalizer(&Normalizer::Precompiled(map.clone()))?);
             }
-            None => {
-                return Err(no_form("the normaliser of a SentencePiece model with its own character map or spacing"));
+            if rules.remove_extra_whitespaces {
+                // At the end SentencePiece drops marks, whether they were spaces or not.
+                let ends = if rules.space == " " { "^ +| +$" } else { "^ +|[ \u{2581}]+$" };
+                steps.push(replace(json!({ "Regex": ends }), ""));
+                steps.push(replace(json!({"Regex": " {2,}"}), " "));
             }
-        },
+            if rules.add_dummy_prefix {
+                steps.push(json!({"type": "Prepend", "prepend": rules.space}));
+            }
+            if rules.space != " " {
+                steps.push(replace(json!({"String": " "}), rules.space));
+            }
+            sequence("normalizers", steps)
+        }
     })
 }
 
@@ -307,6 +316,9 @@ fn model(tokenizer: &Tokenizer) -> Result<Value> {
 
 fn bpe_model(tokenizer: &Tokenizer, bpe: &Bpe) -> Result<Value> {
     let byte_level = bpe.alphabet() == Alphabet::Bytes;
+    if bpe.has_frozen() {
+        return Err(no_form("user-defined pieces of a SentencePiece BPE, which are found before anything is merged"));
+    }
     let config = bpe.config();
     let text = |id: u32| match bpe.vocab().bytes(id) {
         Some(token) if byte_level => Ok(byte_chars::encode(token)),

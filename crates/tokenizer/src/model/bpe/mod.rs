@@ -188,6 +188,11 @@ impl Bpe {
         }
     }
 
+    /// Whether there are pieces that are found before anything is merged.
+    pub(crate) fn has_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
     /// These tokens are found wherever they stand, the longest first, and merge with nothing.
     #[must_use]
     pub fn with_frozen(mut self, ids: &[u32]) -> Self {
