@@ -1,4 +1,4 @@
-//! `cupola demo` on a clean clone, but for the time that it takes.
+//! `cupola demo` without a server, on a clean clone but for the time that it takes; readers that go away.
 
 mod common;
 
