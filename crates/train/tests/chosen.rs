@@ -15,7 +15,7 @@ fn more_text_gets_more_tokens() {
 }
 
 #[test]
-fn a_batch_is_cut_into_equal_parts_that_fit_the_memory() {
+fn a_batch_is_cut_into_parts_that_fit_the_memory() {
     let spec = ModelSpec::preset("llama-baby", 1024).expect("a preset");
     let rows = |memory: u64| {
         let mut config = Config::default();
@@ -26,7 +26,7 @@ fn a_batch_is_cut_into_equal_parts_that_fit_the_memory() {
     };
     assert_eq!(rows(1 << 40), 32);
     let less = rows(2 << 30);
-    assert!(less < 32 && 32 % less == 0, "{less}");
+    assert!(less > 1 && less < 32, "{less}");
     assert_eq!(rows(1 << 20), 1);
 }
 

@@ -138,7 +138,7 @@ fn layers_that_are_computed_again_learn_the_same_up_to_rounding() {
         });
         for other in &losses[1..] {
             for (loss, expected) in other.iter().zip(&losses[0]) {
-                assert!((loss - expected).abs() < 1e-5 * expected, "{dropout}: {losses:?}");
+                assert!((loss - expected).abs() < 1e-3 * expected, "{dropout}: {losses:?}");
             }
         }
         // Both ways to name all layers are the same.
