@@ -2,6 +2,7 @@
 
 use crate::exit::Failure;
 use anyhow::Context;
+use cupola_data::input::{self as data, Format, Found};
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +41,7 @@ pub fn read(path: &Path) -> anyhow::Result<Source> {
     let name = path.display().to_string();
     let bytes = if path == Path::new(STDIN) {
         if io::stdin().is_terminal() {
-            eprintln!("reading from the keyboard; end with Ctrl-D");
+            crate::output::note("reading from the keyboard; end with Ctrl-D");
         }
         let mut bytes = Vec::new();
         io::stdin().lock().read_to_end(&mut bytes).context("standard input")?;
@@ -49,6 +50,46 @@ pub fn read(path: &Path) -> anyhow::Result<Source> {
         std::fs::read(path).with_context(|| name.clone())?
     };
     Ok(Source { name, bytes })
+}
+
+/// The files behind paths, of which standard input (`-`) becomes one in the folder `scratch`.
+///
+/// # Errors
+/// When a path leads nowhere or standard input cannot be kept.
+pub fn extents(paths: &[String], format: Option<Format>, scratch: &Path) -> cupola_data::Result<Found> {
+    let mut all = Found::default();
+    for given in paths.chunk_by(|a, b| a != STDIN && b != STDIN) {
+        if given == [STDIN] {
+            all.extents.push(data::spool(io::stdin().lock(), &scratch.join("standard-input"), format)?);
+        } else {
+            let found = data::find(given, format)?;
+            all.extents.extend(found.extents);
+            all.skipped.extend(found.skipped);
+        }
+    }
+    Ok(all)
+}
+
+/// A folder that is removed at the end.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    /// A new one among the system's temporary files.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(purpose: &str) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("cupola-{purpose}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Best effort: the system cleans its folder for temporary files too.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// The paths, or standard input when there is none.

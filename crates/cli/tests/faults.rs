@@ -29,11 +29,12 @@ fn a_second_interrupt_ends_at_once() {
         assert!(child.try_wait().expect("the child is ours").is_none());
         std::thread::yield_now();
     }
-    let began = Instant::now();
     send("-INT", child.id());
+    let began = Instant::now();
     while child.try_wait().expect("the child is ours").is_none() {
         send_again(child.id());
-        assert!(began.elapsed() < Duration::from_secs(10), "it does not end");
+        // Within a second; twice that for a machine that has other things to do.
+        assert!(began.elapsed() < Duration::from_secs(2), "it does not end");
     }
     let status = child.wait().expect("the child is ours");
     assert_eq!(status.code(), Some(130), "{status}");

@@ -30,9 +30,18 @@ fn a_run_killed_at_many_moments_ends_with_the_bits_of_one_that_was_not() {
         kills += 1;
         // No half file ever has a final name: what is there can be read.
         let root = micro.path("killed").join("checkpoints");
+        let mut saved = 0;
         if let Ok(name) = fs::read_to_string(root.join("last")) {
             assert!(root.join(name.trim()).join("training/state.json").is_file());
+            saved = name.trim().trim_start_matches("step-").parse().expect("a step");
         }
+        // There is a checkpoint every third step, and the next is not begun before the last is complete: at most the interval that
+        // was being written is lost, and the one before it at its very end.
+        let log = fs::read_to_string(&metrics).expect("it was written");
+        let step =
+            |line: &str| serde_json::from_str::<Value>(line).ok().filter(|r| r["kind"] == "step")?["step"].as_u64();
+        let reached = log.lines().rev().find_map(step).unwrap_or(0);
+        assert!(reached <= saved + 6, "step {reached} was reached, step {saved} is kept");
     }
     let run = micro.train("killed", &["--steps", "300", "--resume", "--json"]).ok();
     assert_eq!(run.json()[0]["steps"], 300);
@@ -101,7 +110,12 @@ fn from_text_to_a_model_that_writes_is_measured_and_looked_at() {
     let tree = cupola(&["model", "inspect", arg(&out)], b"").ok();
     assert!(tree.text().contains("self_attn"), "{}", tree.text());
     // A run that is finished is left alone; one that is there is not begun again; another length is not the same run.
-    micro.train("run", &["--steps", "60", "--resume"]).ok();
+    let again = micro.train("run", &["--steps", "60", "--resume", "--json"]).ok().json().remove(0);
+    for key in ["steps", "tokens", "train_loss", "val_loss", "val_bits_per_byte", "best_val_loss", "checkpoint"] {
+        assert_eq!(again[key], result[key], "{key}");
+    }
+    let seconds = |of: &Value| of["seconds"].as_f64().expect("a number");
+    assert!(seconds(&again) > 0.0 && seconds(&again) <= seconds(result), "{again} {result}");
     micro.train("run", &["--steps", "60"]).fails(3, "there is a run already");
     micro.train("run", &["--steps", "61", "--resume"]).fails(2, "the run has steps=60, and cannot go on with steps=61");
     let log = fs::read_to_string(out.join("metrics.jsonl")).expect("it was written");
@@ -161,10 +175,78 @@ fn a_full_disk_ends_the_run_with_the_path_and_leaves_the_last_checkpoint() {
     let output = command.args(["-c", script, env!("CARGO_BIN_EXE_cupola")]).args(&arguments).output().expect("a shell");
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(err.contains("cannot write") && err.contains(arg(&micro.path("full"))), "{err}");
+    let line = err.lines().find(|line| line.contains("cannot write")).unwrap_or_else(|| panic!("{err}"));
+    assert!(line.contains("a line of the metrics with ") && line.contains(" bytes could not be written: "), "{line}");
+    assert!(line.contains("metrics.jsonl") && line.contains(arg(&micro.path("full"))), "{line}");
     // With room again it goes on.
     let run = micro.train("full", &["--steps", "300", "--resume", "--json"]).ok();
     assert_eq!(run.json()[0]["steps"], 300);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_disk_too_full_for_a_checkpoint_ends_the_run_with_path_and_bytes_and_leaves_the_one_before() {
+    let micro = Micro::new();
+    // A model of 300 KB; its optimiser's state is larger.
+    let larger = "model.spec={hidden_size=80,num_hidden_layers=1,attention={num_attention_heads=2}}";
+    let arguments = |out: &str, more: &[&str]| {
+        let sets = ["--steps", "60", "--set", larger, "--set", "eval.every=100"];
+        micro.arguments(out, &[&sets, more].concat())
+    };
+    let whole = |arguments: &[String]| cupola(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), b"").ok();
+    whole(&arguments("whole", &[]));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cupola"))
+        .args(arguments("full", &[]))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let last = micro.path("full").join("checkpoints/last");
+    while !last.exists() {
+        assert!(child.try_wait().expect("the child is ours").is_none());
+        std::thread::yield_now();
+    }
+    child.kill().expect("the child is ours");
+    child.wait().expect("as above");
+    let before = micro.last("full");
+    let script = "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_cupola")]).args(arguments("full", &["--resume"]));
+    let output = command.output().expect("a shell");
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    let line = err.lines().find(|line| line.contains("could not be written")).unwrap_or_else(|| panic!("{err}"));
+    let bytes = line.split(" with ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+    assert!(line.contains("the checkpoint of step ") && bytes.is_some_and(|bytes| bytes > 300_000), "{line}");
+    assert!(line.contains(arg(&micro.path("full").join("checkpoints"))) && line.contains(".safetensors: "), "{line}");
+    assert_same(&before, &micro.last("full"));
+    whole(&arguments("full", &["--resume"]));
+    assert_same(&micro.last("whole"), &micro.last("full"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written_is_refused_before_the_first_step() {
+    use std::os::unix::fs::PermissionsExt;
+    let micro = Micro::new();
+    let refused = |out: &str| {
+        let run = micro.train(out, &["--steps", "1000000"]);
+        assert!(run.err.contains("cannot ") && !run.err.contains("step 1/"), "{}", run.err);
+        assert!(matches!(run.code, Some(1 | 3)), "{:?}", run.code);
+        assert!(run.err.contains(out), "{}", run.err);
+    };
+    #[cfg(target_os = "linux")]
+    refused("/proc/self/run");
+    let folder = micro.path("locked");
+    fs::create_dir(&folder).expect("the folder is ours");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).expect("the folder is ours");
+    // Those who may do everything are stopped by no permission.
+    if fs::write(folder.join("probe"), "").is_err() {
+        refused("locked");
+        refused("locked/inside");
+    } else {
+        println!("half skipped: this user may write everywhere");
+    }
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
 }
 
 #[test]

@@ -181,6 +181,26 @@ impl Dataset {
         self.parts[0].shard.separator()
     }
 
+    /// Whether all ids are below `vocab_size`, that of a model for instance.
+    ///
+    /// # Errors
+    /// With the first id that is not.
+    pub fn check_ids(&self, vocab_size: u64) -> Result<()> {
+        if self.vocab_size() <= vocab_size {
+            return Ok(());
+        }
+        for (shard, tokens) in self.shards() {
+            for at in tokens {
+                let id = shard.token(at);
+                if u64::from(id) >= vocab_size {
+                    let expected = format!("an id below {vocab_size}, the size of the model's vocabulary");
+                    return Err(Error::content(shard.path(), "token", at as u64, format!("the id {id}"), expected));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The shards that it is made of, with the tokens of each that are used.
     pub fn shards(&self) -> impl Iterator<Item = (&Shard, Range<usize>)> {
         self.parts.iter().map(|part| (&*part.shard, part.tokens.clone()))

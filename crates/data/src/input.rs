@@ -16,7 +16,8 @@ use crate::shard;
 pub enum Format {
     /// UTF-8 text; the file is one document.
     Text,
-    /// One JSON value a line, each a document: a text, an object with a text field, or an object with `messages`.
+    /// One JSON value a line, each a document: a text, an object with a text field, with `messages`, or with `prompt` and
+    /// `completion`.
     Jsonl,
     /// Token ids as decimal numbers with white space between them; the file is one document.
     Integers,
@@ -133,11 +134,16 @@ fn no_input(path: &str, reason: impl ToString) -> Error {
 fn add(path: &Path, size: u64, format: Option<Format>, seen: &mut BTreeSet<PathBuf>, found: &mut Found) -> Result<()> {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if seen.insert(real) {
-        let format = format.unwrap_or_else(|| Format::of(path));
-        let end = if format == Format::Parquet { parquet_length(path, size)? } else { size };
-        found.extents.push(Extent { path: path.to_owned(), format, begin: 0, end, size });
+        found.extents.push(whole(path, size, format)?);
     }
     Ok(())
+}
+
+/// All of a file of this size.
+fn whole(path: &Path, size: u64, format: Option<Format>) -> Result<Extent> {
+    let format = format.unwrap_or_else(|| Format::of(path));
+    let end = if format == Format::Parquet { parquet_length(path, size)? } else { size };
+    Ok(Extent { path: path.to_owned(), format, begin: 0, end, size })
 }
 
 /// The length that the rows of a Parquet file are spread over.
@@ -203,11 +209,12 @@ fn is_text(path: &Path) -> Result<bool> {
     Ok(start.starts_with(&shard::MAGIC) || start.starts_with(&PARQUET) || (whole && !start.contains(&0)))
 }
 
-/// Writes all of standard input (or any reader) to a file, so that it can be split and read again.
+/// Writes all of standard input (or any reader) to a file, so that it can be split and read again. Without a format its first bytes
+/// decide.
 ///
 /// # Errors
 /// When either side fails.
-pub fn spool(mut input: impl Read, path: &Path) -> Result<Extent> {
+pub fn spool(mut input: impl Read, path: &Path, format: Option<Format>) -> Result<Extent> {
     cupola_io::atomic::write_file(path, |file| -> Result<()> {
         let mut block = vec![0; 1 << 16];
         loop {
@@ -218,7 +225,7 @@ pub fn spool(mut input: impl Read, path: &Path) -> Result<Extent> {
         }
     })?;
     let size = fs::metadata(path).map_err(Error::io(path, "open"))?.len();
-    Ok(Extent { path: path.to_owned(), format: Format::Text, begin: 0, end: size, size })
+    whole(path, size, format)
 }
 
 /// Cuts a corpus in two at `share` of its bytes: what comes first is trained on, the rest held out. Text is cut between two

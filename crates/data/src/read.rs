@@ -73,6 +73,13 @@ pub enum Content {
     Ids(Vec<u32>),
     /// The messages of a conversation, a JSON list.
     Messages(Value),
+    /// A text of which the end alone is to be learnt.
+    Completion {
+        /// What it goes on from.
+        prompt: String,
+        /// What is learnt.
+        completion: String,
+    },
 }
 
 /// No line and no uncut text may be longer: the tokenizer's offsets are 32 bits.
@@ -278,10 +285,22 @@ impl<'a> Reader<'a> {
                 (Some(Value::String(text)), _) => Ok(Some(Content::Text(text))),
                 (None, Some(messages @ Value::Array(_))) => Ok(Some(Content::Messages(messages))),
                 (Some(other), _) => Err(bad(format!("`{field}`: {other}"), "a text")),
-                (None, _) => {
-                    let keys: Vec<&String> = object.keys().collect();
-                    Err(bad(format!("an object with {keys:?}"), &format!("the field `{field}` or `messages`")))
-                }
+                (None, _) => match (object.remove("prompt"), object.remove("completion")) {
+                    (Some(Value::String(prompt)), Some(Value::String(completion))) => match completion.is_empty() {
+                        true => Err(bad("an empty `completion`".to_string(), "a text to learn")),
+                        false => Ok(Some(Content::Completion { prompt, completion })),
+                    },
+                    (Some(prompt), Some(completion)) => {
+                        Err(bad(format!("`prompt`: {prompt} and `completion`: {completion}"), "two texts"))
+                    }
+                    (prompt, completion) => {
+                        let taken = [("prompt", prompt), ("completion", completion)];
+                        let mut keys: Vec<&str> = object.keys().map(String::as_str).collect();
+                        keys.extend(taken.iter().filter_map(|(key, value)| value.as_ref().map(|_| *key)));
+                        let expected = format!("the field `{field}`, `messages`, or `prompt` and `completion`");
+                        Err(bad(format!("an object with {keys:?}"), &expected))
+                    }
+                },
             },
             other => Err(bad(other.to_string(), "a text or an object")),
         }

@@ -312,11 +312,11 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins the shard that will be at `path`.
+    /// Begins the shard that will be at `path`. It carries marks from the first token on that is not to be learnt.
     ///
     /// # Errors
     /// When the file beside it cannot be made.
-    pub fn create(path: &Path, vocabulary: Vocabulary, marked: bool) -> Result<Self> {
+    pub fn create(path: &Path, vocabulary: Vocabulary) -> Result<Self> {
         let beside = path.with_extension("partial");
         let file = File::create(&beside).map_err(Error::io(&beside, "create"))?;
         let mut file = BufWriter::with_capacity(1 << 18, file);
@@ -332,7 +332,7 @@ impl ShardWriter {
             tokens: 0,
             text_bytes: 0,
             offsets: Vec::new(),
-            marks: marked.then(Vec::new),
+            marks: None,
         })
     }
 
@@ -365,11 +365,10 @@ impl ShardWriter {
     /// When the file cannot be written, or an id is not in the vocabulary.
     ///
     /// # Panics
-    /// Before the first [`ShardWriter::begin`], or when tokens are marked in a shard without marks.
+    /// Before the first [`ShardWriter::begin`].
     #[track_caller]
     pub fn push(&mut self, ids: &[u32], learn: Option<&[bool]>, text_bytes: u64) -> Result<()> {
         assert!(!self.offsets.is_empty(), "push: no document has begun");
-        assert!(learn.is_none() || self.marks.is_some(), "push: this shard has no marks");
         if let Some(bad) = ids.iter().position(|&id| u64::from(id) >= self.vocabulary.size) {
             let expected = format!("an id below {}, the size of the vocabulary", self.vocabulary.size);
             let at = self.tokens + bad as u64;
@@ -379,6 +378,12 @@ impl ShardWriter {
             2 => ids.iter().flat_map(|&id| (id as u16).to_le_bytes()).collect(),
             _ => ids.iter().flat_map(|&id| id.to_le_bytes()).collect(),
         };
+        if learn.is_some() && self.marks.is_none() {
+            // All so far are to be learnt.
+            let mut marks = vec![0xFF; self.tokens as usize / 8];
+            marks.extend((!self.tokens.is_multiple_of(8)).then(|| !(0xFF_u8 << (self.tokens % 8))));
+            self.marks = Some(marks);
+        }
         if let Some(marks) = &mut self.marks {
             for (index, at) in (self.tokens..self.tokens + ids.len() as u64).enumerate() {
                 if at % 8 == 0 {

@@ -16,7 +16,7 @@ use crate::chat;
 use crate::dataset::Dataset;
 use crate::digest::{digest, hex};
 use crate::error::{Error, Result};
-use crate::input::{Extent, Format};
+use crate::input::Extent;
 use crate::read::{Content, Cursor, OnBad, Piece, ReadOptions, Reader};
 use crate::shard::{EXTENSION, Shard, ShardWriter, Vocabulary};
 
@@ -205,8 +205,9 @@ impl Work<'_> {
         let mut reader = Reader::new(self.extents, &options, manifest.next);
         let skipped_before = manifest.skipped;
         let mut tokens = manifest.shards.iter().map(|entry| entry.tokens).sum();
-        let marked = self.has_conversations();
         let mut writer: Option<ShardWriter> = None;
+        // What was left out of the present document, and whether its beginning was: what follows joins on to nothing.
+        let mut hole: Option<bool> = None;
         loop {
             let block = self.block(&mut reader)?;
             let last = block.is_empty();
@@ -214,17 +215,19 @@ impl Work<'_> {
             for (piece, encoded) in block.iter().zip(encoded) {
                 let Some((ids, learn, bytes)) = encoded else {
                     manifest.skipped += 1;
+                    hole = Some(piece.begins || hole == Some(true));
                     continue;
                 };
                 let writer = match &mut writer {
                     Some(writer) => writer,
                     None => {
                         let path = self.dir.join(format!("{:05}.{EXTENSION}", manifest.shards.len()));
-                        writer.insert(ShardWriter::create(&path, self.vocabulary.clone(), marked)?)
+                        writer.insert(ShardWriter::create(&path, self.vocabulary.clone())?)
                     }
                 };
-                if piece.begins || writer.is_empty() {
-                    writer.begin(piece.begins)?;
+                let hole = hole.take();
+                if piece.begins || hole.is_some() || writer.is_empty() {
+                    writer.begin(piece.begins || hole == Some(true))?;
                 }
                 let before = writer.len();
                 writer.push(&ids, learn.as_deref(), bytes).map_err(|error| self.located(error, piece))?;
@@ -267,16 +270,6 @@ impl Work<'_> {
         matches!(self.tokenizer.model(), Model::Chars(_) | Model::Bytes(_))
     }
 
-    /// Whether the first JSON line is a conversation, so that shards carry marks.
-    fn has_conversations(&self) -> bool {
-        let options = ReadOptions { field: self.options.field.clone(), on_bad: OnBad::Skip, ..ReadOptions::default() };
-        self.extents.iter().filter(|extent| extent.format == Format::Jsonl).any(|extent| {
-            let one = [extent.clone()];
-            let first = Reader::new(&one, &options, Cursor::default()).next_piece();
-            matches!(first, Ok(Some(Piece { content: Content::Messages(_), .. })))
-        })
-    }
-
     fn block(&self, reader: &mut Reader<'_>) -> Result<Vec<Piece>> {
         let mut block = Vec::new();
         let mut size = 0;
@@ -287,6 +280,7 @@ impl Work<'_> {
                 Content::Text(text) => text.len(),
                 Content::Ids(ids) => ids.len() * 4,
                 Content::Messages(messages) => messages.as_array().map_or(0, Vec::len) * 256,
+                Content::Completion { prompt, completion } => prompt.len() + completion.len(),
             } + 64;
             block.push(piece);
         }
@@ -311,14 +305,27 @@ impl Work<'_> {
             OnBad::Refuse => Err(error),
             OnBad::Skip => Ok(None),
         };
+        let encode = |text: &str| self.tokenizer.encode_with(text, &EncodeOptions::default());
         match &piece.content {
-            Content::Text(text) => match self.tokenizer.encode_with(text, &EncodeOptions::default()) {
+            Content::Text(text) => match encode(text) {
                 Ok(ids) => Ok(Some((ids, None, text.len() as u64))),
                 Err(source) => refused(tokenizer_error(&extent.path, piece.at.offset, source)),
             },
             Content::Ids(ids) => {
                 let bytes = ids.iter().filter_map(|&id| self.tokenizer.token_bytes(id)).map(<[u8]>::len).sum::<usize>();
                 Ok(Some((ids.clone(), None, bytes as u64)))
+            }
+            // Apart, as whoever asks the model later has the prompt alone.
+            Content::Completion { prompt, completion } => {
+                match encode(prompt).and_then(|a| Ok((a, encode(completion)?))) {
+                    Ok((mut ids, own)) => {
+                        let mut learn = vec![false; ids.len()];
+                        learn.resize(ids.len() + own.len(), true);
+                        ids.extend(own);
+                        Ok(Some((ids, Some(learn), completion.len() as u64)))
+                    }
+                    Err(source) => refused(tokenizer_error(&extent.path, piece.at.offset, source)),
+                }
             }
             Content::Messages(messages) => match chat::conversation(self.tokenizer, messages) {
                 Ok(conversation) => {

@@ -178,8 +178,35 @@ fn a_text_in_pieces_has_the_ids_of_the_whole() {
 #[test]
 fn standard_input_becomes_a_file_that_can_be_split() {
     let dir = tempfile::tempdir().expect("a folder");
-    let extent = spool(&b"from a pipe"[..], &dir.path().join("input.txt")).expect("the folder is ours");
+    let file = dir.path().join("input.txt");
+    let extent = spool(&b"from a pipe"[..], &file, None).expect("the folder is ours");
     assert_eq!(extent.len(), 11);
     let (contents, _) = all(&[extent], &ReadOptions::default()).expect("text");
     assert_eq!(contents, [Content::Text("from a pipe".to_string())]);
+    // As another format where that is said.
+    let extent = spool(&b"\"one\"\n\"two\""[..], &file, Some(Format::Jsonl)).expect("the folder is ours");
+    let (contents, _) = all(&[extent], &ReadOptions::default()).expect("lines");
+    assert_eq!(contents, ["one", "two"].map(|text| Content::Text(text.to_string())));
+}
+
+#[test]
+fn of_prompts_and_completions_both_are_read_and_half_of_a_pair_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let read = |line: &str| {
+        fs::write(dir.path().join("x.jsonl"), line).expect("ours");
+        all(&extents(dir.path(), "x.jsonl"), &ReadOptions::default()).map(|(contents, _)| contents)
+    };
+    let pair = Content::Completion { prompt: "is it lit?".to_string(), completion: " yes".to_string() };
+    assert_eq!(read(r#"{"prompt": "is it lit?", "completion": " yes"}"#).expect("a pair"), [pair]);
+    for (line, message) in [
+        (
+            r#"{"prompt": "a", "n": 1}"#,
+            r#"an object with ["n", "prompt"], expected the field `text`, `messages`, or `prompt` and"#,
+        ),
+        (r#"{"prompt": "a", "completion": 1}"#, "found `prompt`: \"a\" and `completion`: 1, expected two texts"),
+        (r#"{"prompt": "a", "completion": ""}"#, "found an empty `completion`"),
+    ] {
+        let error = read(line).expect_err(line).to_string();
+        assert!(error.contains(message), "{error}");
+    }
 }

@@ -193,6 +193,38 @@ fn a_dataset_can_be_cut_in_two() {
     assert_eq!((last(&first), last(&second)), (Some(IGNORE), Some(IGNORE)));
 }
 
+/// What is to be learnt of these lines, as text.
+fn learnt(dir: &std::path::Path, lines: &str, tokenizer: &cupola_tokenizer::Tokenizer) -> (String, Dataset) {
+    std::fs::write(dir.join("x.jsonl"), lines).expect("ours");
+    let options = TokenizeOptions { separator: tokenizer.token_to_id("<|endoftext|>"), ..TokenizeOptions::default() };
+    let found = extents(dir, "x.jsonl");
+    let (set, _) = tokenize(&dir.join("t"), &found, tokenizer, &options, &mut |_| {}).expect("documents");
+    let batch = windows(&set, 1000, 1).next().expect("one").expect("known ids");
+    let ids: Vec<u32> = batch.targets.iter().filter(|&&t| t != IGNORE).map(|&t| t as u32).collect();
+    (tokenizer.decode(&ids).expect("text").replace("<|endoftext|>", "|"), set)
+}
+
+#[test]
+fn of_prompts_and_completions_the_completions_alone_are_learnt() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let line = |n: usize| serde_json::json!({ "prompt": "is the metal lit?", "completion": format!(" {n} times") });
+    let (learnt, set) = learnt(dir.path(), &format!("{}\n{}\n", line(1), line(2)), &bpe());
+    assert_eq!(learnt, " 1 times| 2 times");
+    assert_eq!((set.documents(), set.text_bytes()), (2, Some(16)));
+}
+
+#[test]
+fn plain_lines_and_conversations_in_one_file_are_learnt_whole_and_in_their_answers() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let tokenizer = bpe().with_chat_template(cupola_tokenizer::chat::CHATML);
+    let chat = serde_json::json!({"messages": [
+        {"role": "user", "content": "is the metal lit?"}, {"role": "assistant", "content": "twice"},
+    ]});
+    // The plain line first: nothing says at the beginning that there will be marks.
+    let (learnt, _) = learnt(dir.path(), &format!("\"the furnace\"\n{chat}\n\"slag\"\n"), &tokenizer);
+    assert_eq!(learnt, "the furnace|twice<|im_end|>|slag");
+}
+
 #[test]
 fn of_conversations_the_answers_alone_are_learnt() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use common::{bpe, extents, letters, text};
 use cupola_core::pool::with_threads;
+use cupola_data::loader::windows;
 use cupola_data::read::OnBad;
 use cupola_data::shard::Vocabulary;
 use cupola_data::tokenize::{MANIFEST, separator_of};
@@ -14,7 +15,7 @@ use cupola_data::{Dataset, Shard, ShardWriter, TokenizeOptions, tokenize};
 
 fn write(path: &Path, size: u64, marked: bool) -> Shard {
     let vocabulary = Vocabulary { size, separator: Some(9), tokenizer: [7; 32] };
-    let mut writer = ShardWriter::create(path, vocabulary, marked).expect("the folder is ours");
+    let mut writer = ShardWriter::create(path, vocabulary).expect("the folder is ours");
     writer.begin(true).expect("writable");
     writer.push(&[1, 2, 3], marked.then_some(&[false, true, false]), 11).expect("writable");
     writer.begin(true).expect("writable");
@@ -146,6 +147,20 @@ fn an_interrupted_tokenisation_goes_on_and_gives_the_same_shards() {
     fs::write(part.join(MANIFEST), "{").expect("ours");
     let (same, _) = tokenize(&part, &found, &letters(), &options, &mut |_| {}).expect("a broken list is no list");
     assert_eq!(same.hash(), changed.hash());
+}
+
+#[test]
+fn what_follows_a_beginning_that_was_left_out_does_not_join_on_to_the_document_before() {
+    let dir = tempfile::tempdir().expect("a folder");
+    fs::write(dir.path().join("a.txt"), "abc").expect("ours");
+    // Pieces have up to 256 KiB: the first of this file has a letter that the tokenizer lacks, the second begins behind it.
+    fs::write(dir.path().join("b.txt"), format!("A{}", "x".repeat((1 << 18) + 9))).expect("ours");
+    let found = extents(dir.path(), "?.txt");
+    let options = TokenizeOptions { separator: Some(26), on_bad: OnBad::Skip, ..TokenizeOptions::default() };
+    let (set, manifest) = tokenize(&dir.path().join("t"), &found, &letters(), &options, &mut |_| {}).expect("letters");
+    assert_eq!((manifest.skipped, set.documents()), (1, 2));
+    let batch = windows(&set, 100, 1).next().expect("one").expect("known ids");
+    assert_eq!((batch.lengths.as_slice(), &batch.tokens[..5]), (&[4, 12][..], &[26, 0, 1, 2, 26][..]));
 }
 
 #[test]

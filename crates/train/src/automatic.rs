@@ -137,13 +137,13 @@ pub fn complete(config: &mut Config, facts: &Facts, spec: &ModelSpec, parameters
     }
     let per_step = (rows * window) as u64;
     if config.steps.is_none() && config.time.is_none() {
-        let wanted = match config.epochs {
-            Some(epochs) => (facts.tokens as f64 * epochs) as u64,
+        let (wanted, least) = match config.epochs {
+            Some(epochs) => ((facts.tokens as f64 * epochs) as u64, 1),
             // Twenty tokens a parameter (Hoffmann et al., "Training Compute-Optimal Large Language Models", 2022), but no
             // text more than so often that it is learnt by heart.
-            None => (20 * parameters as u64).min(12 * facts.tokens),
+            None => ((20 * parameters as u64).min(12 * facts.tokens), 100),
         };
-        config.steps = Some(wanted.div_ceil(per_step).clamp(100, 1_000_000_000));
+        config.steps = Some(wanted.div_ceil(per_step).clamp(least, 1_000_000_000));
     }
     let lr = match config.optimizer.kind {
         OptimizerKind::Sgd => 0.1,

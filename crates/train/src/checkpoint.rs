@@ -24,11 +24,11 @@ use cupola_io::atomic;
 use cupola_io::run::RunDir;
 use cupola_io::safetensors::{Metadata, SafeTensors};
 use cupola_models::{AdapterInfo, Decoder, ModelSpec};
-use cupola_nn::StateDict;
 use cupola_nn::files::{load_tensors, save_tensors};
 use cupola_nn::optim::Ema;
 use cupola_nn::schedule::Schedule;
-use cupola_tensor::Tensor;
+use cupola_nn::{Module, StateDict};
+use cupola_tensor::{DType, Tensor};
 use cupola_tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -112,6 +112,18 @@ impl Snapshot {
         }
         atomic::write_dir(&path, |folder| self.fill(folder))?;
         Ok(path)
+    }
+
+    /// Bytes of its tensors, which are nearly all of it.
+    pub fn bytes(&self) -> u64 {
+        let size = |tensor: &Tensor| (tensor.numel() * tensor.dtype().size()) as u64;
+        // What is not trained stands in no adapter.
+        let model: u64 = match self.adapter {
+            Some(_) => self.model.trainable_count() as u64 * DType::F32.size() as u64,
+            None => self.model.state_dict().values().map(size).sum(),
+        };
+        model
+            + self.optimizer.values().chain(self.ema.iter().flat_map(|average| average.values())).map(size).sum::<u64>()
     }
 
     fn fill(&self, folder: &Path) -> Result<()> {
@@ -228,16 +240,33 @@ fn of_tensors(path: &Path) -> Result<(String, BTreeMap<String, String>)> {
 /// # Errors
 /// With the first file, and the tensor in it, that is not as it was written.
 pub fn verify(folder: &Path) -> Result<()> {
+    verify_files(folder, |_| true)
+}
+
+/// Checks the model's files of a checkpoint, all but those that training alone reads. A model directory that carries no checksums is
+/// taken as it is.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_model(folder: &Path) -> Result<()> {
+    let ours = [CHECKSUMS, "state.json"].iter().any(|name| folder.join(TRAINING).join(name).exists());
+    if !ours {
+        return Ok(());
+    }
+    verify_files(folder, |name| !name.starts_with(TRAINING))
+}
+
+fn verify_files(folder: &Path, chosen: impl Fn(&str) -> bool) -> Result<()> {
     let path = folder.join(TRAINING).join(CHECKSUMS);
     let text = fs::read(&path).map_err(Error::io(&path, "read"))?;
     let expected: Checksums = serde_json::from_slice(&text).map_err(|error| Error::checkpoint(&path, error))?;
     let mut names = Vec::new();
     files(folder, "", &mut names)?;
-    let listed: Vec<String> = expected.files.keys().cloned().collect();
-    if let Some(name) = listed.iter().find(|name| !names.contains(name)) {
+    let mut listed = expected.files.keys().filter(|name| chosen(name));
+    if let Some(name) = listed.find(|name| !names.contains(name)) {
         return Err(Error::checkpoint(&folder.join(name), "the file is missing, expected one with a checksum"));
     }
-    for (name, expected_sum) in &expected.files {
+    for (name, expected_sum) in expected.files.iter().filter(|(name, _)| chosen(name)) {
         let path = folder.join(name);
         let found = of_file(&path)?;
         if found == *expected_sum {
@@ -255,6 +284,20 @@ pub fn verify(folder: &Path) -> Result<()> {
         return Err(Error::checkpoint(&path, reason));
     }
     Ok(())
+}
+
+/// The part of a checkpoint that is text.
+///
+/// # Errors
+/// When it cannot be read, or is of another version.
+pub fn state(folder: &Path) -> Result<TrainState> {
+    let path = folder.join(TRAINING).join("state.json");
+    let text = fs::read(&path).map_err(Error::io(&path, "read"))?;
+    let state: TrainState = serde_json::from_slice(&text).map_err(|error| Error::checkpoint(&path, error))?;
+    if state.schema != 1 {
+        return Err(Error::checkpoint(&path, format!("the schema is {}, expected 1", state.schema)));
+    }
+    Ok(state)
 }
 
 /// A checkpoint that was read back.
@@ -276,12 +319,7 @@ pub struct Loaded {
 pub fn load(folder: &Path, spec: &ModelSpec, adapter: Option<&AdapterInfo>) -> Result<Loaded> {
     verify(folder)?;
     let inner = folder.join(TRAINING);
-    let path = inner.join("state.json");
-    let text = fs::read(&path).map_err(Error::io(&path, "read"))?;
-    let state: TrainState = serde_json::from_slice(&text).map_err(|error| Error::checkpoint(&path, error))?;
-    if state.schema != 1 {
-        return Err(Error::checkpoint(&path, format!("the schema is {}, expected 1", state.schema)));
-    }
+    let state = state(folder)?;
     same_model(folder, &cupola_models::load_spec(folder)?, spec)?;
     let mut model = match adapter {
         // The checkpoint is whole: what is wrong lies with the model that the additions are for, and an older checkpoint is no help.
@@ -328,21 +366,27 @@ fn same_model(folder: &Path, found: &ModelSpec, expected: &ModelSpec) -> Result<
     Err(Error::checkpoint(folder, format!("another model: {}{more}", differ[..differ.len().min(5)].join("; "))))
 }
 
-/// The newest checkpoint of a run that is whole; and what was wrong with newer ones.
+/// The newest checkpoint of a run that is whole; and what was wrong with newer ones. `None` of a run that has none yet.
 ///
 /// # Errors
-/// When the folder cannot be listed, or additions are for another model than that of `adapter`.
+/// When there are checkpoints and none can be used, with what is wrong with the newest; when the folder cannot be listed, or additions
+/// are for another model than that of `adapter`.
 pub fn newest(run: &RunDir, spec: &ModelSpec, adapter: Option<&AdapterInfo>) -> Result<(Option<Loaded>, Vec<String>)> {
     let mut damaged = Vec::new();
+    let mut newest = None;
     for step in run.checkpoints()?.into_iter().rev() {
         let path = run.checkpoint_path(step);
         match load(&path, spec, adapter) {
             Ok(loaded) => return Ok((Some(loaded), damaged)),
             Err(error @ Error::Refused(_)) => return Err(error),
-            Err(error) => damaged.push(error.to_string()),
+            Err(error) => {
+                damaged.push(error.to_string());
+                newest.get_or_insert(error);
+            }
         }
     }
-    Ok((None, damaged))
+    // To begin again would throw away what was learnt, and in silence.
+    newest.map_or(Ok((None, damaged)), Err)
 }
 
 /// Puts the run's folder in order after a crash: finishes an interrupted replacement, and removes what was half written.

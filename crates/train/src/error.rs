@@ -41,6 +41,16 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// Something of the run that could not be written, as on a full disk.
+    #[error("{what} with {bytes} bytes could not be written: {source}")]
+    Unwritten {
+        /// What it is.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// Why, with the path.
+        source: Box<Error>,
+    },
     /// A checkpoint that cannot be used.
     #[error("{}: {reason}", path.display())]
     Checkpoint {
@@ -83,7 +93,7 @@ impl Error {
             Self::Data(Data::Io { .. } | Data::File(_)) => 1,
             Self::Data(Data::NoInput { .. }) => 2,
             Self::Data(_) => 3,
-            Self::File(_) | Self::Io { .. } | Self::Diverged(_) | Self::Thread(_) => 1,
+            Self::Unwritten { .. } | Self::File(_) | Self::Io { .. } | Self::Diverged(_) | Self::Thread(_) => 1,
         }
     }
 }

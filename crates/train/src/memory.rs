@@ -17,8 +17,10 @@ use crate::trainer::step::gradients;
 /// Bytes by what they are for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Estimate {
-    /// The program itself, its threads, the tokenizer and the tokens.
+    /// The program itself, its threads and the tokenizer.
     pub program: u64,
+    /// The token files, which are mapped: what there is room for stays in memory, and nothing has to.
+    pub mapped: u64,
     /// The weights.
     pub parameters: u64,
     /// What the optimiser and the average keep.
@@ -30,9 +32,14 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// All together.
+    /// All that has to be there at once.
     pub fn total(&self) -> u64 {
         self.program + self.parameters + self.optimizer + self.step + self.snapshot
+    }
+
+    /// What a machine with room for it will show as used: with the token files, once they have been read.
+    pub fn peak(&self) -> u64 {
+        self.total() + self.mapped
     }
 }
 
@@ -47,7 +54,7 @@ const LEAST: usize = 256;
 /// mapped and read once and again; `most` is what there is: a model that does not fit is not tried.
 pub fn estimate(config: &Config, shape: &Decoder, data: u64, most: u64) -> Estimate {
     let mut result = lasting(config, shape);
-    result.program = PROGRAM + data;
+    (result.program, result.mapped) = (PROGRAM, data);
     let trained = size(shape.trainable_count());
     let rows = config.batch.micro_rows.or(config.batch.rows).unwrap_or(1);
     if result.total() + trained > most {

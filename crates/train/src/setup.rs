@@ -53,6 +53,8 @@ pub struct Setup {
     pub trainable: usize,
     /// Files that were left out because they are no text.
     pub skipped: Vec<PathBuf>,
+    /// Bad lines and files that `data.on_bad = "skip"` left out.
+    pub left_out: u64,
     /// Characters of the held-out text for which the training text gave no token; one token stands for all of them.
     pub unknown: u64,
 }
@@ -60,6 +62,11 @@ pub struct Setup {
 /// The folder inside a run that holds its tokens.
 pub fn data_folder(run: &Path) -> PathBuf {
     run.join("data")
+}
+
+/// The file that standard input becomes.
+fn standard_input(run: &Path) -> PathBuf {
+    data_folder(run).join("standard-input.txt")
 }
 
 fn part(run: &Path, name: &str, index: usize) -> PathBuf {
@@ -75,6 +82,19 @@ struct Found {
     ready: Option<Dataset>,
 }
 
+impl Found {
+    /// Bytes of the text to train on; of shards that do not say, four for each token.
+    fn bytes(&self, held_out: f64) -> u64 {
+        match &self.ready {
+            None => self.train.iter().map(Extent::len).sum(),
+            Some(ready) => {
+                let all = ready.text_bytes().unwrap_or(4 * ready.len() as u64);
+                (all as f64 * (1.0 - held_out)) as u64
+            }
+        }
+    }
+}
+
 impl Setup {
     /// Prepares a run in the folder `run`, which is made: reads the text, makes a tokenizer if there is none, turns all text into
     /// tokens, and makes the choices that were left open. What an interrupted call has done is not done again.
@@ -84,15 +104,19 @@ impl Setup {
     pub fn prepare(config: Config, run: &Path, progress: &mut dyn FnMut(Preparing)) -> Result<Self> {
         let mut config = config;
         config.check()?;
+        config.make_paths_absolute();
+        if let Some(from) = &config.model.from {
+            sound_folder(from, None)?;
+        }
         if config.lora.is_some() {
             crate::lora::base(&config)?;
         }
         std::fs::create_dir_all(data_folder(run)).map_err(Error::io(run, "create"))?;
         let (found, skipped) = find(&config, run)?;
-        let bytes = found.iter().flat_map(|source| &source.train).map(Extent::len).sum();
+        let bytes = found.iter().map(|source| source.bytes(config.data.held_out)).sum();
         let mut unknown = 0;
         let tokenizer = tokenizer(&mut config, &found, bytes, run, &mut unknown, progress)?;
-        let (sources, held_out) = tokens(&config, &found, &tokenizer, run, progress)?;
+        let Tokens { sources, held_out, left_out } = tokens(&config, &found, &tokenizer, run, progress)?;
         let facts = Facts {
             bytes,
             tokens: sources.iter().map(|source| source.dataset.len() as u64).sum(),
@@ -115,7 +139,7 @@ impl Setup {
         automatic::complete(&mut config, &facts, &spec, parameters);
         let memory = memory::Estimate::default();
         let (parameters, trainable) = (0, 0);
-        Self { config, tokenizer, spec, sources, held_out, memory, parameters, trainable, skipped, unknown }
+        Self { config, tokenizer, spec, sources, held_out, memory, parameters, trainable, skipped, left_out, unknown }
             .checked(facts.memory)
     }
 
@@ -147,7 +171,12 @@ impl Setup {
                     held_out.push(Dataset::open(&held)?);
                 }
             } else {
-                let found = input::find(paths, config.data.format)?;
+                let input = |given: &String| match given.as_str() {
+                    "-" => standard_input(path).display().to_string(),
+                    given => given.to_string(),
+                };
+                let paths: Vec<String> = paths.iter().map(input).collect();
+                let found = input::find(&paths, config.data.format)?;
                 let shards = found.extents.iter().map(|extent| cupola_data::Shard::open(&extent.path));
                 let (train, held) = cut(&Dataset::new(shards.collect::<Result<_, _>>()?)?, config.data.held_out)?;
                 sources.push(Source { dataset: train, weight });
@@ -171,12 +200,16 @@ impl Setup {
             parameters: 0,
             trainable: 0,
             skipped: Vec::new(),
+            left_out: 0,
             unknown: 0,
         })
     }
 
-    /// Checks that the numbers fit the text and the machine, and estimates the memory.
-    fn checked(mut self, machine: u64) -> Result<Self> {
+    /// Checks that the numbers fit the text and a machine with so many bytes of memory, and estimates what the run takes of them.
+    ///
+    /// # Errors
+    /// When they do not fit, with the numbers.
+    pub fn checked(mut self, machine: u64) -> Result<Self> {
         let Config { batch, .. } = &self.config;
         let (window, longest) = (batch.window.unwrap_or(1), self.spec.longest().unwrap_or(usize::MAX));
         if window > longest {
@@ -300,6 +333,29 @@ pub fn model_folder(path: &Path, checkpoint: Option<&str>) -> Result<PathBuf> {
     }
 }
 
+/// [`model_folder`], whose files are as they were written where it carries checksums.
+///
+/// # Errors
+/// When there is none, or a file is damaged, with its name.
+pub fn sound_folder(path: &Path, checkpoint: Option<&str>) -> Result<PathBuf> {
+    let folder = model_folder(path, checkpoint)?;
+    crate::checkpoint::verify_model(&folder)?;
+    Ok(folder)
+}
+
+/// Whether shards are of this tokenizer.
+///
+/// # Errors
+/// When they are not, with both checksums.
+pub fn same_tokenizer(data: &Dataset, tokenizer: &Tokenizer) -> Result<()> {
+    let expected = cupola_data::digest::hex(&cupola_data::tokenize::tokenizer_digest(tokenizer)?);
+    if data.tokenizer() != expected {
+        let (found, expected) = (&data.tokenizer()[..12], &expected[..12]);
+        return Err(Error::Refused(format!("the shards are of the tokenizer {found}, not of {expected}")));
+    }
+    Ok(())
+}
+
 /// A tokenizer from a file or model directory.
 ///
 /// # Errors
@@ -324,12 +380,12 @@ fn find(config: &Config, run: &Path) -> Result<(Vec<Found>, Vec<PathBuf>)> {
     for (paths, weight) in groups(config) {
         let mut extents = Vec::new();
         if paths.is_empty() {
-            extents.push(input::spool(crate::carried::text().as_bytes(), &data_folder(run).join("carried.txt"))?);
+            let file = data_folder(run).join("carried.txt");
+            extents.push(input::spool(crate::carried::text().as_bytes(), &file, Some(Format::Text))?);
         }
         for path in paths {
             if path == "-" {
-                let file = data_folder(run).join("standard-input.txt");
-                extents.push(input::spool(std::io::stdin().lock(), &file)?);
+                extents.push(input::spool(std::io::stdin().lock(), &standard_input(run), config.data.format)?);
             } else {
                 let found = input::find(&[path], config.data.format)?;
                 skipped.extend(found.skipped);
@@ -417,27 +473,31 @@ fn tokenizer(
     load_tokenizer(&place)
 }
 
+/// The text as tokens.
+struct Tokens {
+    sources: Vec<Source>,
+    held_out: Vec<Dataset>,
+    /// Bad lines and files.
+    left_out: u64,
+}
+
 fn tokens(
     config: &Config,
     found: &[Found],
     tokenizer: &Tokenizer,
     run: &Path,
     progress: &mut dyn FnMut(Preparing),
-) -> Result<(Vec<Source>, Vec<Dataset>)> {
+) -> Result<Tokens> {
     let options = TokenizeOptions {
         separator: separator_of(tokenizer),
         field: config.data.field.clone(),
         on_bad: config.data.on_bad,
         ..TokenizeOptions::default()
     };
-    let (mut sources, mut held_out) = (Vec::new(), Vec::new());
+    let (mut sources, mut held_out, mut left_out) = (Vec::new(), Vec::new(), 0);
     for (index, source) in found.iter().enumerate() {
         if let Some(ready) = &source.ready {
-            let expected = cupola_data::digest::hex(&cupola_data::tokenize::tokenizer_digest(tokenizer)?);
-            if ready.tokenizer() != expected {
-                let (found, expected) = (&ready.tokenizer()[..12], &expected[..12]);
-                return Err(Error::Refused(format!("the shards are of the tokenizer {found}, not of {expected}")));
-            }
+            same_tokenizer(ready, tokenizer)?;
             let (train, held) = cut(ready, config.data.held_out)?;
             sources.push(Source { dataset: train, weight: source.weight });
             held_out.extend(held);
@@ -445,13 +505,15 @@ fn tokens(
         }
         let mut make = |name: &str, extents: &[Extent]| -> Result<Dataset> {
             let folder = part(run, name, index);
-            let made = tokenize(&folder, extents, tokenizer, &options, &mut |p| progress(Preparing::Tokens(p)))?;
-            Ok(made.0)
+            let show = &mut |p| progress(Preparing::Tokens(p));
+            let (made, manifest) = tokenize(&folder, extents, tokenizer, &options, show)?;
+            left_out += manifest.skipped;
+            Ok(made)
         };
         sources.push(Source { dataset: make("train", &source.train)?, weight: source.weight });
         if source.held.iter().any(|extent| !extent.is_empty()) {
             held_out.push(make("held-out", &source.held)?);
         }
     }
-    Ok((sources, held_out))
+    Ok(Tokens { sources, held_out, left_out })
 }

@@ -120,6 +120,7 @@ fn each_text(extents: &[Extent], options: &ReadOptions, take: &mut dyn FnMut(&st
                     "files of token ids need the tokenizer that made them: give --tokenizer PATH".to_string(),
                 ));
             }
+            Content::Completion { prompt, completion } => take(prompt) && take(completion),
             Content::Messages(messages) => messages
                 .as_array()
                 .into_iter()

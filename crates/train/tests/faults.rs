@@ -137,6 +137,34 @@ fn a_planted_number_is_named_and_followed_by_the_policy() {
     }
 }
 
+/// A loss that is wrong whenever the run comes to a step.
+struct Wall(u64, u32);
+
+impl Watch for Wall {
+    fn record(&mut self, _: &Record) {}
+
+    fn gradients(&mut self, step: u64, _: &mut Decoder, loss: &mut f64, _: &mut Gradients) {
+        if step == self.0 {
+            *loss = f64::NAN;
+            self.1 += 1;
+            assert!(self.1 < 50, "the run goes back for ever");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_always_goes_back_to_one_checkpoint_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    let config = micro(folder.path(), &["guard.nan=rewind", "guard.most=3", "eval.every=100", "checkpoint.every=4"]);
+    // Behind the checkpoint of step 4 come two good steps each time, so that nothing is wrong twice in a row.
+    let mut wall = Wall(7, 0);
+    let error = begin(&out, config, &mut ()).expect("it begins").train(&Stop::default(), &mut wall);
+    let error = error.expect_err("it never comes to step 8").to_string();
+    assert!(error.starts_with("step 7: ") && error.ends_with(", after 3 returns to step 4"), "{error}");
+    assert_eq!(wall.1, 4);
+}
+
 #[test]
 fn a_step_left_out_leaves_no_trace_in_the_optimiser() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -8,7 +8,7 @@ use std::path::Path;
 use common::{Listener, begin, micro, text, train};
 use cupola_io::run::{Record, RunDir};
 use cupola_train::setup::load_tokenizer;
-use cupola_train::{Config, Setup};
+use cupola_train::{Config, Setup, text_tokenizer};
 
 /// A configuration for another file.
 fn of(folder: &Path, name: &str, contents: &str, sets: &[&str]) -> Config {
@@ -42,6 +42,64 @@ fn the_alphabet_is_that_of_the_training_text_and_one_token_stands_for_what_only_
     assert_eq!(again.encode("aÆØ").expect("as before"), ids);
     let outcome = train(begin(&folder.path().join("run"), config, &mut ()), &mut Listener::default());
     assert!(outcome.expect("it trains").val_loss.is_some_and(f64::is_finite));
+}
+
+#[test]
+fn a_tokenizer_of_this_text_has_the_bytes_first_and_the_special_tokens_last_and_never_saw_what_is_held_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // The held-out tenth has words of its own, often.
+    let whole = format!("{}{}", text().repeat(9), "zyzzyva ".repeat(text().len() / 8));
+    let sets = ["tokenizer.kind=bpe", "tokenizer.vocab_size=280"];
+    let config = of(folder.path(), "whole.txt", &whole, &sets);
+    let setup = Setup::prepare(config, &folder.path().join("run"), &mut |_| {}).expect("text");
+    let tokenizer = &setup.tokenizer;
+    assert_eq!(tokenizer.vocab_size(), 280);
+    let first: Vec<&[u8]> = (0..256).filter_map(|id| tokenizer.token_bytes(id)).collect();
+    let bytes: std::collections::BTreeSet<&[u8]> = first.iter().copied().collect();
+    assert!(first.len() == 256 && bytes.len() == 256 && first.iter().all(|token| token.len() == 1));
+    let last = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|reserved_0|>", "<|reserved_4|>"];
+    assert_eq!(last.map(|token| tokenizer.token_to_id(token)), [272, 273, 274, 275, 279].map(Some));
+    assert!((272..280).all(|id| tokenizer.is_special(id)) && !tokenizer.is_special(271));
+    assert_eq!(tokenizer.eos(), Some(272));
+    let learnt: Vec<&[u8]> = (256..272).filter_map(|id| tokenizer.token_bytes(id)).collect();
+    assert!(learnt.len() == 16 && learnt.iter().all(|token| token.len() > 1), "{learnt:?}");
+    assert!(!learnt.iter().any(|token| token.windows(2).any(|pair| pair == b"zy")));
+}
+
+#[test]
+fn shards_that_are_ready_choose_the_model_by_the_text_they_stand_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("tokenizer");
+    text_tokenizer::bytes().expect("bytes are distinct").save_dir(&place).expect("the folder is ours");
+    let tokenizer = load_tokenizer(&place).expect("it was just saved");
+    let digest = cupola_data::tokenize::tokenizer_digest(&tokenizer).expect("it has a form");
+    let preset = |name: &str, text_bytes: u64| {
+        let shard = folder.path().join(format!("{name}.shard"));
+        let vocabulary = cupola_data::shard::Vocabulary { size: 257, separator: Some(256), tokenizer: digest };
+        let mut writer = cupola_data::ShardWriter::create(&shard, vocabulary).expect("the folder is ours");
+        writer.begin(true).expect("writable");
+        writer.push(&[7; 4000], None, text_bytes).expect("writable");
+        writer.finish().expect("writable");
+        let mut config = micro(folder.path(), &[&format!("tokenizer.kind={}", place.display())]);
+        config.model.spec = None;
+        config.data.paths = vec![shard.display().to_string()];
+        let setup = Setup::prepare(config, &folder.path().join(name), &mut |_| {}).expect("a shard");
+        setup.config.model.preset.expect("it was chosen")
+    };
+    assert_eq!(preset("small", 4_000), "llama-nano");
+    assert_eq!(preset("large", 30_000_000), "llama-baby");
+    // Nobody knows: four bytes a token.
+    assert_eq!(preset("unknown", 0), "llama-nano");
+}
+
+#[test]
+fn bad_lines_that_are_left_out_are_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let line = |n: usize| if n % 10 == 3 { "{\"text\": 3}\n".to_string() } else { format!("\"the furnace {n}\"\n") };
+    let lines: String = (0..100).map(line).collect();
+    let config = of(folder.path(), "lines.jsonl", &lines, &["data.on_bad=skip"]);
+    let setup = Setup::prepare(config, &folder.path().join("run"), &mut |_| {}).expect("text");
+    assert_eq!(setup.left_out, 10);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn every_damage_to_a_checkpoint_is_found() {
     for (name, bytes) in common::files(&place) {
         let path = place.join(&name);
         let checksums = name.ends_with("checksums.json");
-        let step = (bytes.len() * 8 / 40).max(1);
+        let step = (bytes.len() * 8 / 200).max(1);
         for bit in (0..bytes.len() * 8).step_by(step) {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
@@ -32,6 +32,9 @@ fn every_damage_to_a_checkpoint_is_found() {
                 let error = error.expect_err("a bit was flipped").to_string();
                 let shown = name.file_name().expect("a name").to_string_lossy().into_owned();
                 assert!(error.contains(&shown), "{error}");
+                // Whoever loads the model alone finds the same in what it reads.
+                let model = checkpoint::verify_model(&place).map_err(|error| error.to_string());
+                assert_eq!(model.err().is_some(), !name.starts_with("training"), "{shown}");
             }
         }
         for length in (0..bytes.len()).step_by(4096) {
@@ -40,6 +43,8 @@ fn every_damage_to_a_checkpoint_is_found() {
         }
         fs::remove_file(&path).expect("the folder is ours");
         checkpoint::verify(&place).expect_err("the file is gone");
+        let read = checksums || !name.starts_with("training");
+        assert_eq!(checkpoint::verify_model(&place).is_err(), read, "{}", name.display());
         fs::write(&path, bytes).expect("the folder is ours");
     }
     checkpoint::verify(&place).expect("it is whole again");
@@ -57,6 +62,69 @@ fn a_checkpoint_of_another_model_is_refused_with_what_differs() {
     let error = error.to_string();
     assert!(error.contains("another model: ") && error.contains(" more"), "{error}");
     assert_eq!(error.matches(", expected ").count(), 5, "{error}");
+}
+
+#[test]
+fn a_run_of_which_no_checkpoint_can_be_used_is_refused_and_never_begun_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("run");
+    train(begin(&out, micro(folder.path(), &[]), &mut ()), &mut Listener::until(6)).expect("it trains");
+    let run = RunDir::open(&out).expect("a run");
+    let (info, log) = (run.info().expect("readable"), fs::read(run.metrics_path()).expect("a log"));
+    let checkpoints = common::files(&out.join("checkpoints"));
+    let refused = |message: &str| {
+        let error = resume(&out, &mut ()).err().expect("there is nothing to go on from");
+        assert_eq!(error.exit_code(), 3, "{error}");
+        assert!(error.to_string().contains(message), "{error}");
+        assert!(fs::read(run.metrics_path()).expect("a log") == log, "no step is taken again");
+    };
+    // Of another architecture.
+    let mut other = info.clone();
+    other.config["model"]["spec"]["hidden_size"] = 32.into();
+    run.set_info(&other).expect("the folder is ours");
+    refused("step-000006: another model: ");
+    assert!(common::files(&out.join("checkpoints")) == checkpoints);
+    // Of another vocabulary.
+    let mut other = info.clone();
+    other.config["model"]["spec"]["vocab_size"] = 99.into();
+    run.set_info(&other).expect("the folder is ours");
+    refused("vocab_size is 17, expected 99");
+    // All damaged.
+    run.set_info(&info).expect("the folder is ours");
+    for step in run.checkpoints().expect("a list") {
+        fs::write(run.checkpoint_path(step).join("config.json"), "{}").expect("the folder is ours");
+    }
+    refused("step-000006/config.json: the checksum is");
+}
+
+#[test]
+fn mapped_tokens_do_not_count_against_the_memory_of_the_machine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("text.txt"), common::text().repeat(3500)).expect("the folder is ours");
+    let config = micro(folder.path(), &["tokenizer.kind=bytes"]);
+    let setup = cupola_train::Setup::prepare(config, &folder.path().join("run"), &mut |_| {}).expect("text");
+    let memory = setup.memory;
+    // Two bytes for each byte of text.
+    assert!(memory.mapped > 16 << 20 && memory.peak() == memory.total() + memory.mapped, "{memory:?}");
+    let (room, none) = (memory.total() + (8 << 20), memory.total() - (8 << 20));
+    let setup = setup.checked(room).expect("the tokens stay on the disk");
+    let error = setup.checked(none).err().expect("the rest does not");
+    assert!(error.exit_code() == 3 && error.to_string().contains("the run would take about"), "{error}");
+}
+
+#[test]
+fn settings_that_would_have_no_effect_are_refused_with_both_names() {
+    for (sets, names) in [
+        (&["model.from=a", "model.preset=llama-nano"][..], ["model.preset", "model.from"]),
+        (&["model.from=a", "model.spec={hidden_size=16}"], ["model.spec", "model.from"]),
+        (&["data.held_out=0.0", "until_loss=2.0"], ["until_loss", "data.held_out = 0"]),
+        (&["data.held_out=0.0", "eval.patience=2"], ["eval.patience", "data.held_out = 0"]),
+        (&["data.held_out=0.0", "schedule.kind=plateau"], ["schedule.kind", "data.held_out = 0"]),
+    ] {
+        let sets: Vec<String> = sets.iter().map(|set| set.to_string()).collect();
+        let error = config::read(None, &sets).expect_err("one of them says nothing").to_string();
+        assert!(names.iter().all(|name| error.contains(name)), "{error}");
+    }
 }
 
 #[test]

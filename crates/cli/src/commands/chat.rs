@@ -114,7 +114,9 @@ impl Chat {
 async fn serve_here(dir: &Path) -> anyhow::Result<Client> {
     use std::hash::{BuildHasher, RandomState};
     let key = format!("{:016x}{:016x}", RandomState::new().hash_one(1), RandomState::new().hash_one(2));
-    let models = Registry::new(vec![Source::new(dir).map_err(failure)?], LoadOptions::default()).map_err(failure)?;
+    let source = Source::new(dir).map_err(failure)?;
+    cupola_train::checkpoint::verify_model(&source.dir)?;
+    let models = Registry::new(vec![source], LoadOptions::default()).map_err(failure)?;
     let keys = Keys::new([key.clone()]).map_err(failure)?;
     let server =
         Server::bind(ServerConfig { port: 0, keys, ..ServerConfig::default() }, models).await.map_err(failure)?;

@@ -32,7 +32,7 @@ impl Dash {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host.trim_matches(['[', ']'])) } else { self.host };
         let page = start(&self.runs, &format!("{host}:{}", self.port))?;
-        println!("listening on {}", page.url());
+        crate::output::line(format_args!("listening on {}", page.url()))?;
         std::io::stdout().flush()?;
         page.wait();
         Ok(())
@@ -47,7 +47,7 @@ pub fn beside(run: &Path, port: u16) -> anyhow::Result<Background> {
     let folder = run.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Where a server that takes over the port afterwards has it too.
     let page = Background::start_under_runs(Hub::folder(folder), &format!("127.0.0.1:{port}")).map_err(failure)?;
-    eprintln!("dashboard: {}", page.url());
+    crate::output::note(format_args!("dashboard: {}", page.url()));
     Ok(page)
 }
 

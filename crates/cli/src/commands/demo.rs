@@ -36,7 +36,9 @@ impl Demo {
     /// # Errors
     /// As `cupola train` and `cupola serve`.
     pub fn run(self) -> anyhow::Result<()> {
-        eprintln!("training a small model on the text that this program carries: its own documents and sources");
+        crate::output::note(
+            "training a small model on the text that this program carries: its own documents and sources",
+        );
         let out = self.out.map_or_else(|| choose_folder(Path::new("runs"), "demo", false), Ok)?;
         let page = super::dash::beside(&out, self.port)?;
         let port = page.port();

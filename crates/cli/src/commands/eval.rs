@@ -1,8 +1,7 @@
 //! `cupola eval`.
 
 use crate::exit::Failure;
-use crate::input;
-use anyhow::Context;
+use crate::input::{self, Scratch};
 use clap::Args;
 use cupola_data::Dataset;
 use cupola_data::tokenize::separator_of;
@@ -15,7 +14,7 @@ use cupola_tokenizer::Tokenizer;
 use cupola_train::Setup;
 use cupola_train::config::Compute;
 use cupola_train::evaluate::{self as measure, Score};
-use cupola_train::setup::{load_tokenizer, model_folder};
+use cupola_train::setup::{load_tokenizer, same_tokenizer, sound_folder};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -28,19 +27,19 @@ Without files a run is measured on the text that was held out of it. A line of -
 pub struct Eval {
     /// A run's folder or a model directory
     model: PathBuf,
-    /// Files, folders and patterns of text, or token shards
+    /// Files, folders and patterns of text, or token shards; `-` for standard input
     paths: Vec<String>,
     /// Questions with several answers, as JSON lines
     #[arg(long, value_name = "FILE.jsonl", conflicts_with = "paths")]
     choices: Option<PathBuf>,
     /// Tokens of a window; windows do not overlap [default: that of the training, or the context]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "choices")]
     window: Option<usize>,
     /// Windows at a time
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, conflicts_with = "choices")]
     rows: usize,
     /// What products compute in
-    #[arg(long, value_enum, default_value_t = DType::F32)]
+    #[arg(long, value_enum, default_value_t = DType::F32, conflicts_with = "choices")]
     dtype: DType,
     /// Which checkpoint of a run: best, last, step-000300 [default: best, else last]
     #[arg(long, value_name = "NAME")]
@@ -63,7 +62,7 @@ impl Eval {
     }
 
     fn measure(&self) -> anyhow::Result<()> {
-        let folder = model_folder(&self.model, self.checkpoint.as_deref())?;
+        let folder = sound_folder(&self.model, self.checkpoint.as_deref())?;
         let model = cupola_models::load(&folder)?;
         let tokenizer = load_tokenizer(&folder)?;
         if let Some(path) = &self.choices {
@@ -72,7 +71,7 @@ impl Eval {
         let dtype = if self.dtype == DType::Bf16 { Compute::Bf16 } else { Compute::F32 };
         let longest = model.spec().longest().unwrap_or(usize::MAX - 1);
         let mut window = self.window;
-        let scratch = Scratch::new()?;
+        let scratch = Scratch::new("eval")?;
         let data = if self.paths.is_empty() {
             if !RunDir::is_run(&self.model) {
                 let text = format!("{} is no run: give files to measure it on", self.model.display());
@@ -95,6 +94,7 @@ impl Eval {
         }
         let mut score: Option<Score> = None;
         for part in &data {
+            part.check_ids(model.spec().vocab_size as u64).map_err(cupola_train::Error::from)?;
             let own = measure::dataset(&model, dtype, part, window, self.rows.max(1))?;
             score = Some(score.map_or(own, |sum| sum.plus(own)));
         }
@@ -122,16 +122,18 @@ impl Eval {
 
     fn read(&self, tokenizer: &Tokenizer, scratch: &Path) -> anyhow::Result<Dataset> {
         let refused = |error: cupola_data::Error| cupola_train::Error::from(error);
-        let found = cupola_data::input::find(&self.paths, None).map_err(refused)?;
+        let found = input::extents(&self.paths, None, scratch).map_err(refused)?;
         let shards = found.extents.iter().filter(|e| e.format == cupola_data::Format::Shard).count();
         if shards > 0 && shards == found.extents.len() {
             let shards = found.extents.iter().map(|extent| cupola_data::Shard::open(&extent.path));
             let data = Dataset::new(shards.collect::<Result<_, _>>().map_err(refused)?).map_err(refused)?;
             data.verify().map_err(refused)?;
+            same_tokenizer(&data, tokenizer)?;
             return Ok(data);
         }
         let options = TokenizeOptions { separator: separator_of(tokenizer), ..TokenizeOptions::default() };
-        let (data, _) = tokenize(scratch, &found.extents, tokenizer, &options, &mut |_| {}).map_err(refused)?;
+        let (data, _) =
+            tokenize(&scratch.join("tokens"), &found.extents, tokenizer, &options, &mut |_| {}).map_err(refused)?;
         Ok(data)
     }
 
@@ -204,28 +206,14 @@ fn likelihood(model: &Decoder, tokenizer: &Tokenizer, prompt: &str, choice: &str
     if all.len() <= own {
         return Err("a choice adds no token to the prompt".to_string());
     }
+    let known = model.spec().vocab_size;
+    if let Some(id) = all.iter().find(|&&id| id as usize >= known) {
+        return Err(format!("the tokenizer gives the id {id}, the model has {known}"));
+    }
     let count = all.len() - 1;
     let tokens: Vec<i64> = all[..count].iter().map(|&id| i64::from(id)).collect();
     let target = |at: usize| if at < own { cupola_data::IGNORE } else { i64::from(all[at]) };
     let targets: Vec<i64> = (1..=count).map(target).collect();
     let (tokens, targets) = (Tensor::from_vec(tokens, [count]), Tensor::from_vec(targets, [count]));
     Ok(evaluate(|| model.loss_sum(&tokens, &targets, &Segments::one(count)).item()))
-}
-
-/// A folder for tokens that is removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("cupola-eval-{}", std::process::id()));
-        std::fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Best effort: the system cleans its folder for temporary files too.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

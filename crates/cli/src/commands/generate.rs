@@ -5,7 +5,7 @@ use crate::input;
 use anyhow::Context;
 use clap::Args;
 use cupola_models::{Generator, SamplerConfig};
-use cupola_train::setup::{load_tokenizer, model_folder};
+use cupola_train::setup::{load_tokenizer, sound_folder};
 use serde_json::json;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ impl Generate {
     }
 
     fn write(&self) -> anyhow::Result<()> {
-        let folder = model_folder(&self.model, self.checkpoint.as_deref())?;
+        let folder = sound_folder(&self.model, self.checkpoint.as_deref())?;
         let model = cupola_models::load(&folder)?;
         let tokenizer = load_tokenizer(&folder)?;
         let present = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64);

@@ -115,6 +115,7 @@ impl Serve {
             keys = keys.and(Keys::new([key]).map_err(failure)?);
         }
         let mut sources = self.models.iter().map(Source::new).collect::<Result<Vec<_>, _>>().map_err(failure)?;
+        sources.iter().try_for_each(|source| cupola_train::checkpoint::verify_model(&source.dir))?;
         sources.iter_mut().zip(&self.name).for_each(|(source, name)| source.name.clone_from(name));
         let engine = EngineConfig {
             max_concurrent: self.max_concurrent,

@@ -1,4 +1,5 @@
 //! Runs the real program.
+#![allow(dead_code, reason = "each test file is a program of its own")]
 
 pub mod http;
 pub mod micro;
@@ -36,7 +37,6 @@ impl Run {
     }
 
     /// One JSON value for each line of standard output.
-    #[allow(dead_code, reason = "each test file is a program of its own")]
     pub fn json(&self) -> Vec<serde_json::Value> {
         self.text().lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
     }

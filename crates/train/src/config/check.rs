@@ -1,6 +1,6 @@
 //! The rules that numbers have to keep, whatever the text and the machine are.
 
-use super::{Config, ConfigError, Layers};
+use super::{Config, ConfigError, Layers, ScheduleKind};
 
 impl Config {
     /// Whether all numbers make sense.
@@ -88,6 +88,28 @@ impl Config {
         }
         if self.model.preset.is_some() && self.model.spec.is_some() {
             return wrong("model.preset", "a preset and a spec".to_string(), "one of them");
+        }
+        if self.model.from.is_some() {
+            for (key, given) in
+                [("model.preset", self.model.preset.is_some()), ("model.spec", self.model.spec.is_some())]
+            {
+                if given {
+                    let found = "another model beside model.from, which has its own".to_string();
+                    return wrong(key, found, "one of them");
+                }
+            }
+        }
+        if self.data.held_out == 0.0 {
+            for (key, given) in [
+                ("until_loss", self.until_loss.is_some()),
+                ("eval.patience", self.eval.patience > 0),
+                ("schedule.kind", self.schedule.kind == ScheduleKind::Plateau),
+            ] {
+                if given {
+                    let found = "what follows the held-out loss, with data.held_out = 0".to_string();
+                    return wrong(key, found, "some text held out");
+                }
+            }
         }
         let (rows, micro) = (self.batch.rows, self.batch.micro_rows);
         if let (Some(rows), Some(micro)) = (rows, micro)

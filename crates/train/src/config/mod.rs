@@ -11,7 +11,7 @@ mod check;
 mod read;
 mod schema;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cupola_data::Packing;
 use cupola_data::read::OnBad;
@@ -398,13 +398,36 @@ pub struct GuardConfig {
     pub spike: Policy,
     /// How many standard deviations of the recent losses that is.
     pub spike_deviations: f64,
-    /// Interventions in a row after which the run ends.
+    /// Interventions in a row, or returns to one checkpoint, after which the run ends.
     pub most: u64,
 }
 
 impl Default for GuardConfig {
     fn default() -> Self {
         Self { nan: Policy::Skip, spike: Policy::Skip, spike_deviations: 8.0, most: 20 }
+    }
+}
+
+impl Config {
+    /// Makes all paths absolute, so that a run can be gone on with from any folder.
+    pub fn make_paths_absolute(&mut self) {
+        // What has no absolute form, an empty path, is refused by whoever opens it.
+        let whole = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let sources = self.data.sources.iter_mut().flat_map(|source| &mut source.paths);
+        for path in self.data.paths.iter_mut().chain(sources).filter(|path| *path != "-") {
+            if let Some(text) = whole(Path::new(path)).to_str() {
+                *path = text.to_string();
+            }
+        }
+        if let Some(from) = &mut self.model.from {
+            *from = whole(from);
+        }
+        if let Some(kind) =
+            self.tokenizer.kind.as_mut().filter(|kind| !["bpe", "chars", "bytes"].contains(&kind.as_str()))
+            && let Some(text) = whole(Path::new(kind)).to_str()
+        {
+            *kind = text.to_string();
+        }
     }
 }
 

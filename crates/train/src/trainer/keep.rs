@@ -69,7 +69,11 @@ fn write(run: &RunDir, snapshot: &Snapshot, best: bool, keep: usize) -> Result<(
         std::thread::sleep(pause);
         written = snapshot.write(run);
     }
-    written?;
+    written.map_err(|error| Error::Unwritten {
+        what: format!("the checkpoint of step {step}"),
+        bytes: snapshot.bytes(),
+        source: Box::new(error),
+    })?;
     if best {
         run.set_checkpoint("best", step)?;
     }

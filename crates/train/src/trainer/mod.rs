@@ -114,6 +114,8 @@ pub struct Trainer {
     loader: Loader,
     schedule: Schedule,
     guard: Guard,
+    /// The checkpoint that was gone back to last, and how many times in a row.
+    rewound: (u64, u64),
     step: u64,
     tokens: u64,
     best: Option<Best>,
@@ -261,6 +263,7 @@ impl Trainer {
             loader,
             schedule,
             guard: Guard::default(),
+            rewound: (0, 0),
             step: 0,
             tokens: 0,
             best: None,
@@ -420,7 +423,11 @@ impl Trainer {
     }
 
     fn record(&mut self, watch: &mut dyn Watch, record: Record) -> Result<()> {
-        self.metrics.append(&record)?;
+        self.metrics.append(&record).map_err(|error| Error::Unwritten {
+            what: "a line of the metrics".to_string(),
+            bytes: record.to_line().len() as u64,
+            source: Box::new(error.into()),
+        })?;
         watch.record(&record);
         Ok(())
     }
@@ -444,6 +451,41 @@ fn seconds_until(run: &RunDir, step: u64) -> Result<f64> {
         }
     }
     Ok(seconds)
+}
+
+/// How a run that is finished ended, from what it has written.
+///
+/// # Errors
+/// When its metrics or its last checkpoint cannot be read.
+pub fn finished(run: &RunDir) -> Result<Outcome> {
+    let state = checkpoint::state(&run.checkpoint("last")?)?;
+    let (mut last, mut eval, mut seconds) = (None, None, 0.0_f64);
+    let mut tail = run.tail()?;
+    while let Some(record) = tail.read()? {
+        match record {
+            Record::Step(step) => {
+                seconds = step.time;
+                last = Some(step);
+            }
+            Record::Eval(measured) => {
+                seconds = measured.time;
+                eval = Some(measured);
+            }
+            _ => {}
+        }
+    }
+    let eval = eval.filter(|eval| eval.step == state.step);
+    let value = |name: &str| eval.as_ref()?.values.get(name).copied();
+    Ok(Outcome {
+        interrupted: false,
+        steps: state.step,
+        tokens: state.tokens,
+        seconds,
+        train_loss: last.and_then(|step| step.values.get("loss").copied()),
+        val_loss: value("val_loss"),
+        val_bits_per_byte: value("val_bits_per_byte"),
+        best: state.best,
+    })
 }
 
 /// Whether a folder can become a run: it is missing, or holds nothing that looks like other work.

@@ -82,8 +82,17 @@ impl Trainer {
             Trouble::Spike => ("spike", format!("the loss is {loss:.4}, far above what it was")),
         };
         let most = self.config.guard.most;
-        if policy == Policy::Stop || self.guard.in_a_row > most {
-            let why = if policy == Policy::Stop { String::new() } else { format!(", {most} times in a row") };
+        let why = if policy == Policy::Stop {
+            Some(String::new())
+        } else if self.guard.in_a_row > most {
+            Some(format!(", {most} times in a row"))
+        } else if policy == Policy::Rewind && self.rewound.1 >= most {
+            let (to, times) = self.rewound;
+            Some(format!(", after {times} returns to step {to}"))
+        } else {
+            None
+        };
+        if let Some(why) = why {
             let message = format!("step {at}: {what}{why}");
             self.event(watch, name, message.clone())?;
             return Err(Error::Diverged(message));
@@ -101,9 +110,16 @@ impl Trainer {
     /// Goes back to the last whole checkpoint, and keeps the place in the data, so that the batches since then are passed over.
     fn rewind(&mut self, what: &str, at: u64) -> Result<Option<String>> {
         self.keeper.wait()?;
-        let (loaded, _) = checkpoint::newest(&self.run, self.model.spec(), self.adapter.as_ref())?;
-        let Some(mut loaded) = loaded else { return Ok(None) };
+        let mut loaded = match checkpoint::newest(&self.run, self.model.spec(), self.adapter.as_ref()) {
+            Ok((Some(loaded), _)) => loaded,
+            Ok((None, _)) => return Ok(None),
+            Err(error @ Error::Refused(_)) => return Err(error),
+            // The run itself is whole, and writes new ones.
+            Err(_) => return Ok(None),
+        };
         let step = loaded.state.step;
+        // Good steps between one return and the next are no progress until there is a checkpoint behind them.
+        self.rewound = if self.rewound.0 == step { (step, self.rewound.1 + 1) } else { (step, 1) };
         let folder = self.run.checkpoint_path(step);
         self.model = loaded.model.clone();
         super::prepare_model(&mut self.model, &self.config)?;

@@ -37,7 +37,9 @@ pub fn micro(folder: &Path, sets: &[&str]) -> Config {
         "sample.tokens=5",
         "data.workers=2",
     ];
-    let sets: Vec<String> = usual.iter().chain(sets).map(|set| set.to_string()).collect();
+    // A model to go on from has its own shape.
+    let own = usize::from(sets.iter().any(|set| set.starts_with("model.from=")));
+    let sets: Vec<String> = usual[own..].iter().chain(sets).map(|set| set.to_string()).collect();
     let mut config = config::read(None, &sets).expect("the settings are right");
     config.data.paths = vec![file.to_str().expect("UTF-8").to_string()];
     config

@@ -3,6 +3,7 @@
 mod tokenize;
 
 use crate::exit::Failure;
+use crate::input::Scratch;
 use crate::terminal::grouped;
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -12,7 +13,7 @@ use cupola_data::{Dataset, Shard};
 use cupola_train::setup::load_tokenizer;
 use serde_json::json;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -47,9 +48,12 @@ impl Command {
 /// Files and how they are read.
 #[derive(Args)]
 pub struct Texts {
-    /// Files, folders and patterns
+    /// Files, folders and patterns; `-` for standard input
     #[arg(required = true)]
     paths: Vec<String>,
+    /// Read everything as text, jsonl, integers, shard or parquet instead of by its ending
+    #[arg(long, value_parser = format_of)]
+    format: Option<Format>,
     /// The field of a JSON line that holds its text
     #[arg(long, default_value = "text")]
     field: String,
@@ -59,14 +63,24 @@ pub struct Texts {
 }
 
 impl Texts {
-    fn find(&self) -> Result<input::Found, Failure> {
-        input::find(&self.paths, None).map_err(refused)
+    /// The files; standard input is kept in a folder that lives as long as what is returned with them.
+    fn find(&self) -> anyhow::Result<(input::Found, Option<Scratch>)> {
+        let asked = self.paths.iter().any(|path| path == "-");
+        let scratch = asked.then(|| Scratch::new("data")).transpose()?;
+        let folder = scratch.as_ref().map_or(Path::new(""), |scratch| &scratch.0);
+        let found = crate::input::extents(&self.paths, self.format, folder).map_err(refused)?;
+        Ok((found, scratch))
     }
 
     fn options(&self) -> ReadOptions {
         let on_bad = if self.skip_bad { OnBad::Skip } else { OnBad::Refuse };
         ReadOptions { field: self.field.clone(), on_bad, ..ReadOptions::default() }
     }
+}
+
+/// A format by its name in configurations.
+fn format_of(name: &str) -> Result<Format, String> {
+    serde_json::from_value(json!(name)).map_err(|error| error.to_string())
 }
 
 /// The error of the data crate with the exit code that it has in training.
@@ -91,7 +105,7 @@ pub struct Stats {
 
 impl Stats {
     fn run(self) -> anyhow::Result<()> {
-        let found = self.texts.find()?;
+        let (found, _scratch) = self.texts.find()?;
         let tokenizer = self.tokenizer.as_deref().map(load_tokenizer).transpose()?;
         let options = self.texts.options();
         let shards: Vec<_> = found.extents.iter().filter(|extent| extent.format == Format::Shard).cloned().collect();
@@ -111,6 +125,17 @@ impl Stats {
                 Content::Text(text) => text,
                 Content::Ids(ids) => {
                     tokens += ids.len() as u64;
+                    continue;
+                }
+                Content::Completion { prompt, completion } => {
+                    for text in [&prompt, &completion] {
+                        bytes += text.len() as u64;
+                        characters += text.chars().count() as u64;
+                        lines += text.matches('\n').count() as u64;
+                        if let Some(tokenizer) = &tokenizer {
+                            tokens += tokenizer.count(text)? as u64;
+                        }
+                    }
                     continue;
                 }
                 Content::Messages(messages) => {
@@ -227,7 +252,7 @@ pub struct Validate {
 
 impl Validate {
     fn run(self) -> anyhow::Result<()> {
-        let found = self.texts.find()?;
+        let (found, _scratch) = self.texts.find()?;
         let options = self.texts.options();
         let mut documents = 0u64;
         for extent in &found.extents {
@@ -272,7 +297,7 @@ pub struct Split {
 
 impl Split {
     fn run(self) -> anyhow::Result<()> {
-        let found = self.texts.find()?;
+        let (found, _scratch) = self.texts.find()?;
         let (train, held) = input::split(&found.extents, 1.0 - self.held_out).map_err(refused)?;
         if let Some(one) = found.extents.iter().find(|extent| matches!(extent.format, Format::Parquet | Format::Shard))
         {

@@ -41,7 +41,7 @@ impl Tokenize {
     }
 
     fn work(&self) -> anyhow::Result<()> {
-        let found = self.texts.find()?;
+        let (found, _scratch) = self.texts.find()?;
         let tokenizer = load_tokenizer(&self.tokenizer)?;
         let read = self.texts.options();
         let options = TokenizeOptions {
@@ -54,7 +54,7 @@ impl Tokenize {
         if let Ok(style) =
             ProgressStyle::with_template("  {bytes}/{total_bytes} {wide_bar} {bytes_per_sec}  {eta} left")
         {
-            bar.set_style(style);
+            bar.set_style(style.progress_chars(crate::terminal::bar()));
         }
         let began = Instant::now();
         let show = &mut |progress: Progress| {

@@ -4,7 +4,7 @@ use crate::exit::Failure;
 use clap::Args;
 use cupola_models::{fingerprint, is_adapter, load_adapter, save};
 use cupola_nn::lora;
-use cupola_train::setup::{load_tokenizer, model_folder};
+use cupola_train::setup::{load_tokenizer, sound_folder};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ const ALONG: [&str; 1] = ["generation_config.json"];
 
 impl Merge {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        let folder = model_folder(&self.model, self.checkpoint.as_deref())?;
+        let folder = sound_folder(&self.model, self.checkpoint.as_deref())?;
         if !is_adapter(&folder) {
             let text = format!("{}: a whole model, expected low-rank additions to one", folder.display());
             return Err(Failure::Usage(text).into());
@@ -39,7 +39,7 @@ impl Merge {
         if self.out.join("config.json").exists() {
             return Err(Failure::Usage(format!("{}: there is a model already", self.out.display())).into());
         }
-        let base = self.base.as_deref().map(|base| model_folder(base, None)).transpose()?;
+        let base = self.base.as_deref().map(|base| sound_folder(base, None)).transpose()?;
         let (mut model, info) = load_adapter(&folder, base.as_deref())?;
         let merged = lora::merge(&mut model);
         // The tokenizer of a public directory of additions is often beside the model alone.

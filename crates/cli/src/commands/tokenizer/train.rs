@@ -185,7 +185,7 @@ impl Bar {
             return Self(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template("  {msg:<8} {bar:32} {human_pos}/{human_len}  {eta} left");
-        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars(crate::terminal::bar());
         Self(ProgressBar::new(bytes).with_style(style).with_message("reading"))
     }
 

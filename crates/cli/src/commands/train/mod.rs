@@ -13,7 +13,7 @@ use cupola_core::pool;
 use cupola_io::run::{RunDir, Status};
 use cupola_train::config::{self, Compute, Config};
 use cupola_train::lock::Lock;
-use cupola_train::trainer::{check_free, fix_steps};
+use cupola_train::trainer::{check_free, finished, fix_steps};
 use cupola_train::{Outcome, Setup, Trainer};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -221,7 +221,7 @@ pub fn go_on(path: &Path, json: bool) -> anyhow::Result<()> {
     if info.status == Status::Finished {
         crate::output::note(format_args!("{}: the run is finished", path.display()));
         if json {
-            crate::output::line(json!({ "finished": true, "run": path }))?;
+            crate::output::line(summary(&finished(&run)?, &chosen(&run)?, None))?;
         }
         return Ok(());
     }
@@ -238,10 +238,13 @@ pub fn go_on(path: &Path, json: bool) -> anyhow::Result<()> {
 /// A run that is gone on with is the run that it was: settings that say otherwise are refused.
 fn same(path: &Path, given: &Config) -> anyhow::Result<()> {
     let info = RunDir::open(path)?.info()?;
-    let stored: Config = serde_json::from_value(serde_json::Value::Object(info.config))?;
+    let mut stored: Config = serde_json::from_value(serde_json::Value::Object(info.config))?;
+    let mut given = given.clone();
+    stored.make_paths_absolute();
+    given.make_paths_absolute();
     let key = |line: &str| line.split('=').next().unwrap_or_default().to_string();
     let stored = config::settings(&stored);
-    for line in config::settings(given) {
+    for line in config::settings(&given) {
         if stored.contains(&line) {
             continue;
         }
@@ -256,7 +259,7 @@ fn same(path: &Path, given: &Config) -> anyhow::Result<()> {
 /// Trains and says how it ended.
 fn finish(setup: Setup, run: RunDir, lock: Lock, mut display: Display, json: bool) -> anyhow::Result<()> {
     let path = run.path().to_owned();
-    let estimate = setup.memory.total();
+    let estimate = setup.memory.peak();
     let stop = interrupt::install()?;
     let mut trainer = Trainer::open(setup, run.clone(), lock, &mut display)?;
     display.begin(&trainer);
@@ -264,9 +267,8 @@ fn finish(setup: Setup, run: RunDir, lock: Lock, mut display: Display, json: boo
     drop(stop);
     display.end();
     let outcome = result?;
-    let checkpoint = run.checkpoint("best").or_else(|_| run.checkpoint("last"))?;
     if json {
-        crate::output::line(summary(&outcome, &checkpoint, estimate))?;
+        crate::output::line(summary(&outcome, &chosen(&run)?, Some(estimate)))?;
     }
     let shown = path.display();
     if outcome.interrupted {
@@ -281,7 +283,13 @@ fn finish(setup: Setup, run: RunDir, lock: Lock, mut display: Display, json: boo
     Ok(())
 }
 
-fn summary(outcome: &Outcome, checkpoint: &Path, estimate: u64) -> serde_json::Value {
+/// The checkpoint that is taken when none is named.
+fn chosen(run: &RunDir) -> anyhow::Result<PathBuf> {
+    Ok(run.checkpoint("best").or_else(|_| run.checkpoint("last"))?)
+}
+
+/// What `--json` prints. Memory is that of the process which trained, and of no other.
+fn summary(outcome: &Outcome, checkpoint: &Path, estimate: Option<u64>) -> serde_json::Value {
     json!({
         "steps": outcome.steps,
         "tokens": outcome.tokens,
@@ -292,8 +300,8 @@ fn summary(outcome: &Outcome, checkpoint: &Path, estimate: u64) -> serde_json::V
         "best_val_loss": outcome.best.map(|best| best.loss),
         "checkpoint": checkpoint,
         "interrupted": outcome.interrupted,
-        "estimated_mb": estimate as f64 / (1 << 20) as f64,
-        "peak_rss_mb": super::bench::peak_rss_mb(),
+        "estimated_mb": estimate.map(|bytes| bytes as f64 / (1 << 20) as f64),
+        "peak_rss_mb": estimate.and_then(|_| super::bench::peak_rss_mb()),
     })
 }
 

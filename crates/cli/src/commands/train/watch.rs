@@ -1,6 +1,6 @@
 //! What a training shows: a bar on a terminal, plain lines elsewhere.
 
-use crate::terminal::{Style, grouped};
+use crate::terminal::{Style, bar, grouped, one_line};
 use cupola_io::run::Record;
 use cupola_train::setup::Preparing;
 use cupola_train::{Config, Setup, Trainer, Watch};
@@ -38,7 +38,8 @@ impl Display {
         }
         let bar = self.bar.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("  {msg} {wide_bar} {percent}%");
-            ProgressBar::new(1).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars(bar());
+            ProgressBar::new(1).with_style(style)
         });
         let (name, done, of) = match step {
             Preparing::Tokenizer { tokens, of } => ("tokenizer", tokens as u64, of as u64),
@@ -84,7 +85,7 @@ impl Display {
                     config.optimizer.learning_rate.unwrap_or(0.0)
                 ),
             ),
-            ("memory", format!("about {} MB", setup.memory.total() >> 20)),
+            ("memory", format!("about {} MB", setup.memory.peak() >> 20)),
             ("run", format!("{}   stop any time with Ctrl-C; `cupola resume {}` goes on", self.run, self.run)),
         ];
         let bold = Style::BOLD.on_stderr();
@@ -100,6 +101,10 @@ impl Display {
         if !setup.skipped.is_empty() {
             crate::output::note(format_args!("  {} files are no text and were left out", setup.skipped.len()));
         }
+        if setup.left_out > 0 {
+            let count = grouped(setup.left_out as usize);
+            crate::output::note(format_args!("  {count} bad lines and files were left out (data.on_bad = \"skip\")"));
+        }
     }
 
     /// Begins the bar.
@@ -108,7 +113,7 @@ impl Display {
         if io::stderr().is_terminal() {
             let template = "  {human_pos}/{human_len} {wide_bar} {msg}  {eta} left";
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::new(self.steps).with_style(style.progress_chars("━╸ "));
+            let bar = ProgressBar::new(self.steps).with_style(style.progress_chars(bar()));
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
             bar.set_position(trainer.step());
             bar.reset_eta();
@@ -188,11 +193,10 @@ impl Watch for Display {
             }
             Record::Sample(sample) => {
                 let (dim, cyan) = (Style::DIM.on_stderr(), Style::CYAN.on_stderr());
-                let flat = |text: &str| text.replace('\n', "⏎");
                 self.line(&format!(
                     "  {dim}sample{dim:#} {} {cyan}{}{cyan:#}",
-                    flat(&sample.prompt),
-                    flat(&sample.text)
+                    one_line(&sample.prompt),
+                    one_line(&sample.text)
                 ));
             }
             Record::Event(event) if event.name == "checkpoint" => {}
