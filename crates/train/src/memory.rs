@@ -27,7 +27,8 @@ pub struct Estimate {
     pub optimizer: u64,
     /// What forward and backward hold at most: activations, gradients, copies of weights in the form that products read.
     pub step: u64,
-    /// A second copy of weights and state while a checkpoint is written beside the training.
+    /// A second copy of weights and state while a checkpoint is written beside the training, or of the weights alone while a step's
+    /// change of them is looked at.
     pub snapshot: u64,
 }
 
@@ -91,11 +92,12 @@ fn lasting(config: &Config, shape: &Decoder) -> Estimate {
         OptimizerKind::Muon => 2 * trained - size(turned),
     };
     let average = if config.optimizer.ema > 0.0 { size(shape.parameter_count()) } else { 0 };
+    let looked_at = if config.metrics.histograms_every == Some(0) { 0 } else { trained };
     Estimate {
         parameters: size(shape.parameter_count()),
         optimizer: slots + average,
-        // What is not trained is never written, and shared with the checkpoint.
-        snapshot: if config.checkpoint.background { trained + slots + average } else { 0 },
+        // What is not trained is never written, and shared with the checkpoint. What a look has given back serves for it.
+        snapshot: if config.checkpoint.background { trained + slots + average } else { looked_at },
         ..Estimate::default()
     }
 }
