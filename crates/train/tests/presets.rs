@@ -12,8 +12,15 @@ fn every_preset_s_loss_falls_within_fifty_steps_on_the_carried_text() {
     let folder = tempfile::tempdir().expect("a folder");
     for family in FAMILIES {
         let preset = format!("{family}-nano");
-        let sets =
-            ["steps=50", "batch.window=64", "batch.rows=8", "batch.micro_rows=8", "sample.every=0", "eval.every=50"];
+        let sets = [
+            "steps=50",
+            "batch.window=64",
+            "batch.rows=8",
+            "batch.micro_rows=8",
+            "sample.every=0",
+            "eval.every=50",
+            "data.held_out=0.02",
+        ];
         let mut config = micro(folder.path(), &sets);
         config.model.spec = None;
         config.model.preset = Some(preset.clone());
