@@ -6,6 +6,7 @@ use cupola_core::Buffer;
 use cupola_tensor::ops::attention::{AttentionConfig, PageHeads, attention, paged_attention};
 use cupola_tensor::{Segments, Tensor};
 
+use super::scan::join;
 use crate::state::{HeadLayout, KeyValue, MixerState};
 
 /// Keys and values of all sequences of a call.
@@ -29,13 +30,8 @@ impl<'a> Past<'a> {
                 Past::Pages { pages: pages.into_iter().flatten().collect(), layout }
             }
             _ => {
-                let joined = |of: fn(&KeyValue) -> Tensor| match all {
-                    [only] => of(only),
-                    _ => {
-                        Tensor::cat(&all.iter().map(|kept| of(kept)).collect::<Vec<_>>().iter().collect::<Vec<_>>(), 0)
-                    }
-                };
-                Past::Recorded(Box::new([joined(KeyValue::keys), joined(KeyValue::values)]))
+                let of_all = |of: fn(&KeyValue) -> Tensor| join(all.iter().map(|kept| of(kept)).collect());
+                Past::Recorded(Box::new([of_all(KeyValue::keys), of_all(KeyValue::values)]))
             }
         }
     }

@@ -59,7 +59,7 @@ pub(super) fn with_states<const K: usize>(
 }
 
 /// Tensors one after the other along their first dimension.
-fn join(all: Vec<Tensor>) -> Tensor {
+pub(super) fn join(all: Vec<Tensor>) -> Tensor {
     match &all[..] {
         [only] => only.clone(),
         _ => Tensor::cat(&all.iter().collect::<Vec<_>>(), 0),

@@ -4,7 +4,8 @@ use super::pool::Page;
 use super::{MixerState, PAGE, Recurrent, State};
 
 /// What the state of a sequence keeps of [`PAGE`] of its tokens: the full page of each layer that has pages, and what the scans had come
-/// to behind the last of these tokens, if that is known. It shares memory with the state and costs none of its own.
+/// to behind the last of these tokens, if that is known. It shares the pages with the state;
+/// scans that lie in a stack with those of other sequences are copied out of it, others are shared too.
 #[derive(Clone)]
 pub struct Stretch {
     layers: Vec<Part>,
