@@ -92,7 +92,7 @@ fn lasting(config: &Config, shape: &Decoder) -> Estimate {
         OptimizerKind::Muon => 2 * trained - size(turned),
     };
     let average = if config.optimizer.ema > 0.0 { size(shape.parameter_count()) } else { 0 };
-    let looked_at = if config.metrics.histograms_every == Some(0) { 0 } else { trained };
+    let looked_at = if config.metrics.histograms_every.unwrap_or(0) == 0 { 0 } else { trained };
     Estimate {
         parameters: size(shape.parameter_count()),
         optimizer: slots + average,
