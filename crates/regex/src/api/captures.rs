@@ -218,44 +218,20 @@ fn reference(text: &[u8]) -> Option<(Reference, usize)> {
     }
 }
 
-impl<'h> Captures<'h, str> {
-    /// The whole match and the texts of all `N` groups behind it.
+impl<'h, H: Haystack + ?Sized> Captures<'h, H> {
+    /// The whole match and all `N` groups behind it.
     ///
     /// # Panics
     /// When the pattern has another number of groups, or one of them took no part.
     #[track_caller]
-    pub fn extract<const N: usize>(&self) -> (&'h str, [&'h str; N]) {
-        self.all(N);
-        (
-            self.get_match().as_str(),
-            std::array::from_fn(|i| &self.haystack[self.slots[2 * i + 2]..self.slots[2 * i + 3]]),
-        )
-    }
-}
-
-impl<'h> Captures<'h, [u8]> {
-    /// The whole match and the bytes of all `N` groups behind it.
-    ///
-    /// # Panics
-    /// When the pattern has another number of groups, or one of them took no part.
-    #[track_caller]
-    pub fn extract<const N: usize>(&self) -> (&'h [u8], [&'h [u8]; N]) {
-        self.all(N);
-        (
-            self.get_match().as_bytes(),
-            std::array::from_fn(|i| &self.haystack[self.slots[2 * i + 2]..self.slots[2 * i + 3]]),
-        )
-    }
-}
-
-impl<H: Haystack + ?Sized> Captures<'_, H> {
-    #[track_caller]
-    fn all(&self, count: usize) {
+    pub fn extract<const N: usize>(&self) -> (&'h H, [&'h H; N]) {
         let groups = self.len() - 1;
-        assert!(groups == count, "{count} groups are asked for, the pattern has {groups}");
-        if let Some(missing) = (1..=count).find(|&group| self.get(group).is_none()) {
-            panic!("group {missing} took no part in this match");
-        }
+        assert!(groups == N, "{N} groups are asked for, the pattern has {groups}");
+        let part = |group: usize| match self.get(group) {
+            Some(found) => self.haystack.part(found.start, found.end),
+            None => panic!("group {group} took no part in this match"),
+        };
+        (part(0), std::array::from_fn(|index| part(index + 1)))
     }
 }
 
