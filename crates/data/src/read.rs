@@ -286,10 +286,12 @@ impl<'a> Reader<'a> {
                 (None, Some(messages @ Value::Array(_))) => Ok(Some(Content::Messages(messages))),
                 (Some(other), _) => Err(bad(format!("`{field}`: {other}"), "a text")),
                 (None, _) => match (object.remove("prompt"), object.remove("completion")) {
-                    (Some(Value::String(prompt)), Some(Value::String(completion))) => match completion.is_empty() {
-                        true => Err(bad("an empty `completion`".to_string(), "a text to learn")),
-                        false => Ok(Some(Content::Completion { prompt, completion })),
-                    },
+                    (Some(Value::String(_)), Some(Value::String(completion))) if completion.is_empty() => {
+                        Err(bad("an empty `completion`".to_string(), "a text to learn"))
+                    }
+                    (Some(Value::String(prompt)), Some(Value::String(completion))) => {
+                        Ok(Some(Content::Completion { prompt, completion }))
+                    }
                     (Some(prompt), Some(completion)) => {
                         Err(bad(format!("`prompt`: {prompt} and `completion`: {completion}"), "two texts"))
                     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::ModelError;
 
-/// Bytes of tensors in one file, unless it is said otherwise: the size at which public models are split.
+/// Bytes of tensors in one file, unless it is said otherwise: the size at which most public models are split.
 pub const MOST_IN_A_FILE: usize = 5_000_000_000;
 
 /// Writes a model's files and then its configuration. What is left of files with which a model was written there before and that

@@ -121,42 +121,27 @@ impl Stats {
         let mut lines = 0u64;
         while let Some(piece) = reader.next_piece().map_err(refused)? {
             documents += u64::from(piece.begins);
-            let text = match piece.content {
-                Content::Text(text) => text,
+            let texts: Vec<&str> = match &piece.content {
+                Content::Text(text) => vec![text],
                 Content::Ids(ids) => {
                     tokens += ids.len() as u64;
                     continue;
                 }
-                Content::Completion { prompt, completion } => {
-                    for text in [&prompt, &completion] {
-                        bytes += text.len() as u64;
-                        characters += text.chars().count() as u64;
-                        lines += text.matches('\n').count() as u64;
-                        if let Some(tokenizer) = &tokenizer {
-                            tokens += tokenizer.count(text)? as u64;
-                        }
-                    }
-                    continue;
-                }
-                Content::Messages(messages) => {
-                    for text in texts_of(&messages) {
-                        bytes += text.len() as u64;
-                        characters += text.chars().count() as u64;
-                        lines += text.matches('\n').count() as u64;
-                    }
-                    if let Some(tokenizer) = &tokenizer {
-                        let made = cupola_data::chat::conversation(tokenizer, &messages).map_err(Failure::Refused)?;
-                        tokens += made.ids.len() as u64;
-                    }
-                    continue;
-                }
+                Content::Completion { prompt, completion } => vec![prompt, completion],
+                Content::Messages(messages) => texts_of(messages).collect(),
             };
-            bytes += text.len() as u64;
-            characters += text.chars().count() as u64;
-            lines += text.matches('\n').count() as u64;
-            if let Some(tokenizer) = &tokenizer {
-                tokens += tokenizer.count(&text)? as u64;
+            for text in &texts {
+                bytes += text.len() as u64;
+                characters += text.chars().count() as u64;
+                lines += text.matches('\n').count() as u64;
             }
+            let Some(tokenizer) = &tokenizer else { continue };
+            tokens += match &piece.content {
+                Content::Messages(messages) => {
+                    cupola_data::chat::conversation(tokenizer, messages).map_err(Failure::Refused)?.ids.len() as u64
+                }
+                _ => texts.iter().map(|text| tokenizer.count(text)).sum::<Result<usize, _>>()? as u64,
+            };
         }
         let known = tokenizer.is_some() || !shards.is_empty() || tokens > 0;
         let rows = [
