@@ -3,7 +3,7 @@
 mod support;
 
 use cupola_models::spec::PositionKind;
-use cupola_models::{Generator, SamplerConfig, State, load, save};
+use cupola_models::{Decoder, Generator, SamplerConfig, State, load, save};
 use cupola_nn::Module;
 use cupola_tensor::{DType, Segments, Tensor, no_grad};
 use support::{VOCABULARY, model, ragged, tokens, zoo};
@@ -34,23 +34,27 @@ fn changing_a_later_token_leaves_earlier_logits() {
     }
 }
 
+/// The logits of a sequence that is read in pieces of these lengths.
+fn in_pieces(model: &Decoder, x: &Tensor, lengths: &[usize]) -> Tensor {
+    let mut state = model.state();
+    let mut begin = 0;
+    let mut pieces = Vec::new();
+    for &length in lengths {
+        let piece = x.narrow(0, begin, length);
+        pieces.push(no_grad(|| model.forward(&piece, &Segments::one(length), Some(&mut [&mut state]))));
+        begin += length;
+    }
+    assert_eq!(state.position(), x.dim(0));
+    Tensor::cat(&pieces.iter().collect::<Vec<_>>(), 0)
+}
+
 #[test]
 fn whole_sequences_chunks_and_single_tokens_agree() {
     for (name, spec) in zoo() {
         let (model, x) = (model(&spec, 3), tokens(11, 4));
         let whole = no_grad(|| model.forward(&x, &Segments::one(11), None));
         for lengths in [vec![11], vec![1; 11], vec![4, 7], vec![3, 1, 5, 2], vec![10, 1]] {
-            let mut state = model.state();
-            let mut begin = 0;
-            let mut pieces = Vec::new();
-            for &length in &lengths {
-                let piece = x.narrow(0, begin, length);
-                pieces.push(no_grad(|| model.forward(&piece, &Segments::one(length), Some(&mut [&mut state]))));
-                begin += length;
-            }
-            assert_eq!(state.position(), 11);
-            let joined = Tensor::cat(&pieces.iter().collect::<Vec<_>>(), 0);
-            let error = joined.relative_error(&whole);
+            let error = in_pieces(&model, &x, &lengths).relative_error(&whole);
             assert!(error < 1e-10, "{name}: {lengths:?} differ from the whole by {error}");
         }
     }
@@ -68,15 +72,7 @@ fn scans_over_several_chunks_are_those_of_pieces_in_double_precision() {
         let (model, x) = (model(&spec, 3), tokens(130, 4));
         let whole = no_grad(|| model.forward(&x, &Segments::one(130), None));
         for lengths in [vec![130], vec![64, 66], vec![3, 127], vec![100, 29, 1]] {
-            let mut state = model.state();
-            let mut begin = 0;
-            let mut pieces = Vec::new();
-            for &length in &lengths {
-                let piece = x.narrow(0, begin, length);
-                pieces.push(no_grad(|| model.forward(&piece, &Segments::one(length), Some(&mut [&mut state]))));
-                begin += length;
-            }
-            let error = Tensor::cat(&pieces.iter().collect::<Vec<_>>(), 0).relative_error(&whole);
+            let error = in_pieces(&model, &x, &lengths).relative_error(&whole);
             assert!(error < 1e-9, "{name}: {lengths:?} differ from the whole by {error}");
         }
     }

@@ -5,10 +5,10 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Listener, begin, micro, text, train};
+use common::{Listener, begin, byte_tokenizer, micro, shard, text, train};
 use cupola_io::run::{Record, RunDir};
 use cupola_train::setup::load_tokenizer;
-use cupola_train::{Config, Setup, text_tokenizer};
+use cupola_train::{Config, Setup};
 
 /// A configuration for another file.
 fn of(folder: &Path, name: &str, contents: &str, sets: &[&str]) -> Config {
@@ -70,19 +70,13 @@ fn a_tokenizer_of_this_text_has_the_bytes_first_and_the_special_tokens_last_and_
 fn shards_that_are_ready_choose_the_model_by_the_text_they_stand_for() {
     let folder = tempfile::tempdir().expect("a folder");
     let place = folder.path().join("tokenizer");
-    text_tokenizer::bytes().expect("bytes are distinct").save_dir(&place).expect("the folder is ours");
-    let tokenizer = load_tokenizer(&place).expect("it was just saved");
-    let digest = cupola_data::tokenize::tokenizer_digest(&tokenizer).expect("it has a form");
+    let vocabulary = byte_tokenizer(&place);
     let preset = |name: &str, text_bytes: u64| {
-        let shard = folder.path().join(format!("{name}.shard"));
-        let vocabulary = cupola_data::shard::Vocabulary { size: 257, separator: Some(256), tokenizer: digest };
-        let mut writer = cupola_data::ShardWriter::create(&shard, vocabulary).expect("the folder is ours");
-        writer.begin(true).expect("writable");
-        writer.push(&[7; 4000], None, text_bytes).expect("writable");
-        writer.finish().expect("writable");
+        let path = folder.path().join(format!("{name}.shard"));
+        shard(&path, &vocabulary, &[7; 4000], text_bytes);
         let mut config = micro(folder.path(), &[&format!("tokenizer.kind={}", place.display())]);
         config.model.spec = None;
-        config.data.paths = vec![shard.display().to_string()];
+        config.data.paths = vec![path.display().to_string()];
         let setup = Setup::prepare(config, &folder.path().join(name), &mut |_| {}).expect("a shard");
         setup.config.model.preset.expect("it was chosen")
     };

@@ -6,15 +6,13 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Listener, assert_same, begin, last, micro, resume, text, train, whole};
-use cupola_data::{ShardWriter, shard::Vocabulary, tokenize::tokenizer_digest};
+use common::{Listener, assert_same, begin, byte_tokenizer, last, micro, resume, shard, text, train, whole};
 use cupola_io::run::{Record, RunDir};
 use cupola_models::ModelSpec;
 use cupola_models::spec::{PositionKind, preset_names};
 use cupola_train::config::SourceConfig;
-use cupola_train::setup::load_tokenizer;
 use cupola_train::trainer::fix_steps;
-use cupola_train::{Config, Setup, text_tokenizer};
+use cupola_train::{Config, Setup};
 
 /// Stopped at each of these steps and gone on with, a run of this configuration ends with the bits of the whole one.
 #[track_caller]
@@ -62,21 +60,13 @@ fn a_mixture_is_trained_measured_and_resumed_and_its_weights_count() {
 fn a_run_over_several_shards_is_resumed_in_the_middle_of_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let place = folder.path().join("tokenizer");
-    text_tokenizer::bytes().expect("bytes are distinct").save_dir(&place).expect("the folder is ours");
-    let tokenizer = load_tokenizer(&place).expect("it was just saved");
-    let digest = tokenizer_digest(&tokenizer).expect("it has a form");
+    let vocabulary = byte_tokenizer(&place);
     let shards = folder.path().join("shards");
     fs::create_dir(&shards).expect("the folder is ours");
     // Pieces of the text whose lengths fit no row.
     for (index, part) in text().as_bytes().chunks(777).enumerate() {
-        let vocabulary = Vocabulary { size: 257, separator: Some(256), tokenizer: digest };
-        let path = shards.join(format!("{index:05}.shard"));
-        let mut writer = ShardWriter::create(&path, vocabulary).expect("the folder is ours");
-        writer.begin(true).expect("writable");
-        writer
-            .push(&part.iter().map(|&byte| byte.into()).collect::<Vec<u32>>(), None, part.len() as u64)
-            .expect("writable");
-        writer.finish().expect("writable");
+        let ids: Vec<u32> = part.iter().map(|&byte| byte.into()).collect();
+        shard(&shards.join(format!("{index:05}.shard")), &vocabulary, &ids, part.len() as u64);
     }
     for packing in ["contiguous", "best_fit"] {
         let sets =

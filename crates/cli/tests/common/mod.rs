@@ -22,7 +22,6 @@ impl Run {
     }
 
     /// The run must have ended well.
-    #[allow(dead_code, reason = "each test file is a program of its own")]
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}", self.err);

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cupola_data::ShardWriter;
+use cupola_data::shard::Vocabulary;
+use cupola_data::tokenize::tokenizer_digest;
 use cupola_io::run::{Record, RunDir};
 use cupola_train::lock::Lock;
-use cupola_train::{Config, Outcome, Result, Setup, Stop, Trainer, Watch, config};
+use cupola_train::setup::load_tokenizer;
+use cupola_train::{Config, Outcome, Result, Setup, Stop, Trainer, Watch, config, text_tokenizer};
 
 /// Words in lines, the same each time.
 pub fn text() -> String {
@@ -15,6 +19,21 @@ pub fn text() -> String {
     (0..400)
         .map(|line: usize| words[(line * 5 + line * line) % 7].to_string() + if line % 4 == 3 { ".\n" } else { " " })
         .collect()
+}
+
+/// A tokenizer of bytes in a folder, and what its shards say of it.
+pub fn byte_tokenizer(place: &Path) -> Vocabulary {
+    text_tokenizer::bytes().expect("bytes are distinct").save_dir(place).expect("the folder is ours");
+    let tokenizer = load_tokenizer(place).expect("it was just saved");
+    Vocabulary { size: 257, separator: Some(256), tokenizer: tokenizer_digest(&tokenizer).expect("it has a form") }
+}
+
+/// A shard of one document.
+pub fn shard(path: &Path, vocabulary: &Vocabulary, ids: &[u32], text_bytes: u64) {
+    let mut writer = ShardWriter::create(path, vocabulary.clone()).expect("the folder is ours");
+    writer.begin(true).expect("writable");
+    writer.push(ids, None, text_bytes).expect("writable");
+    writer.finish().expect("writable");
 }
 
 /// A configuration for the text in a folder, with settings on top.
