@@ -8,6 +8,7 @@ read to their end. Prints the resident memory, what of it is not from files, and
 
 import http.client
 import json
+import os
 import random
 import re
 import subprocess
@@ -36,6 +37,16 @@ done, marks, lock, begin = 0, {}, threading.Lock(), time.monotonic()
 
 
 def work(seed):
+    try:
+        ask(seed)
+    except BaseException as error:
+        # Nothing else is worth knowing then.
+        print(error, file=sys.stderr, flush=True)
+        server.kill()
+        os._exit(1)
+
+
+def ask(seed):
     global done
     rng = random.Random(seed)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -51,7 +62,7 @@ def work(seed):
         reply = connection.getresponse()
         text = reply.read()
         if reply.status != 200:
-            raise SystemExit(f"{reply.status}: {text[:500]}")
+            raise RuntimeError(f"{reply.status}: {text[:500]}")
         if rng.random() < 0.02:
             connection.close()
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

@@ -203,7 +203,7 @@ def first(server):
 
 def gap(server, count):
     """The 99th percentile of the time between two tokens of 4 streams while a prompt of `count` tokens is read."""
-    gaps, busy = [], threading.Event()
+    gaps = []
     def stream():
         times = server.ask(prompt(SHORT), 400, True)
         offset = time.monotonic() - times[-1]
