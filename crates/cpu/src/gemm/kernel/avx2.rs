@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, Lanes, Tile, TileFn, Widened, body};
+use super::{Kernels, Lanes, Tile, TileFn, Widened, body, rest};
 
 pub struct F32;
 pub struct F64;
@@ -46,6 +46,106 @@ impl Lanes for F32 {
         // SAFETY: register operands only.
         unsafe { _mm256_fmadd_ps(a, b, sum) }
     }
+    #[inline(always)]
+    unsafe fn walk<const R: usize, const V: usize, const PER: usize>(
+        sums: &mut [[__m256; V]; R],
+        tile: &Tile<f32>,
+        skip: usize,
+    ) {
+        // SAFETY: the caller vouches for the tile; the array has just these dimensions where it is taken for one that has.
+        unsafe {
+            let words = if R == 6 && V == 2 { full(&mut *std::ptr::from_mut(sums).cast(), tile, skip) } else { 0 };
+            rest::<Self, R, V, PER>(sums, tile, skip, words);
+        }
+    }
+}
+
+/// As many words of the tile's depth as a multiple of four has, by six rows and two vectors; returns their number.
+///
+/// Compilers keep the twelve sums in registers only while a turn of the loop is one word, and a loop of hundreds of turns ends at a moment
+/// that the processor does not foresee. This one has four words in a turn, each as the loop of one word has it.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn full(sums: &mut [[__m256; 2]; 6], tile: &Tile<f32>, skip: usize) -> usize {
+    let [[s0, s1], [s2, s3], [s4, s5], [s6, s7], [s8, s9], [s10, s11]] = sums;
+    let turns = tile.depth / 4;
+    if turns == 0 {
+        return 0;
+    }
+    macro_rules! word {
+        ($b:literal, $a:literal, $far:literal) => {
+            concat!(
+                "vmovups ymm12, [",
+                $b,
+                "]\n",
+                "vmovups ymm13, [",
+                $b,
+                " + 32]\n",
+                "vbroadcastss ymm14, [{a} + ",
+                $a,
+                " * 24]\n",
+                "vbroadcastss ymm15, [{a} + ",
+                $a,
+                " * 24 + 4]\n",
+                "vfmadd231ps ymm0, ymm14, ymm12\n",
+                "vfmadd231ps ymm1, ymm14, ymm13\n",
+                "vbroadcastss ymm14, [{a} + ",
+                $a,
+                " * 24 + 8]\n",
+                "vfmadd231ps ymm2, ymm15, ymm12\n",
+                "vfmadd231ps ymm3, ymm15, ymm13\n",
+                "vbroadcastss ymm15, [{a} + ",
+                $a,
+                " * 24 + 12]\n",
+                "vfmadd231ps ymm4, ymm14, ymm12\n",
+                "vfmadd231ps ymm5, ymm14, ymm13\n",
+                "vbroadcastss ymm14, [{a} + ",
+                $a,
+                " * 24 + 16]\n",
+                "vfmadd231ps ymm6, ymm15, ymm12\n",
+                "vfmadd231ps ymm7, ymm15, ymm13\n",
+                "vbroadcastss ymm15, [{a} + ",
+                $a,
+                " * 24 + 20]\n",
+                "vfmadd231ps ymm8, ymm14, ymm12\n",
+                "vfmadd231ps ymm9, ymm14, ymm13\n",
+                "vfmadd231ps ymm10, ymm15, ymm12\n",
+                "vfmadd231ps ymm11, ymm15, ymm13\n",
+                "prefetcht1 [",
+                $far,
+                "]\n",
+            )
+        };
+    }
+    // SAFETY: the caller vouches for the panels, of which `turns` times four words are read. A prefetch never faults.
+    unsafe {
+        std::arch::asm!(
+            "2:",
+            word!("{b}", "0", "{far}"),
+            word!("{b} + {step}", "1", "{far} + {far_step}"),
+            word!("{b} + 2 * {step}", "2", "{far} + 2 * {far_step}"),
+            word!("{b} + {step3}", "3", "{far} + {far_step3}"),
+            "add {a}, 96",
+            "lea {b}, [{b} + 4 * {step}]",
+            "lea {far}, [{far} + 4 * {far_step}]",
+            "dec {turns}",
+            "jnz 2b",
+            a = inout(reg) tile.a => _,
+            b = inout(reg) tile.b.add(skip * 32) => _,
+            far = inout(reg) tile.far => _,
+            turns = inout(reg) turns => _,
+            step = in(reg) tile.b_step,
+            step3 = in(reg) 3 * tile.b_step,
+            far_step = in(reg) tile.far_step,
+            far_step3 = in(reg) 3 * tile.far_step,
+            inout("ymm0") *s0, inout("ymm1") *s1, inout("ymm2") *s2, inout("ymm3") *s3,
+            inout("ymm4") *s4, inout("ymm5") *s5, inout("ymm6") *s6, inout("ymm7") *s7,
+            inout("ymm8") *s8, inout("ymm9") *s9, inout("ymm10") *s10, inout("ymm11") *s11,
+            out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+            options(nostack, readonly),
+        );
+    }
+    turns * 4
 }
 
 impl Lanes for F64 {

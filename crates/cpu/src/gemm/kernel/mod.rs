@@ -95,7 +95,7 @@ pub type WidenFn = unsafe fn(panel: *const u8, words: usize, width: usize, targe
 ///
 /// # Safety
 /// Methods may use instructions that the processor lacks; they must be inlined into functions that enable them.
-pub trait Lanes {
+pub trait Lanes: Sized {
     /// An accumulator.
     type Acc: Copy;
     /// A vector of accumulators.
@@ -116,6 +116,52 @@ pub trait Lanes {
     unsafe fn splat(from: *const u8) -> Self::Words;
     /// `sum + a * b`, for a word of several depths in rising order.
     unsafe fn mac(sum: Self::Vector, a: Self::Words, b: Self::Words) -> Self::Vector;
+    /// Adds the products of a tile's depth to its sums; R, V, PER and `skip` as for [`body`].
+    #[inline(always)]
+    unsafe fn walk<const R: usize, const V: usize, const PER: usize>(
+        sums: &mut [[Self::Vector; V]; R],
+        tile: &Tile<Self::Acc>,
+        skip: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { rest::<Self, R, V, PER>(sums, tile, skip, 0) };
+    }
+}
+
+/// What [`Lanes::walk`] does from word `done` of the depth on.
+///
+/// # Safety
+/// As [`TileFn`].
+#[inline(always)]
+pub unsafe fn rest<L: Lanes, const R: usize, const V: usize, const PER: usize>(
+    sums: &mut [[L::Vector; V]; R],
+    tile: &Tile<L::Acc>,
+    skip: usize,
+    done: usize,
+) {
+    // SAFETY: the caller vouches for the pointers; all offsets stay within the rows, panels and depth of the tile.
+    unsafe {
+        let mut a = tile.a.add(done * R * L::WORD);
+        let vector_bytes = L::LANES * L::WORD;
+        let mut far = tile.far.wrapping_add(done * tile.far_step);
+        let mut b = tile.b.add(skip * vector_bytes).wrapping_add(done * tile.b_step);
+        for _ in done..tile.depth {
+            let mut columns = [L::words(b); V];
+            for (j, words) in columns.iter_mut().enumerate().skip(1) {
+                *words = L::words(b.add(j / PER * tile.b_panel + j % PER * vector_bytes));
+            }
+            for (i, row) in sums.iter_mut().enumerate() {
+                let word = L::splat(a.add(i * L::WORD));
+                for (sum, words) in row.iter_mut().zip(columns) {
+                    *sum = L::mac(*sum, word, words);
+                }
+            }
+            prefetch_far(far);
+            far = far.wrapping_add(tile.far_step);
+            a = a.add(R * L::WORD);
+            b = b.wrapping_add(tile.b_step);
+        }
+    }
 }
 
 /// R rows by V vectors, where `PER` vectors lie side by side in a column panel, starting `skip` vectors into it.
@@ -142,26 +188,7 @@ pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(t
                 }
             }
         }
-        let mut a = tile.a;
-        let vector_bytes = L::LANES * L::WORD;
-        let mut far = tile.far;
-        let mut b = tile.b.add(skip * vector_bytes);
-        for _ in 0..tile.depth {
-            let mut columns = [L::words(b); V];
-            for (j, words) in columns.iter_mut().enumerate().skip(1) {
-                *words = L::words(b.add(j / PER * tile.b_panel + j % PER * vector_bytes));
-            }
-            for (i, row) in sums.iter_mut().enumerate() {
-                let word = L::splat(a.add(i * L::WORD));
-                for (sum, words) in row.iter_mut().zip(columns) {
-                    *sum = L::mac(*sum, word, words);
-                }
-            }
-            prefetch_far(far);
-            far = far.wrapping_add(tile.far_step);
-            a = a.add(R * L::WORD);
-            b = b.wrapping_add(tile.b_step);
-        }
+        L::walk::<R, V, PER>(&mut sums, tile, skip);
         for (i, row) in sums.iter().enumerate() {
             for (j, sum) in row.iter().enumerate() {
                 L::store(tile.end.add(i * tile.end_stride + (skip + j) * L::LANES), *sum);
