@@ -95,3 +95,16 @@ fn a_model_above_a_size_is_split_with_an_index_and_read_back_equal() {
     assert_eq!(files(dir), ["config.json", "model.safetensors"]);
     assert!(same(&load(dir).expect("a model"), &first));
 }
+
+/// Where its `config.json` says that first values are scaled, transformers scales the weights that it has read.
+#[test]
+fn a_mamba_s_directory_does_not_ask_for_its_weights_to_be_scaled_again() {
+    for preset in ["mamba-nano", "mamba2-nano"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let spec = ModelSpec::preset(preset, 300).expect("a preset");
+        assert!(spec.scale_residual_init, "{preset}: first values are scaled");
+        save(folder.path(), &Decoder::new(&spec).init(1)).expect("a writable folder");
+        let config = std::fs::read_to_string(folder.path().join("config.json")).expect("a file");
+        assert!(config.contains("\"rescale_prenorm_residual\": false"), "{preset}: {config}");
+    }
+}

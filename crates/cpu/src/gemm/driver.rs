@@ -307,17 +307,23 @@ impl<P: Arithmetic> Task<'_, P> {
                 let rows = (self.rows.len() - first).min(full);
                 let (col, width) = (panel * P::COLS, count * P::COLS);
                 let before = (panel - block.panels.start) * self.rows.len().div_ceil(full) + first / full;
+                let a = block.left.0.wrapping_add(first / full * block.left.1 + rows * behind * right.parts * P::WORD);
                 let ahead = |bytes: usize| (right.next.wrapping_add(bytes), PANEL_BYTES / 2 / right.parts);
                 // The last two row panels fetch half of the next column panel each. A single one streams, and leaves that to
                 // the processor.
                 let (far, far_step) = match (self.rows.len() - first).div_ceil(full) {
                     1 if first > 0 => ahead(block.words * PANEL_BYTES / 2),
                     2 => ahead(0),
+                    // The others fetch themselves at the next block's depth, when this one's columns are at their end.
+                    n if n > 2 && panel + count >= block.panels.end => {
+                        let step = rows * right.parts * P::WORD;
+                        (a.wrapping_add(block.words * step), step / right.parts)
+                    }
                     _ => (right.start, 0),
                 };
                 let tile = Tile {
                     depth: block.words * right.parts,
-                    a: block.left.0.wrapping_add(first / full * block.left.1 + rows * behind * right.parts * P::WORD),
+                    a,
                     b: right.start,
                     b_step: right.step,
                     b_panel: right.panel,

@@ -15,7 +15,8 @@ pub struct Family {
     pub name: &'static str,
     /// From its configuration to ours.
     pub read: fn(&Settings<'_>) -> Result<ModelFields, String>,
-    /// From ours to its configuration; need only be right where reading it back gives the same specification.
+    /// From ours to its configuration; need only be right where reading it back gives the same specification, but for
+    /// how first values are made.
     pub write: fn(&ModelSpec) -> Value,
     /// From its tensors to ours and back.
     pub names: Names,
@@ -64,7 +65,9 @@ impl Family {
         // Theirs refuses heads of a width of their own that do not divide the model's.
         let heads = spec.attention.as_ref().map_or(1, |attention| attention.num_attention_heads);
         let refused = self.name == "llama" && !spec.hidden_size.is_multiple_of(heads);
-        !own_word && !refused && self.fields(&(self.write)(spec)).and_then(rule).as_ref() == Ok(spec)
+        // How first values are made need not be said of a model that has its values.
+        let filled = |fields| ModelFields { scale_residual_init: spec.scale_residual_init, ..fields };
+        !own_word && !refused && self.fields(&(self.write)(spec)).map(filled).and_then(rule).as_ref() == Ok(spec)
     }
 
     /// What a configuration of this family says.

@@ -160,7 +160,8 @@ fn write_common(spec: &ModelSpec, name: &str, class: &str) -> Value {
         "layer_norm_epsilon": spec.norm_eps,
         "tie_word_embeddings": spec.tie_word_embeddings,
         "initializer_range": spec.initializer_range,
-        "rescale_prenorm_residual": spec.scale_residual_init,
+        // How first values are made, and these are made: where it says true, transformers scales the weights that it has read.
+        "rescale_prenorm_residual": false,
         "torch_dtype": "float32",
     })
 }
