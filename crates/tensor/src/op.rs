@@ -38,6 +38,7 @@ use std::sync::Arc;
 
 use cupola_core::Shape;
 
+use crate::autograd::backward::Uses;
 use crate::autograd::gradients::Gradients;
 use crate::autograd::graph::{Edge, Meta, Node, Rule};
 use crate::mode;
@@ -88,6 +89,16 @@ pub trait Op: Send + Sync + Sized + 'static {
     fn backward(&self, context: &mut Backward<'_>) -> InputGrads {
         let _ = context;
         unreachable!("{}: nothing is recorded for an operation without a backward rule", Self::NAME)
+    }
+
+    /// For an operation of one input and one output that does the same whenever it is applied: a number that tells its attributes, as far
+    /// as its shapes do not.
+    ///
+    /// What such operations make of a leaf counts as one in a pass: the gradients of all parts of a batch are added up first, and go
+    /// through the operations once. So the sums of the parts are those of the whole batch to the last bit, as if the leaf itself were
+    /// what is read.
+    fn fixed(&self) -> Option<u64> {
+        None
     }
 
     /// Whether [`Op::recompute`] can give the result again.
@@ -173,6 +184,9 @@ impl<O: Op> Rule for Erased<O> {
     }
     fn backward(&self, context: &mut Backward<'_>) -> InputGrads {
         self.0.backward(context)
+    }
+    fn fixed(&self) -> Option<u64> {
+        self.0.fixed()
     }
     fn recomputes(&self) -> bool {
         self.0.recomputes()
@@ -342,9 +356,11 @@ pub struct Backward<'a> {
     pub(crate) inputs: &'a [Meta],
     pub(crate) outputs: &'a [Meta],
     pub(crate) needs: &'a [bool],
-    /// For each input the identity of the leaf it is, if it is one, and which of the leaf's uses in this pass this is.
+    pub(crate) edges: &'a [Option<Edge>],
+    /// For each input the identity of the leaf that it is, or is a fixed function of, and which of the leaf's uses in this pass this is.
     pub(crate) leaves: &'a [Option<(u64, usize)>],
     pub(crate) sink: &'a mut Gradients,
+    pub(crate) uses: &'a mut Uses,
 }
 
 impl<'a> Backward<'a> {
@@ -404,10 +420,15 @@ impl<'a> Backward<'a> {
         self.inputs[index]
     }
 
-    /// The gradient that input `index`, a leaf, has collected so far by this use of it, for a rule that can add to it in place. Whoever takes it
-    /// returns the sum as that input's gradient. `None` when there is nothing to add to.
+    /// The gradient that input `index`, a leaf or a fixed function of one ([`Op::fixed`]), has collected so far by this use of it, for a rule
+    /// that can add to it in place. Whoever takes it returns the sum as that input's gradient. `None` when there is nothing to add to.
     pub fn take_accumulator(&mut self, index: usize) -> Option<Tensor> {
-        let (leaf, part) = self.leaves[index]?;
-        self.sink.lend(leaf, part)
+        let ((leaf, number), edge) = (self.leaves[index]?, self.edges[index].as_ref()?);
+        self.sink.lend(leaf, number, edge)
+    }
+
+    /// Whether what input `index` collects goes on from one pass to the next: it is a leaf, or a fixed function of one.
+    pub fn collects(&self, index: usize) -> bool {
+        self.leaves[index].is_some()
     }
 }

@@ -191,3 +191,56 @@ fn a_tied_weight_adds_up_over_micro_batches_to_the_bits_of_one_batch() {
     assert!(grads[&weight].relative_error(&(&whole[&weight] * 3.0)) < 1e-6);
     assert!(grads.remove(&weight).is_some() && grads.is_empty());
 }
+
+#[test]
+fn what_is_made_of_a_parameter_adds_up_over_parts_of_a_batch_to_the_bits_of_the_whole() {
+    let tokens = 2048;
+    let drawn = |shape: &[usize], seed| Tensor::randn(shape, Rng::seed(seed));
+    let (x, target) = (drawn(&[tokens, 6], 1), drawn(&[tokens, 6], 2));
+    let parameter = |shape: &[usize], seed| (drawn(shape, seed) * 0.3).requires_grad();
+    let leaves =
+        [parameter(&[6, 6], 3), parameter(&[6], 4), parameter(&[6], 5), parameter(&[3, 2], 6), parameter(&[1], 7)];
+    let body = |x: &Tensor, [weight, bias, rate, table, factor]: &[Tensor; 5]| {
+        let y = linear(x, weight, Some(bias), Activation::None) * -rate.exp();
+        let y = y.reshape([x.dim(0), 2, 3]) * table.transpose(0, 1) + factor;
+        y.reshape([x.dim(0), 6]).sigmoid()
+    };
+    let loss = |start: usize, count: usize, again: bool| {
+        let (x, target) = (x.narrow(0, start, count), target.narrow(0, start, count));
+        let y = match again {
+            true => {
+                let leaves = leaves.clone();
+                checkpoint(&[&x], move |x| vec![body(&x[0], &leaves)]).swap_remove(0)
+            }
+            false => body(&x, &leaves),
+        };
+        (y * target).sum([])
+    };
+    let whole = loss(0, tokens, false).backward();
+    for again in [false, true] {
+        for part in [256, 512, 1024, 2048] {
+            let mut grads = Gradients::new();
+            (0..tokens).step_by(part).for_each(|start| loss(start, part, again).backward_into(&mut grads));
+            for (index, leaf) in leaves.iter().enumerate() {
+                assert!(grads[leaf].same_bits(&whole[leaf]), "parameter {index} by {part}, computed again: {again}");
+            }
+            grads.settle();
+            assert!(leaves.iter().all(|leaf| grads[leaf].same_bits(&whole[leaf])));
+        }
+    }
+}
+
+#[test]
+fn passes_that_read_a_parameter_in_different_ways_add_up() {
+    let w = leaf(&[0.5, -1.0]);
+    let ways: [fn(&Tensor) -> Tensor; 4] = [|w| w.exp(), |w| w * 3.0, |w| w.clone(), |w| w.reshape([2, 1]) * 2.0];
+    let mut grads = Gradients::new();
+    for way in ways.iter().chain(&ways) {
+        // The factor is no parameter, so that each way is the first use of it.
+        (way(&w).flatten() * Tensor::from_vec(vec![1.0f32, 10.0], [2])).sum([]).backward_into(&mut grads);
+    }
+    let expected = [0.5f32, -1.0].map(|w| 2.0 * (w.exp() + 6.0));
+    let found = grads[&w].to_vec::<f32>();
+    assert!((found[0] - expected[0]).abs() < 1e-5 && (found[1] - 10.0 * expected[1]).abs() < 1e-4, "{found:?}");
+    assert!(grads.remove(&w).is_some_and(|grad| grad.to_vec::<f32>() == found));
+}

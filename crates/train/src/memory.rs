@@ -11,6 +11,7 @@ use cupola_nn::Module;
 use cupola_tensor::Tensor;
 
 use crate::config::{Compute, Config, OptimizerKind};
+use crate::evaluate;
 use crate::optimizer::is_inner_matrix;
 use crate::trainer::step::gradients;
 
@@ -25,27 +26,43 @@ pub struct Estimate {
     pub parameters: u64,
     /// What the optimiser and the average keep.
     pub optimizer: u64,
-    /// What forward and backward hold at most: activations, gradients, copies of weights in the form that products read.
+    /// What a step holds at most: activations and gradients, or gradients and what the optimiser works in.
     pub step: u64,
-    /// A second copy of weights and state while a checkpoint is written beside the training, or of the weights alone while a step's
-    /// change of them is looked at.
+    /// Copies of the weights that stay until the next update: in the form that products read, made by an evaluation, or as they were
+    /// before an update that is looked at.
+    pub copies: u64,
+    /// A second copy of weights and state while a checkpoint is written beside the training and a step changes them meanwhile.
     pub snapshot: u64,
+    /// Whether a step comes so soon that this will happen; on a slow disk it can in any run.
+    pub snapshot_is_likely: bool,
+    /// What lies unused between blocks of memory.
+    pub gaps: u64,
 }
 
 impl Estimate {
-    /// All that has to be there at once.
+    /// All that has to be there at once in the worst case.
     pub fn total(&self) -> u64 {
-        self.program + self.parameters + self.optimizer + self.step + self.snapshot
+        self.program + self.parameters + self.optimizer + self.step + self.copies + self.snapshot + self.gaps
     }
 
     /// What a machine with room for it will show as used: with the token files, once they have been read.
     pub fn peak(&self) -> u64 {
-        self.total() + self.mapped
+        let unlikely = if self.snapshot_is_likely { 0 } else { self.snapshot };
+        self.total() - unlikely + self.mapped
     }
 }
 
-/// What the program has before there is a model.
-const PROGRAM: u64 = 40 << 20;
+/// What the program has before there is a model: code, tokenizer, threads.
+const PROGRAM: u64 = 30 << 20;
+/// Steps of fewer tokens are over before a checkpoint is written: 12 bytes a parameter at some 300 MB a second, against 6 operations a
+/// parameter and token at some 100 GFLOP a second.
+const QUICK: usize = 700;
+/// What the optimiser works in, in copies of the largest matrix that Muon turns.
+const TURNING: u64 = 4;
+/// Memory is taken from the system in regions of 32 MiB, of which the last ones are not full, ...
+const GAPS_AT_LEAST: u64 = 16 << 20;
+/// ... and blocks of other sizes do not fit into each other's place: one part in so many.
+const GAPS_PART: u64 = 20;
 /// Tokens of a row that are computed to measure at most.
 const ROW: usize = 512;
 /// Tokens that are computed to measure at least, where the step has as many: below, sizes of blocks count too much.
@@ -57,6 +74,8 @@ pub fn estimate(config: &Config, shape: &Decoder, data: u64, most: u64) -> Estim
     let mut result = lasting(config, shape);
     (result.program, result.mapped) = (PROGRAM, data);
     let trained = size(shape.trainable_count());
+    let looked_at = happens(config, config.metrics.histograms_every);
+    result.copies = if looked_at { trained } else { 0 };
     let rows = config.batch.micro_rows.or(config.batch.rows).unwrap_or(1);
     if result.total() + trained > most {
         // Even without any activations; how far it is off need not be exact.
@@ -64,8 +83,32 @@ pub fn estimate(config: &Config, shape: &Decoder, data: u64, most: u64) -> Estim
         result.step = trained + activations(shape.spec(), config.batch.window.unwrap_or(1), rows, &[], bytes);
         return result;
     }
-    result.step = measured(config, shape, rows);
+    let (step, packed) = measured(config, shape, rows);
+    let largest = turned(shape).map(|(_, numel)| size(numel)).max().unwrap_or(0);
+    let update = if config.optimizer.kind == OptimizerKind::Muon { trained + TURNING * largest } else { trained };
+    result.step = step.max(update);
+    result.copies = result.copies.max(packed);
+    let blocks = result.parameters + result.optimizer + result.step + result.copies;
+    result.gaps = GAPS_AT_LEAST + blocks / GAPS_PART;
     result
+}
+
+/// Whether what is done every so many steps is done before the run ends.
+fn happens(config: &Config, every: Option<u64>) -> bool {
+    every.is_some_and(|every| every > 0 && config.steps.is_none_or(|steps| every <= steps))
+}
+
+/// The matrices that Muon turns, and their sizes.
+fn turned(shape: &Decoder) -> impl Iterator<Item = (String, usize)> {
+    let parameters = shape.named_parameters().into_iter().filter(|(_, param)| param.is_trainable());
+    let parts: Vec<(String, usize)> = parameters
+        .flat_map(|(path, param)| {
+            let parts = param.parts(&path).into_iter().map(|(name, rows)| (name, param.part_shape(&rows)));
+            parts.filter(|(name, shape)| is_inner_matrix(name, shape.rank())).collect::<Vec<_>>()
+        })
+        .map(|(name, shape)| (name, shape.numel()))
+        .collect();
+    parts.into_iter()
 }
 
 fn size(count: usize) -> u64 {
@@ -75,35 +118,28 @@ fn size(count: usize) -> u64 {
 /// What stays from step to step.
 fn lasting(config: &Config, shape: &Decoder) -> Estimate {
     let trained = size(shape.trainable_count());
-    let turned: usize = shape
-        .named_parameters()
-        .iter()
-        .filter(|(_, param)| param.is_trainable())
-        .flat_map(|(path, param)| {
-            let parts = param.parts(path).into_iter().map(|(name, rows)| (name, param.part_shape(&rows)));
-            parts.collect::<Vec<_>>()
-        })
-        .filter(|(name, shape)| is_inner_matrix(name, shape.rank()))
-        .map(|(_, shape)| shape.numel())
-        .sum();
+    let turned: usize = turned(shape).map(|(_, numel)| numel).sum();
     let slots = match config.optimizer.kind {
         OptimizerKind::Adamw => 2 * trained,
         OptimizerKind::Sgd => trained,
         OptimizerKind::Muon => 2 * trained - size(turned),
     };
     let average = if config.optimizer.ema > 0.0 { size(shape.parameter_count()) } else { 0 };
-    let looked_at = if config.metrics.histograms_every.unwrap_or(0) == 0 { 0 } else { trained };
+    // What is not trained is never written, and shared with the checkpoint. Behind the last step nothing changes any more.
+    let meets = config.checkpoint.background
+        && config.steps.zip(config.checkpoint.every).is_none_or(|(all, every)| every < all);
+    let tokens = config.batch.rows.unwrap_or(1) * config.batch.window.unwrap_or(1);
     Estimate {
         parameters: size(shape.parameter_count()),
         optimizer: slots + average,
-        // What is not trained is never written, and shared with the checkpoint. What a look has given back serves for it.
-        snapshot: if config.checkpoint.background { trained + slots + average } else { looked_at },
+        snapshot: if meets { trained + slots + average } else { 0 },
+        snapshot_is_likely: tokens < QUICK,
         ..Estimate::default()
     }
 }
 
-/// What forward and backward hold at most beside the weights, measured on a part of a step.
-fn measured(config: &Config, shape: &Decoder, rows: usize) -> u64 {
+/// What forward and backward hold at most beside the weights, measured on a part of a step, and what an evaluation leaves.
+fn measured(config: &Config, shape: &Decoder, rows: usize) -> (u64, u64) {
     let window = config.batch.window.unwrap_or(1);
     let mut model = shape.clone();
     for (_, param) in model.named_parameters_mut() {
@@ -137,10 +173,13 @@ fn measured(config: &Config, shape: &Decoder, rows: usize) -> u64 {
         let each = ((large - small) / (to - from) as f64).max(0.0);
         (large + each * (tokens - to as f64)) as u64
     };
+    let before = alloc::stats().in_use;
+    evaluate::batch(&model, config.dtype, &batch(few, length));
+    let packed = alloc::stats().in_use.saturating_sub(before) as u64;
     drop(model);
     alloc::trim();
     alloc::reset_peak();
-    result
+    (result, packed)
 }
 
 /// Rows of one token repeated.

@@ -36,28 +36,42 @@ fn patterns(chosen: &BTreeSet<String>, all: &[String]) -> Vec<String> {
     result.into_iter().collect()
 }
 
-/// Whether a parameter shrinks by itself: matrices do; vectors, biases, norms and what scans step by do not (the reference
-/// implementation of Mamba marks `A_log`, `D` and `dt_bias` so).
-pub fn decays(name: &str, rank: usize) -> bool {
-    let last = name.rsplit('.').next().unwrap_or_default();
-    rank >= 2
-        && !["A_log", "D", "dt_bias"].contains(&last)
-        && !last.ends_with("bias")
-        && !name.split('.').any(|part| part.contains("norm"))
+/// Words for parameters of a kind, in `optimizer.no_decay`: the word, and whether a parameter of this name and rank is meant.
+pub const KINDS: [(&str, fn(&str, usize) -> bool); 5] = [
+    ("vectors", |_, rank| rank < 2),
+    ("biases", |name, _| last(name).ends_with("bias")),
+    ("norms", |name, _| name.split('.').any(|part| part.contains("norm"))),
+    // What scans step by, which the reference implementation of Mamba marks so; `A_log` of Mamba-1 is a matrix by its shape alone.
+    ("scans", |name, _| ["A_log", "D", "dt_bias"].contains(&last(name))),
+    ("embeddings", |name, _| name.starts_with("embed_")),
+];
+
+fn last(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or_default()
+}
+
+/// Whether an entry of `optimizer.no_decay` means a parameter: one of the words of [`KINDS`], or a pattern over names.
+pub fn means(entry: &str, name: &str, rank: usize) -> bool {
+    match KINDS.iter().find(|(word, _)| *word == entry) {
+        Some((_, kind)) => kind(name, rank),
+        None => matches(entry, name),
+    }
 }
 
 /// Whether Muon may turn a parameter: the matrices between two widths inside the layers. Taps of convolutions are a list of small
 /// filters, and low-rank additions begin at zero: both are AdamW's.
 pub(crate) fn is_inner_matrix(name: &str, rank: usize) -> bool {
     let outside = |part: &str| part.contains("conv") || part.starts_with("lora_");
-    rank == 2 && name.starts_with("layers.") && name.ends_with("weight") && !name.split('.').any(outside)
+    let norm = |part: &str| part.contains("norm");
+    let parts = || name.split('.');
+    rank == 2 && name.starts_with("layers.") && name.ends_with("weight") && !parts().any(outside) && !parts().any(norm)
 }
 
 impl Optimizer {
     /// The optimiser of this configuration for this model.
     pub fn new(config: &OptimizerConfig, lr: f64, model: &impl Module) -> Self {
         let mut all = Vec::new();
-        let (mut vectors, mut inner) = (BTreeSet::new(), BTreeSet::new());
+        let (mut constant, mut inner) = (BTreeSet::new(), BTreeSet::new());
         for (path, param) in model.named_parameters() {
             for (name, rows) in param.parts(&path) {
                 let rank = param.part_shape(&rows).rank();
@@ -65,9 +79,10 @@ impl Optimizer {
                 if !param.is_trainable() {
                     continue;
                 }
-                if !decays(&name, rank) {
-                    vectors.insert(name);
-                } else if is_inner_matrix(&name, rank) {
+                if config.no_decay.iter().any(|entry| means(entry, &name, rank)) {
+                    constant.insert(name.clone());
+                }
+                if is_inner_matrix(&name, rank) {
                     inner.insert(name);
                 }
             }
@@ -80,9 +95,9 @@ impl Optimizer {
             ..AdamWConfig::default()
         };
         let plain = AdamWConfig { weight_decay: 0.0, ..adamw.clone() };
-        let with_groups = || {
+        let with_groups = |names: &BTreeSet<String>| {
             let new = AdamW::new(adamw.clone());
-            patterns(&vectors, &all).into_iter().fold(new, |optimizer, name| optimizer.group(name, plain.clone()))
+            patterns(names, &all).into_iter().fold(new, |optimizer, name| optimizer.group(name, plain.clone()))
         };
         match config.kind {
             OptimizerKind::Muon if !inner.is_empty() => {
@@ -93,12 +108,17 @@ impl Optimizer {
                     adjust_lr: LrAdjustment::MatchRmsAdamw,
                     ..MuonConfig::default()
                 };
+                let plain = MuonConfig { weight_decay: 0.0, ..muon.clone() };
                 let names = patterns(&inner, &all);
+                let [turned, others] = [true, false].map(|turned| {
+                    constant.iter().filter(|name| inner.contains(*name) == turned).cloned().collect::<BTreeSet<_>>()
+                });
                 let muon = names.iter().fold(Muon::new(muon), |optimizer, name| optimizer.only(name.clone()));
-                let rest = names.iter().fold(with_groups(), |optimizer, name| optimizer.except(name.clone()));
+                let muon = patterns(&turned, &all).into_iter().fold(muon, |muon, name| muon.group(name, plain.clone()));
+                let rest = names.iter().fold(with_groups(&others), |optimizer, name| optimizer.except(name.clone()));
                 Self::Muon(Box::new((muon, rest)))
             }
-            OptimizerKind::Muon | OptimizerKind::Adamw => Self::Adamw(Box::new(with_groups())),
+            OptimizerKind::Muon | OptimizerKind::Adamw => Self::Adamw(Box::new(with_groups(&constant))),
             OptimizerKind::Sgd => {
                 let sgd = SgdConfig {
                     lr,
@@ -108,7 +128,7 @@ impl Optimizer {
                 };
                 let plain = SgdConfig { weight_decay: 0.0, ..sgd.clone() };
                 let new = Sgd::new(sgd);
-                let groups = patterns(&vectors, &all);
+                let groups = patterns(&constant, &all);
                 Self::Sgd(Box::new(groups.into_iter().fold(new, |sgd, name| sgd.group(name, plain.clone()))))
             }
         }
@@ -204,16 +224,24 @@ mod tests {
     }
 
     /// The weight decay of every parameter under AdamW, and whether Muon turns it.
-    fn treatment(fields: &str) -> BTreeMap<String, (f64, bool)> {
+    fn treatment(fields: &str, config: &OptimizerConfig) -> BTreeMap<String, (f64, bool)> {
         let head = "vocab_size = 13\nhidden_size = 16\nnum_hidden_layers = 2\nposition = \"none\"\n";
         let spec = ModelSpec::from_toml(&format!("{head}{fields}")).expect("a specification");
         let model = Decoder::new(&spec).init(1);
-        let Optimizer::Muon(both) = Optimizer::new(&OptimizerConfig::default(), 1e-3, &model) else { panic!("muon") };
+        let Optimizer::Muon(both) = Optimizer::new(config, 1e-3, &model) else { panic!("muon") };
+        both.0.check(&model).expect("matrices alone");
+        both.1.check(&model).expect("all patterns match");
         let ((muon, _), (adamw, _)) = (both.0.state(), both.1.state());
         let claims = |patterns: &[String], name: &str| patterns.iter().any(|pattern| matches(pattern, name));
-        let decay = |name: &str| {
-            let claimed = adamw.groups[1..].iter().find(|(pattern, _)| matches(pattern, name));
-            claimed.map_or(&adamw.groups[0].1, |(_, rule)| rule).weight_decay
+        let decay = |name: &str| match claims(&muon.only, name) {
+            true => {
+                let claimed = muon.groups[1..].iter().find(|(pattern, _)| matches(pattern, name));
+                claimed.map_or(&muon.groups[0].1, |(_, rule)| rule).weight_decay
+            }
+            false => {
+                let claimed = adamw.groups[1..].iter().find(|(pattern, _)| matches(pattern, name));
+                claimed.map_or(&adamw.groups[0].1, |(_, rule)| rule).weight_decay
+            }
         };
         let all = model.named_parameters().into_iter().flat_map(|(path, param)| param.parts(&path));
         all.map(|(name, _)| (name.clone(), (decay(&name), claims(&muon.only, &name)))).collect()
@@ -228,7 +256,7 @@ mod tests {
             "pattern = [\"gated_deltanet\"]\ngated_deltanet = { num_heads = 2 }",
             "norm = \"layer_norm\"\nattention = { num_attention_heads = 2, attention_bias = true }",
         ] {
-            let all = treatment(fields);
+            let all = treatment(fields, &OptimizerConfig::default());
             for (name, &(decay, turned)) in &all {
                 let last = name.rsplit('.').next().expect("a name");
                 let exempt =
@@ -240,8 +268,34 @@ mod tests {
             }
             assert!(all.values().any(|&(decay, _)| decay == 0.0) && all.values().any(|&(_, turned)| turned));
         }
-        let mamba = treatment("pattern = [\"mamba\"]\nmamba = { state_size = 4 }");
+        let mamba = treatment("pattern = [\"mamba\"]\nmamba = { state_size = 4 }", &OptimizerConfig::default());
         // A matrix by its shape, and no matrix by what it means.
         assert_eq!(mamba["layers.0.mixer.A_log"], (0.0, false));
+    }
+    #[test]
+    fn what_does_not_decay_is_what_the_configuration_names() {
+        let fields =
+            "pattern = [\"mamba\", \"attention\"]\nmamba = { state_size = 4 }\nattention = { num_attention_heads = 2 }";
+        let spared =
+            |entries: &[&str]| {
+                let no_decay = entries.iter().map(|entry| entry.to_string()).collect();
+                let all = treatment(fields, &OptimizerConfig { no_decay, ..OptimizerConfig::default() });
+                // Whatever decays, the same matrices are turned.
+                assert!(all.iter().all(
+                    |(name, &(_, turned))| turned == (name.starts_with("layers.") && name.ends_with("proj.weight"))
+                ));
+                all.into_iter().filter(|(_, (decay, _))| *decay == 0.0).map(|(name, _)| name).collect::<Vec<_>>()
+            };
+        assert!(spared(&[]).is_empty());
+        assert_eq!(spared(&["scans"]), ["layers.0.mixer.A_log", "layers.0.mixer.D"]);
+        assert_eq!(spared(&["biases"]), ["layers.0.mixer.conv1d.bias", "layers.0.mixer.dt_proj.bias"]);
+        let norms = spared(&["norms"]);
+        assert!(norms.len() == 5 && norms.iter().all(|name| name.contains("norm")), "{norms:?}");
+        assert_eq!(spared(&["embeddings", "lm_head*"]), ["embed_tokens.weight", "lm_head.weight"]);
+        let matrices = spared(&["layers.1.*.q_proj.weight", "*down_proj*"]);
+        let expected =
+            ["layers.0.mlp.down_proj.weight", "layers.1.mlp.down_proj.weight", "layers.1.self_attn.q_proj.weight"];
+        assert_eq!(matrices, expected);
+        assert_eq!(spared(&["*"]).len(), treatment(fields, &OptimizerConfig::default()).len());
     }
 }

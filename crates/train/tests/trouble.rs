@@ -3,8 +3,9 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
-use common::{Listener, begin, micro, resume, train, whole};
+use common::{Listener, begin, last, micro, resume, train, whole};
 use cupola_io::run::{RunDir, Status};
 use cupola_models::ModelSpec;
 use cupola_train::lock::Lock;
@@ -181,6 +182,27 @@ fn frozen_parameters_stay_and_a_pattern_that_matches_nothing_is_refused() {
     let config = micro(folder.path(), &["model.freeze=[\"nothing*\"]"]);
     let error = begin(&folder.path().join("none"), config, &mut ()).err().expect("no parameter is called so");
     assert!(error.to_string().contains("model.freeze: the pattern `nothing*` matches no parameter"), "{error}");
+}
+
+#[test]
+fn what_does_not_decay_is_named_by_the_configuration_and_names_of_nothing_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let embedding = |name: &str, sets: &[&str]| {
+        let out = folder.path().join(name);
+        let usual = ["steps=3", "optimizer.kind=sgd", "optimizer.weight_decay=10.0"];
+        whole(&out, micro(folder.path(), &usual.iter().chain(sets).copied().collect::<Vec<&str>>()))
+            .expect("it trains");
+        last(&out).remove(Path::new("model.safetensors")).expect("a model")
+    };
+    let usual = embedding("usual", &[]);
+    let same = embedding("same", &["optimizer.no_decay=[\"norms\", \"biases\", \"scans\", \"vectors\"]"]);
+    assert!(usual == same && usual != embedding("all", &["optimizer.no_decay=[]"]));
+    let config = micro(folder.path(), &["optimizer.no_decay=[\"norms\", \"nothing*\"]"]);
+    let error = begin(&folder.path().join("none"), config, &mut ()).err().expect("no parameter is called so");
+    assert!(error.to_string().contains("optimizer.no_decay: the pattern `nothing*` matches no parameter"), "{error}");
+    let error =
+        config::read(None, &["optimizer.no_decay=[\"norm\"]".to_string()]).expect_err("no such kind").to_string();
+    assert!(error.contains("found `norm`, expected vectors, biases, norms, scans, embeddings or a pattern"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Every way to train that a setting names does what it says: mixtures, several shards, schedules, recomputed layers, what is kept,
-//! what is written on the way.
+//! Every way to train that a setting names does what it says: mixtures, several shards, schedules, what is kept, what is written on
+//! the way.
 
 mod common;
 
@@ -114,44 +114,6 @@ fn schedules_have_the_form_of_their_names() {
     assert!(cycle[..3].is_sorted() && cycle[3..].iter().rev().is_sorted() && cycle[3] > 0.0095, "{cycle:?}");
     let constant = rates(folder.path(), "constant", &["schedule.kind=constant", "schedule.warmup=4"]);
     close(&constant, &[0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
-}
-
-#[test]
-fn layers_that_are_computed_again_learn_the_same_up_to_rounding() {
-    let folder = tempfile::tempdir().expect("a folder");
-    for dropout in ["model.dropout=0.0", "model.dropout=0.2"] {
-        let losses = ["none", "[1]", "[0, 1]", "all"].map(|layers| {
-            let out = folder.path().join(format!("{dropout}{layers}"));
-            let set = format!("model.gradient_checkpointing={layers}");
-            let outcome = whole(&out, micro(folder.path(), &[&set, dropout, "steps=5"])).expect("it trains");
-            [outcome.train_loss, outcome.val_loss].map(|loss| loss.expect("it was measured"))
-        });
-        for other in &losses[1..] {
-            for (loss, expected) in other.iter().zip(&losses[0]) {
-                assert!((loss - expected).abs() < 1e-3 * expected, "{dropout}: {losses:?}");
-            }
-        }
-        // Both ways to name all layers are the same.
-        assert_eq!(losses[2], losses[3]);
-    }
-}
-
-#[test]
-fn eight_micro_batches_have_the_bits_of_one_batch_in_f32_and_bf16() {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("text.txt"), text().repeat(4)).expect("the folder is ours");
-    for (index, way) in [&[][..], &["dtype=bf16"]].into_iter().enumerate() {
-        let made = [1, 2, 8].map(|micro_rows| {
-            let out = folder.path().join(format!("{index}-{micro_rows}"));
-            let rows = format!("batch.micro_rows={micro_rows}");
-            // Sums over tokens are made in blocks of 256.
-            let sets = ["batch.window=256", "batch.rows=8", &rows, "steps=2", "eval.every=100", "sample.every=0"];
-            let sets: Vec<&str> = sets.iter().chain(way).copied().collect();
-            whole(&out, micro(folder.path(), &sets)).expect("it trains");
-            last(&out).remove(Path::new("model.safetensors")).expect("a model")
-        });
-        assert!(made[0] == made[2] && made[1] == made[2], "{way:?}");
-    }
 }
 
 #[test]

@@ -117,15 +117,16 @@ pub fn final_state<T: Real>(causal: &Causal<'_>, x: &[T], state: Option<&[T]>, l
 pub struct CausalGradients<'a, T> {
     /// `[N, D]`
     pub dx: &'a mut [T],
-    /// `[D, K]`
+    /// `[D, K]`, added to.
     pub dw: &'a mut [T],
-    /// `[D]`
+    /// `[D]`, added to.
     pub dbias: &'a mut [T],
     /// `[sequences, K - 1, D]`; empty without an initial state.
     pub dstate: &'a mut [T],
 }
 
-/// The gradients, from those of y and of the final state. Sums over tokens run in blocks of 256.
+/// The gradients, from those of y and of the final state. Sums over tokens run in blocks of 256, which are added in order to what is
+/// there.
 ///
 /// # Panics
 /// When a slice has another length.
@@ -172,8 +173,6 @@ pub fn backward<T: Real>(
         let tokens = block * ROW_BLOCK..causal.tokens().min((block + 1) * ROW_BLOCK);
         weight_rows::<T>(isa, causal, tokens, dpre, x, state, sums);
     });
-    grads.dw.fill(T::ZERO);
-    grads.dbias.fill(T::ZERO);
     for block in partial.chunks_exact(size.max(1)) {
         for (index, &sum) in block.iter().enumerate() {
             let (tap, d) = (index / width, index % width);

@@ -3,7 +3,7 @@
 use cupola_core::{Shape, bf16, f16};
 
 use super::fold::Sum;
-use super::{Dims, FoldReal, fold};
+use super::{Dims, FoldReal, fold, fold_columns};
 use crate::binary::Lane;
 use crate::real::{Number, Real};
 use crate::{Isa, instantiate, isa};
@@ -31,9 +31,13 @@ fn sum_groups<R: FoldReal + Lane<Compute = R>>(isa: Isa, mut x: Vec<R>, mut grou
     x
 }
 
-fn step<T: Lane<Compute: FoldReal>>(isa: Isa, x: &[T], groups: &mut Vec<(usize, bool)>, at: usize) -> Vec<T::Compute> {
+fn dims_at(groups: &[(usize, bool)], at: usize) -> Dims {
     let product = |groups: &[(usize, bool)]| groups.iter().map(|&(size, _)| size).product();
-    let dims = Dims { outer: product(&groups[..at]), n: groups[at].0, inner: product(&groups[at + 1..]) };
+    Dims { outer: product(&groups[..at]), n: groups[at].0, inner: product(&groups[at + 1..]) }
+}
+
+fn step<T: Lane<Compute: FoldReal>>(isa: Isa, x: &[T], groups: &mut Vec<(usize, bool)>, at: usize) -> Vec<T::Compute> {
+    let dims = dims_at(groups, at);
     let mut out = vec![T::Compute::ZERO; dims.outer * dims.inner];
     fold(isa, T::Compute::folder::<Sum>(), x, dims, &[], &mut out);
     groups.remove(at);
@@ -62,6 +66,46 @@ fn sum_dims_of<
     T::narrow(isa, &result, y);
 }
 
+/// Adds the sum over the outermost of the groups that are to be summed, behind those over the others, to `y`.
+fn sum_onto<T: Lane<Compute: FoldReal + Lane<Compute = T::Compute>>>(
+    isa: Isa,
+    x: &[T],
+    mut groups: Vec<(usize, bool)>,
+    y: &mut [T::Compute],
+) {
+    let folder = T::Compute::folder::<Sum>();
+    let mut summed = (0..groups.len()).rev().filter(|&at| groups[at].1);
+    match (summed.next(), summed.next()) {
+        (None, _) => {
+            let dims = Dims { outer: 1, n: 1, inner: y.len() };
+            assert_eq!(x.len(), y.len(), "sum: lengths where nothing is summed");
+            fold_columns(isa, folder, x, dims, &[], y);
+        }
+        (Some(only), None) => {
+            let dims = dims_at(&groups, only);
+            dims.check("sum", x.len(), y.len());
+            fold_columns(isa, folder, x, dims, &[], y);
+        }
+        (Some(last), Some(_)) => {
+            let first = step(isa, x, &mut groups, last);
+            sum_onto(isa, &first, groups, y);
+        }
+    }
+}
+
+#[track_caller]
+fn sum_dims_onto_of<
+    T: Number<Real: FoldReal + Lane<Compute = <T as Number>::Real>> + Lane<Compute = <T as Number>::Real>,
+>(
+    x: &[T],
+    shape: Shape,
+    summed: &[usize],
+    y: &mut [<T as Number>::Real],
+) {
+    assert_eq!(x.len(), shape.numel(), "sum: length of x of shape {shape}");
+    sum_onto(isa(), x, groups(shape, |axis| summed.contains(&axis)), y);
+}
+
 instantiate! {
     /// Elements that can be summed over any dimensions.
     Summable: Number, for [f64, f32, bf16, f16] {
@@ -70,5 +114,11 @@ instantiate! {
         /// # Panics
         /// When the lengths do not fit.
         fn sum_dims(x: &[T], shape: Shape, summed: &[usize], y: &mut [T]) = sum_dims_of;
+        /// The same sum added to `y`: in blocks of 256 along the outermost of the dimensions summed, in order, so that what is cut
+        /// there at multiples of 256 adds up to the bits of the whole.
+        ///
+        /// # Panics
+        /// When the lengths do not fit.
+        fn sum_dims_onto(x: &[T], shape: Shape, summed: &[usize], y: &mut [<T as Number>::Real]) = sum_dims_onto_of;
     }
 }

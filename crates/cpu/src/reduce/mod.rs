@@ -12,7 +12,7 @@ pub mod scan;
 mod tests;
 
 pub use arg::{all, any, argmax, argmin};
-pub use dims::sum_dims;
+pub use dims::{sum_dims, sum_dims_onto};
 pub use scan::cumsum;
 
 use cupola_core::{bf16, f16};

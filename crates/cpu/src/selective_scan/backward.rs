@@ -14,7 +14,7 @@ use crate::{isa, kernel};
 fn groups(scan: &Scan<'_>) -> Vec<std::ops::Range<usize>> {
     let (mut groups, mut first) = (Vec::new(), 0);
     for next in 1..=scan.sequences() {
-        if scan.offsets[next] - scan.offsets[first] >= GROUP || next == scan.sequences() {
+        if next == scan.sequences() || scan.offsets[next] / GROUP != scan.offsets[first] / GROUP {
             groups.push(first..next);
             first = next;
         }
@@ -95,17 +95,18 @@ pub(super) fn run<T: Decay>(
         });
     }
     add_blocks(scan, of_blocks.as_slice::<T>(), db, dc);
-    let mut total = vec![T::ZERO; tiles * (size + LANES)];
-    for group in of_groups.as_slice::<T>().chunks_exact(total.len().max(1)) {
-        total.iter_mut().zip(group).for_each(|(total, &x)| *total = *total + x);
+    for group in of_groups.as_slice::<T>().chunks_exact((tiles * (size + LANES)).max(1)) {
+        for (channel, row) in da.chunks_exact_mut(scan.states.max(1)).enumerate() {
+            // A row for skip lies behind those of each tile's states.
+            let sums = &group[channel / LANES * LANES..];
+            for (state, da) in row.iter_mut().enumerate() {
+                *da = *da + sums[scan.lane(channel, state)];
+            }
+        }
+        for (channel, dskip) in dskip.iter_mut().enumerate() {
+            *dskip = *dskip + group[(channel / LANES + 1) * (size + LANES) - LANES + channel % LANES];
+        }
     }
-    let mut tiled = Vec::with_capacity(tiles * size);
-    for (tile, sums) in total.chunks_exact((size + LANES).max(1)).enumerate() {
-        tiled.extend_from_slice(&sums[..size]);
-        let lanes = (scan.channels - tile * LANES).min(LANES);
-        dskip[tile * LANES..tile * LANES + lanes].copy_from_slice(&sums[size..size + lanes]);
-    }
-    scan.untiled(&tiled, da);
 }
 
 /// The sums over blocks of channels, in order.

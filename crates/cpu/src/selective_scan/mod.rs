@@ -13,8 +13,9 @@
 //! is nothing, to 2^127.
 //!
 //! # Same bits
-//! A channel's states are one chain over the tokens, wherever a sequence is cut. Sums over channels run in blocks of 256, those over
-//! tokens in groups of whole sequences of at least 256 tokens; both are added in order.
+//! A channel's states are one chain over the tokens, wherever a sequence is cut. Sums over channels run in blocks of 256, added in order;
+//! those over tokens in groups of the sequences that begin in the same 256 tokens, which are added in order to what is there: parts of a batch that are
+//! cut at multiples of 256 tokens add up to the bits of the whole.
 
 mod backward;
 mod forward;
@@ -30,8 +31,8 @@ pub(crate) use crate::lanes::LANES;
 pub const CHUNK: usize = 32;
 /// Tiles of channels in a piece of work.
 const TILES: usize = 8;
-/// Tokens that a group of sequences has at least, but for the last one.
-const GROUP: usize = 256;
+/// Sequences that begin in the same block of so many tokens are a group.
+const GROUP: usize = crate::work::ROW_BLOCK;
 
 /// Sequences one after the other, and sizes.
 #[derive(Clone, Copy, Debug)]
@@ -70,13 +71,13 @@ pub struct Gradients<'a, T> {
     pub dx: &'a mut [T],
     /// `[N, D]`
     pub ddt: &'a mut [T],
-    /// `[D, S]`
+    /// `[D, S]`, added to.
     pub da: &'a mut [T],
     /// `[N, S]`
     pub db: &'a mut [T],
     /// `[N, S]`
     pub dc: &'a mut [T],
-    /// `[D]`
+    /// `[D]`, added to.
     pub dskip: &'a mut [T],
     /// `[sequences, D, S]`; empty when it is not wanted.
     pub dstate: &'a mut [T],
@@ -143,15 +144,6 @@ impl Scan<'_> {
             }
         }
         tiled
-    }
-
-    /// `[tiles, S, LANES]` as `[D, S]`.
-    fn untiled<T: Real>(&self, tiled: &[T], a: &mut [T]) {
-        for (channel, row) in a.chunks_exact_mut(self.states.max(1)).enumerate() {
-            for (state, value) in row.iter_mut().enumerate() {
-                *value = tiled[self.lane(channel, state)];
-            }
-        }
     }
 
     fn lane(&self, channel: usize, state: usize) -> usize {
@@ -221,7 +213,8 @@ instantiate! {
             borders: &mut [T],
         ) = forward::run;
 
-        /// The gradients of everything that went in, from those of y and of the final states, and from what [`forward`] saved.
+        /// The gradients of everything that went in, from those of y and of the final states, and from what [`forward`] saved. Those of
+        /// a and skip are added to.
         ///
         /// # Panics
         /// When a slice has another length.

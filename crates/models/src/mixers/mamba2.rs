@@ -110,7 +110,8 @@ impl Mamba2 {
             let y = y + x * self.d.unsqueeze(-1);
             (y.reshape([tokens, inner]), taps.into_iter().chain(last).collect())
         });
-        self.out_proj.forward(&self.grouped_norm(&z.swiglu(&y)))
+        // D is kept in f32 under autocast, and what is added to it with it.
+        self.out_proj.forward(&self.grouped_norm(&z.swiglu(&y.to_dtype(z.dtype()))))
     }
 
     fn grouped_norm(&self, x: &Tensor) -> Tensor {

@@ -193,10 +193,11 @@ impl Mamba3 {
         let z = z.reshape([tokens, 1, heads, width]);
         let y = match (&self.mimo_z, &self.mimo_o) {
             (Some(gates), Some(outputs)) => {
-                let gated = (z * by_row(gates)).swiglu(&y);
-                (gated * by_row(outputs)).sum([1])
+                let gate = z * by_row(gates);
+                (gate.swiglu(&y.to_dtype(gate.dtype())) * by_row(outputs)).sum([1])
             }
-            _ => z.swiglu(&y),
+            // D is kept in f32 under autocast, and what is added to it with it.
+            _ => z.swiglu(&y.to_dtype(z.dtype())),
         };
         self.out_proj.forward(&y.reshape([tokens, inner]))
     }

@@ -40,7 +40,7 @@ impl Tensor {
     #[track_caller]
     pub fn backward_retain(&self) -> Gradients {
         let mut grads = Gradients::new();
-        run(vec![(self, seed(self))], &mut grads, Keep::Everything, None);
+        run(vec![(self, seed(self))], &mut grads, &mut Uses::default(), Keep::Everything, None);
         grads.settle();
         grads
     }
@@ -51,7 +51,7 @@ impl Tensor {
     /// As [`Tensor::backward`].
     #[track_caller]
     pub fn backward_into(&self, grads: &mut Gradients) {
-        run(vec![(self, seed(self))], grads, Keep::Nothing, None);
+        run(vec![(self, seed(self))], grads, &mut Uses::default(), Keep::Nothing, None);
     }
 
     /// Like [`Tensor::backward_into`]; calls `ready` with a leaf's identity and gradient as soon as nothing more will be added
@@ -61,7 +61,7 @@ impl Tensor {
     /// As [`Tensor::backward`].
     #[track_caller]
     pub fn backward_with(&self, grads: &mut Gradients, mut ready: impl FnMut(u64, &Tensor)) {
-        run(vec![(self, seed(self))], grads, Keep::Nothing, Some(&mut ready));
+        run(vec![(self, seed(self))], grads, &mut Uses::default(), Keep::Nothing, Some(&mut ready));
     }
 }
 
@@ -72,7 +72,13 @@ impl Tensor {
 #[track_caller]
 pub fn backward_from(results: &[(&Tensor, Tensor)], grads: &mut Gradients) {
     let results = results.iter().map(|(tensor, grad)| (*tensor, grad.clone())).collect();
-    run(results, grads, Keep::Nothing, None);
+    run(results, grads, &mut Uses::default(), Keep::Nothing, None);
+}
+
+/// Backward inside the rule of a node: the same pass goes on through a graph that the node has made just now, adding to the same sums.
+#[track_caller]
+pub(crate) fn backward_within(results: Vec<(&Tensor, Tensor)>, context: &mut Backward<'_>) {
+    run(results, context.sink, context.uses, Keep::Nothing, None);
 }
 
 #[track_caller]
@@ -92,9 +98,8 @@ fn reach(roots: impl Iterator<Item = Edge>) -> Reach {
     let mut reach = Reach { nodes: BTreeMap::new(), leaf_uses: HashMap::new() };
     let mut open: Vec<Edge> = roots.collect();
     while let Some(Edge { node, .. }) = open.pop() {
-        if node.is_leaf() {
-            *reach.leaf_uses.entry(node.id()).or_default() += 1;
-            reach.nodes.insert(node.id(), node);
+        if let Some(leaf) = node.leaf() {
+            *reach.leaf_uses.entry(leaf).or_default() += 1;
         } else if let Entry::Vacant(place) = reach.nodes.entry(node.id()) {
             let body = node.body();
             assert!(
@@ -109,21 +114,79 @@ fn reach(roots: impl Iterator<Item = Edge>) -> Reach {
     reach
 }
 
-/// The leaf that an edge leads to, if it does, and the number of this use of it in the pass.
-fn next_use(passed: &mut HashMap<u64, usize>, edge: &Edge) -> Option<(u64, usize)> {
-    if !edge.node.is_leaf() {
-        return None;
+/// The uses of leaves that a pass has met.
+#[derive(Default)]
+pub(crate) struct Uses {
+    /// How many of each leaf.
+    met: HashMap<u64, usize>,
+    /// Of each fixed function of a leaf that was met the number of its use of the leaf.
+    functions: HashMap<u64, usize>,
+}
+
+impl Uses {
+    /// The leaf that an edge leads to, directly or through fixed functions of it alone, and the number of this use of it.
+    fn next(&mut self, edge: &Edge) -> Option<(u64, usize)> {
+        let (id, leaf) = (edge.node.id(), edge.node.leaf()?);
+        if let Some(&number) = self.functions.get(&id) {
+            return Some((leaf, number));
+        }
+        let count = self.met.entry(leaf).or_default();
+        *count += 1;
+        if id != leaf {
+            self.functions.insert(id, *count - 1);
+        }
+        Some((leaf, *count - 1))
     }
-    let count = passed.entry(edge.node.id()).or_default();
-    *count += 1;
-    Some((edge.node.id(), *count - 1))
+
+    /// Lets the next use of a leaf have this number.
+    pub(crate) fn go_on_from(&mut self, leaf: u64, number: usize) {
+        self.met.insert(leaf, number);
+    }
+}
+
+/// The gradient of the leaf that `edge` leads to through fixed functions, from that of the last function's result.
+pub(crate) fn pass_through(edge: &Edge, grad: Tensor) -> Tensor {
+    let _paused = mode::pause_recording();
+    let _autocast = mode::set_autocast(None);
+    let (mut node, mut grad) = (edge.node.clone(), grad);
+    while let Some(rule) = node.rule() {
+        let (next, saved) = {
+            let mut body = node.body();
+            body.again = None;
+            let saved: Vec<Kept> = body.saved.kept().iter().map(Kept::share).collect();
+            let next = body.edges[0].as_ref().expect("a function of a leaf has an edge to it").node.clone();
+            (next, saved)
+        };
+        let saved: Vec<Tensor> = saved.into_iter().map(Kept::into_tensor).collect();
+        let mut context = Backward {
+            saved: &saved,
+            grads: vec![Some(grad)],
+            inputs: &node.inputs,
+            outputs: &node.outputs,
+            needs: &[true],
+            edges: &[None],
+            leaves: &[None],
+            sink: &mut Gradients::new(),
+            uses: &mut Uses::default(),
+        };
+        let mut grads = rule.backward(&mut context).0;
+        grad = grads.swap_remove(0).expect("the gradient of the only input was asked for");
+        node = next;
+    }
+    grad
 }
 
 /// Told of a leaf and its gradient as soon as nothing more comes in this pass.
 type Ready<'a> = &'a mut dyn FnMut(u64, &Tensor);
 
 #[track_caller]
-fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, mut ready: Option<Ready<'_>>) {
+fn run(
+    results: Vec<(&Tensor, Tensor)>,
+    grads: &mut Gradients,
+    uses: &mut Uses,
+    keep: Keep,
+    mut ready: Option<Ready<'_>>,
+) {
     for (result, grad) in &results {
         assert!(result.needs_grad(), "backward: the result of shape {} does not depend on any leaf", result.shape());
         assert_eq!(result.shape(), grad.shape(), "backward: a result and its gradient have different shapes");
@@ -133,26 +196,28 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, mut r
     // The backward of an autocast forward computes in the dtypes that forward saved, not in those of a scope around it.
     let _autocast = mode::set_autocast(None);
     let mut arrived: HashMap<u64, Vec<Option<Tensor>>> = HashMap::new();
-    // How many uses of each leaf have been passed.
-    let mut passed: HashMap<u64, usize> = HashMap::new();
+    // Without a gradient: the node's rule has added it itself.
     let mut deliver = |edge: &Edge,
-                       part: usize,
-                       grad: Tensor,
+                       leaf: Option<(u64, usize)>,
+                       grad: Option<Tensor>,
                        arrived: &mut HashMap<u64, Vec<Option<Tensor>>>,
                        grads: &mut Gradients| {
         let id = edge.node.id();
-        if edge.node.is_leaf() {
-            grads.add(id, part, grad);
-            let uses = leaf_uses.entry(id).or_default();
-            *uses = uses.saturating_sub(1);
-            if *uses == 0
+        if let Some((leaf, number)) = leaf {
+            if let Some(grad) = grad {
+                grads.add(leaf, number, grad, edge);
+            }
+            let left = leaf_uses.entry(leaf).or_default();
+            *left = left.saturating_sub(1);
+            if *left == 0
                 && let Some(ready) = &mut ready
-                && let Some(sum) = grads.get_id(id)
+                && let Some(sum) = grads.get_id(leaf)
             {
-                ready(id, sum);
+                ready(leaf, sum);
             }
             return;
         }
+        let grad = grad.expect("only the gradients of leaves are added by rules");
         let slots = arrived.entry(id).or_insert_with(|| vec![None; edge.node.outputs.len()]);
         let slot = &mut slots[edge.output];
         *slot = Some(match slot.take() {
@@ -162,8 +227,8 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, mut r
     };
     for (tensor, grad) in results {
         if let Some(edge) = tensor.edge() {
-            let part = next_use(&mut passed, edge).map_or(0, |(_, part)| part);
-            deliver(edge, part, grad, &mut arrived, grads);
+            let leaf = uses.next(edge);
+            deliver(edge, leaf, Some(grad), &mut arrived, grads);
         }
     }
     while let Some((id, node)) = nodes.pop_last() {
@@ -185,7 +250,7 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, mut r
         };
         let saved: Vec<Tensor> = saved.into_iter().map(Kept::into_tensor).collect();
         let needs: Vec<bool> = edges.iter().map(Option::is_some).collect();
-        let leaf = |edge: &Option<Edge>| edge.as_ref().and_then(|edge| next_use(&mut passed, edge));
+        let leaf = |edge: &Option<Edge>| edge.as_ref().and_then(|edge| uses.next(edge));
         let leaves: Vec<Option<(u64, usize)>> = edges.iter().map(leaf).collect();
         let mut context = Backward {
             saved: &saved,
@@ -193,8 +258,10 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, mut r
             inputs: &node.inputs,
             outputs: &node.outputs,
             needs: &needs,
+            edges: &edges,
             leaves: &leaves,
             sink: grads,
+            uses,
         };
         let input_grads = rule.backward(&mut context).0;
         drop(saved);
@@ -202,6 +269,10 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, mut r
         assert_eq!(input_grads.len(), edges.len(), "{name}: backward returned gradients for another number of inputs");
         for (index, (edge, grad)) in edges.into_iter().zip(input_grads).enumerate() {
             let Some(edge) = edge else { continue };
+            if rule.adds_itself(index) {
+                deliver(&edge, leaves[index], None, &mut arrived, grads);
+                continue;
+            }
             let meta = node.inputs[index];
             let grad = grad.unwrap_or_else(|| panic!("{name}: backward returned no gradient for input {index}"));
             assert!(
@@ -212,8 +283,7 @@ fn run(results: Vec<(&Tensor, Tensor)>, grads: &mut Gradients, keep: Keep, mut r
                 meta.dtype,
                 meta.shape
             );
-            let part = leaves[index].map_or(0, |(_, part)| part);
-            deliver(&edge, part, grad, &mut arrived, grads);
+            deliver(&edge, leaves[index], Some(grad), &mut arrived, grads);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Gradient checkpointing: memory for time (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016).
 
-use crate::autograd::backward::backward_from;
-use crate::autograd::gradients::Gradients;
+use crate::autograd::backward::backward_within;
 use crate::autograd::graph::Rule;
 use crate::mode::{self, Training};
 use crate::op::{Backward, InputGrads, Saved, record};
@@ -12,7 +11,8 @@ use cupola_core::DType;
 ///
 /// The second pass sees the training scope as the first did, so dropout draws the same masks, and is marked as a repetition,
 /// so that no side effect (batch-norm statistics) happens twice. Leaves that `body` captures, such as parameters, receive
-/// their gradients even when no input needs one.
+/// their gradients even when no input needs one, added to what earlier passes have collected as without the region: all gradients have
+/// the bits that they would have without it.
 ///
 /// ```
 /// use cupola_tensor::{Tensor, checkpoint};
@@ -50,6 +50,23 @@ pub fn checkpoint(inputs: &[&Tensor], body: impl Fn(&[Tensor]) -> Vec<Tensor> + 
     outputs
 }
 
+/// A leaf as the result of an operation, which it is outside of the region: what it is used for adds up in the same order.
+fn entrance(leaf: &Tensor) -> Tensor {
+    record(Box::new(Entrance), &[leaf], Saved::default(), vec![leaf.detach()]).swap_remove(0)
+}
+
+struct Entrance;
+
+impl Rule for Entrance {
+    fn name(&self) -> &'static str {
+        "checkpoint_input"
+    }
+
+    fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
+        cx.take_dy().into()
+    }
+}
+
 struct Recompute<F> {
     body: F,
     training: Option<Training>,
@@ -63,9 +80,15 @@ impl<F: Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync> Rule for Recompute<F> {
         "checkpoint"
     }
 
+    fn adds_itself(&self, input: usize) -> bool {
+        input >= self.count
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        let wrap = |(index, x): (usize, &Tensor)| if cx.needs(index) { x.requires_grad() } else { x.clone() };
-        let inputs: Vec<Tensor> = cx.all_saved().iter().enumerate().map(wrap).collect();
+        let needs = |(index, x): (usize, &Tensor)| cx.needs(index).then(|| x.requires_grad());
+        let own: Vec<Option<Tensor>> = cx.all_saved().iter().enumerate().map(needs).collect();
+        let enter = |(x, own): (&Tensor, &Option<Tensor>)| own.as_ref().map_or_else(|| x.clone(), entrance);
+        let inputs: Vec<Tensor> = cx.all_saved().iter().zip(&own).map(enter).collect();
         let outputs = {
             let _recording = mode::resume_recording();
             let _training = mode::set_training(self.training.map(|t| Training { recomputing: true, ..t }));
@@ -74,25 +97,24 @@ impl<F: Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync> Rule for Recompute<F> {
             outputs.extend(auxiliary.into_iter().map(|(_, loss)| loss));
             outputs
         };
-        let mut grads = Gradients::new();
         let reached: Vec<(&Tensor, Tensor)> = outputs
             .iter()
             .enumerate()
             .filter(|(_, y)| y.needs_grad())
             .filter_map(|(index, y)| Some((y, cx.output_grad(index)?)))
             .collect();
-        backward_from(&reached, &mut grads);
-        let mut result: Vec<Option<Tensor>> = inputs
-            .iter()
-            .map(|x| x.is_leaf().then(|| grads.remove(x).unwrap_or_else(|| Tensor::zeros_of(*x.shape(), x.dtype()))))
-            .collect();
-        for (index, leaf) in cx.leaves[self.count..].iter().enumerate() {
-            let meta = cx.input(self.count + index);
-            let grad = leaf.and_then(|(id, _)| grads.take(id));
-            result.push(Some(grad.unwrap_or_else(|| Tensor::zeros_of(meta.shape, meta.dtype))));
+        // Uses of captured leaves inside are counted on from the region's own, so that each has the number, and the sum, that it would
+        // have outside of a region.
+        for &(leaf, number) in cx.leaves[self.count..].iter().flatten() {
+            cx.uses.go_on_from(leaf, number);
         }
-        // A leaf that only the repetition met (a body that does not repeat itself) still gets what it is owed.
-        cx.sink.merge(grads);
+        backward_within(reached, cx);
+        let mut collected = |own: &Tensor| {
+            let sum = own.leaf_id().and_then(|id| cx.sink.take(id));
+            sum.unwrap_or_else(|| Tensor::zeros_of(*own.shape(), own.dtype()))
+        };
+        let mut result: Vec<Option<Tensor>> = own.iter().map(|own| own.as_ref().map(&mut collected)).collect();
+        result.resize(cx.inputs(), None);
         result.into()
     }
 }

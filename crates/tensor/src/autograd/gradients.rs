@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::Index;
 use std::sync::OnceLock;
 
+use crate::autograd::backward::pass_through;
+use crate::autograd::graph::Edge;
 use crate::mode;
 use crate::tensor::Tensor;
 
@@ -13,8 +15,9 @@ use crate::tensor::Tensor;
 /// every run.
 ///
 /// A leaf that a pass uses several times (a tied weight) has a sum of its own for each use, and its gradient is the sum of these:
-/// so passes over the parts of a batch add up to the bits of one pass over all of it. They are put together when the
-/// gradients are first changed or taken out.
+/// so passes over the parts of a batch add up to the bits of one pass over all of it. The same holds for fixed functions of a leaf
+/// ([`crate::Op::fixed`]), a view or an exponential: what has been collected goes through them once. All is put together when the
+/// gradients are settled, first changed or taken out.
 #[derive(Clone, Default)]
 pub struct Gradients {
     by_leaf: BTreeMap<u64, Entry>,
@@ -24,21 +27,44 @@ pub struct Gradients {
 #[derive(Clone, Default)]
 struct Entry {
     /// By use; `None` while a rule adds to it.
-    parts: Vec<Option<Tensor>>,
+    parts: Vec<Option<Part>>,
     /// The sum of several parts, once somebody has asked for it.
     sum: OnceLock<Tensor>,
 }
 
+/// What one use of a leaf has collected.
+#[derive(Clone)]
+struct Part {
+    sum: Tensor,
+    /// Where it is not the leaf that was read but a fixed function of it: what leads there.
+    through: Option<Edge>,
+}
+
+impl Part {
+    /// The gradient of the leaf itself.
+    fn into_grad(self) -> Tensor {
+        match self.through {
+            Some(edge) => pass_through(&edge, self.sum),
+            None => self.sum,
+        }
+    }
+
+    /// Whether more that comes by `edge` can be added to the sum as it is.
+    fn takes(&self, edge: &Edge) -> bool {
+        self.through.as_ref().map_or(edge.node.is_leaf(), |own| own.is_like(edge))
+    }
+}
+
 impl Entry {
     fn of(grad: Tensor) -> Self {
-        Self { parts: vec![Some(grad)], sum: OnceLock::new() }
+        Self { parts: vec![Some(Part { sum: grad, through: None })], sum: OnceLock::new() }
     }
 
     fn get(&self) -> Option<&Tensor> {
         let mut parts = self.parts.iter().flatten();
         let first = parts.next()?;
-        if parts.next().is_none() {
-            return Some(first);
+        if parts.next().is_none() && first.through.is_none() {
+            return Some(&first.sum);
         }
         Some(self.sum.get_or_init(|| {
             let _paused = mode::pause_recording();
@@ -50,16 +76,16 @@ impl Entry {
         if let Some(sum) = self.sum.into_inner() {
             return Some(sum);
         }
-        self.parts.into_iter().flatten().reduce(|sum, part| sum.accumulate(&part))
+        self.parts.into_iter().flatten().map(Part::into_grad).reduce(|sum, part| sum.accumulate(&part))
     }
 
     /// The gradient in one part.
     fn whole(&mut self) -> Option<&mut Tensor> {
-        if self.parts.len() > 1 {
+        if self.parts.len() > 1 || self.parts.iter().flatten().any(|part| part.through.is_some()) {
             let _paused = mode::pause_recording();
-            self.parts = vec![std::mem::take(self).into_sum()];
+            self.parts = vec![std::mem::take(self).into_sum().map(|sum| Part { sum, through: None })];
         }
-        self.parts.first_mut()?.as_mut()
+        self.parts.first_mut()?.as_mut().map(|part| &mut part.sum)
     }
 }
 
@@ -115,25 +141,30 @@ impl Gradients {
         self.by_leaf.iter_mut().filter_map(|(&id, entry)| Some((id, entry.whole()?)))
     }
 
-    /// Adds `grad` to what leaf `id` has collected by its use number `part`, in place where possible.
-    pub(crate) fn add(&mut self, id: u64, part: usize, grad: Tensor) {
+    /// Adds `grad`, which comes by `edge`, to what leaf `id` has collected by its use of this number, in place where possible.
+    pub(crate) fn add(&mut self, id: u64, number: usize, grad: Tensor, edge: &Edge) {
         let entry = self.by_leaf.entry(id).or_default();
         entry.sum.take();
-        if entry.parts.len() <= part {
-            entry.parts.resize(part + 1, None);
+        if entry.parts.len() <= number {
+            entry.parts.resize(number + 1, None);
         }
-        let place = &mut entry.parts[part];
+        let place = &mut entry.parts[number];
+        let new = Part { sum: grad, through: (!edge.node.is_leaf()).then(|| edge.clone()) };
         *place = Some(match place.take() {
-            None => grad,
-            Some(sum) => sum.accumulate(&grad),
+            None => new,
+            Some(part) if part.takes(edge) => Part { sum: part.sum.accumulate(&new.sum), through: part.through },
+            // This pass reads the leaf in another way than an earlier one.
+            Some(part) => Part { sum: part.into_grad().accumulate(&new.into_grad()), through: None },
         });
     }
 
-    /// Takes out what leaf `id` has collected by its use number `part`, to be added to in place and given back to [`Gradients::add`].
-    pub(crate) fn lend(&mut self, id: u64, part: usize) -> Option<Tensor> {
+    /// Takes out what leaf `id` has collected by its use of this number, to be added to in place and given back to [`Gradients::add`]
+    /// with the same edge.
+    pub(crate) fn lend(&mut self, id: u64, number: usize, edge: &Edge) -> Option<Tensor> {
         let entry = self.by_leaf.get_mut(&id)?;
         entry.sum.take();
-        entry.parts.get_mut(part)?.take()
+        let part = entry.parts.get_mut(number)?.take_if(|part| part.takes(edge))?;
+        Some(part.sum)
     }
 
     /// Takes the gradient of leaf `id` out.
@@ -141,19 +172,11 @@ impl Gradients {
         self.by_leaf.remove(&id)?.into_sum()
     }
 
-    /// Puts the uses of each leaf together, which frees their memory.
-    pub(crate) fn settle(&mut self) {
+    /// Puts the sums of each leaf's uses together, which frees their memory: what comes behind the last pass need not wait for it.
+    pub fn settle(&mut self) {
         self.by_leaf.values_mut().for_each(|entry| {
             entry.whole();
         });
-    }
-
-    pub(crate) fn merge(&mut self, other: Gradients) {
-        for (id, entry) in other.by_leaf {
-            if let Some(grad) = entry.into_sum() {
-                self.add(id, 0, grad);
-            }
-        }
     }
 }
 

@@ -33,6 +33,15 @@ impl Meta {
 pub(crate) trait Rule: Send + Sync {
     fn name(&self) -> &'static str;
     fn backward(&self, context: &mut Backward<'_>) -> InputGrads;
+    /// Whether `backward` has itself added the gradient of this input, a leaf, to what the pass collects.
+    fn adds_itself(&self, input: usize) -> bool {
+        let _ = input;
+        false
+    }
+    /// See [`crate::Op::fixed`].
+    fn fixed(&self) -> Option<u64> {
+        None
+    }
     fn recomputes(&self) -> bool {
         false
     }
@@ -54,6 +63,19 @@ impl Edge {
         let node = Node::new(None, Vec::new(), Saved::default(), Vec::new(), vec![Meta::of(tensor)]);
         Self { node, output: 0 }
     }
+
+    /// Whether both lead to the same leaf through the same functions of it.
+    pub fn is_like(&self, other: &Edge) -> bool {
+        let (mut a, mut b) = (self.node.clone(), other.node.clone());
+        loop {
+            let (Some(left), Some(right)) = (a.rule(), b.rule()) else { return a.id() == b.id() };
+            if (left.name(), left.fixed(), &a.outputs) != (right.name(), right.fixed(), &b.outputs) {
+                return false;
+            }
+            let (Some(next), Some(other)) = (a.only_parent(), b.only_parent()) else { return false };
+            (a, b) = (next, other);
+        }
+    }
 }
 
 /// One recorded operation, or a leaf.
@@ -74,6 +96,9 @@ pub(crate) struct Body {
     /// The result, computed again, until the node's own backward.
     pub again: Option<Tensor>,
 }
+
+/// Fixed functions one after the other that count as one use of a leaf at most.
+const MOST_FUNCTIONS: usize = 6;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -98,6 +123,27 @@ impl Node {
     /// Whether this is a tensor that gradients are wanted for, not an operation.
     pub fn is_leaf(&self) -> bool {
         self.rule.is_none()
+    }
+
+    /// The leaf that this is, or is a fixed function of: of a few steps at most, so that asking costs little in any graph.
+    pub(crate) fn leaf(&self) -> Option<u64> {
+        let Some(rule) = &self.rule else { return Some(self.id) };
+        rule.fixed()?;
+        let mut node = self.only_parent()?;
+        for _ in 1..MOST_FUNCTIONS {
+            let Some(rule) = node.rule() else { break };
+            rule.fixed()?;
+            let next = node.only_parent()?;
+            node = next;
+        }
+        node.is_leaf().then_some(node.id)
+    }
+
+    fn only_parent(&self) -> Option<Arc<Node>> {
+        match &self.body().edges[..] {
+            [Some(edge)] => Some(edge.node.clone()),
+            _ => None,
+        }
     }
 
     /// The operation's name, `"leaf"` for leaves.

@@ -42,6 +42,11 @@ impl Op for Affine {
         .into()
     }
 
+    fn fixed(&self) -> Option<u64> {
+        // What is added does not show in the gradient.
+        Some(self.scale.to_bits())
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         cx.dy().affine(self.scale, 0.0).into()
     }

@@ -4,6 +4,7 @@
 use cupola_core::{DType, Shape};
 use cupola_cpu::binary::{self, Binary, Side};
 
+use super::sum::summed;
 use crate::autograd::graph::Meta;
 use crate::dispatch::{with_float, with_number};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
@@ -40,16 +41,15 @@ fn forward(op: Binary, inputs: &[&Tensor]) -> Tensor {
     }))
 }
 
-/// The gradient of one operand, in its own shape and dtype.
-fn gradient(op: Binary, side: Side, dy: &Tensor, a: &Tensor, b: &Tensor, meta: Meta) -> Tensor {
+/// The gradient of one operand, in the result's shape and dtype.
+fn gradient(op: Binary, side: Side, dy: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
     let (shape, dtype) = (*dy.shape(), dy.dtype());
     let (dy, a, b) = (dy.contiguous(), a.to_dtype(dtype), b.to_dtype(dtype));
-    let full = with_float!(op.name(), dtype, T => Tensor::build::<T>(shape, |out| {
+    with_float!(op.name(), dtype, T => Tensor::build::<T>(shape, |out| {
         let a = (a.buffer().as_slice::<T>(), a.layout());
         let b = (b.buffer().as_slice::<T>(), b.layout());
         binary::backward(op, side, shape, dy.slice_of::<T>(), a, b, out);
-    }));
-    full.reduce_like(meta)
+    }))
 }
 
 /// Declares the operations: their names, and what they save.
@@ -76,13 +76,16 @@ macro_rules! operations {
                         [a, b] => (a, b),
                         _ => (&dy, &dy),
                     };
-                    let grad = |side, index| match (Binary::$op, side) {
-                        (Binary::Add, _) | (Binary::Sub, Side::Left) => dy.reduce_like(cx.input(index)),
-                        (Binary::Sub, Side::Right) => (-&dy).reduce_like(cx.input(index)),
-                        (op, side) => gradient(op, side, &dy, a, b, cx.input(index)),
-                    };
-                    let da = cx.needs(0).then(|| grad(Side::Left, 0));
-                    [da, cx.needs(1).then(|| grad(Side::Right, 1))].into()
+                    [(Side::Left, 0), (Side::Right, 1)]
+                        .map(|(side, index)| {
+                            let full = cx.needs(index).then(|| match (Binary::$op, side) {
+                                (Binary::Add, _) | (Binary::Sub, Side::Left) => dy.clone(),
+                                (Binary::Sub, Side::Right) => -&dy,
+                                (op, side) => gradient(op, side, &dy, a, b),
+                            });
+                            full.map(|full| summed(cx, index, &full))
+                        })
+                        .into()
                 }
             }
         )*

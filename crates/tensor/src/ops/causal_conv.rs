@@ -3,6 +3,7 @@
 use cupola_core::{Element, Shape};
 use cupola_cpu::conv::causal::{self, Causal, CausalGradients};
 
+use crate::autograd::running::RunningSum;
 use crate::compute::{compute_dtype, in_input_dtypes, prepare, with_real};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::segments::Segments;
@@ -98,20 +99,21 @@ impl Op for CausalConv1d {
         let (offsets, (bias, state)) = (self.offsets(), self.parts(&wide));
         let causal = self.causal(&offsets, saved[1].shape());
         with_real!(dtype, T => {
-            let like = |x: &Tensor| vec![0 as T; x.numel()];
-            let (mut dw, mut dbias) = (like(&wide[1]), vec![0 as T; causal.channels]);
-            let mut dstate = state.map_or(Vec::new(), like);
+            let mut dstate = state.map_or(Vec::new(), |state| vec![0 as T; state.numel()]);
+            let (weight, channels) = (*wide[1].shape(), Shape::new(&[causal.channels]));
+            let mut dw = RunningSum::wanted(cx, Some(1), weight, dtype);
+            let mut dbias = RunningSum::wanted(cx, self.bias.then_some(2), channels, dtype);
             let (bias_values, state_values) = (bias.map(Tensor::slice_of::<T>), state.map(Tensor::slice_of::<T>));
             let upstream = (dy.slice_of::<T>(), dlast.as_ref().map(Tensor::slice_of::<T>));
             let dx = Tensor::build::<T>(*wide[0].shape(), |dx| {
-                let grads = CausalGradients { dx, dw: &mut dw, dbias: &mut dbias, dstate: &mut dstate };
+                let (dw, dbias) = (dw.slice(), dbias.slice());
+                let grads = CausalGradients { dx, dw, dbias, dstate: &mut dstate };
                 let (x, weight) = (wide[0].slice_of(), wide[1].slice_of());
                 causal::backward(&causal, upstream, x, weight, bias_values, state_values, grads);
             });
-            let tensor = |data: Vec<T>, like: &Tensor| Some(Tensor::from_vec(data, *like.shape()));
-            let mut all = vec![Some(dx), tensor(dw, &wide[1])];
-            all.extend(bias.map(|bias| tensor(dbias, bias)));
-            all.extend(state.map(|state| tensor(dstate, state)));
+            let mut all = vec![Some(dx), Some(dw.finish())];
+            all.extend(bias.map(|_| Some(dbias.finish())));
+            all.extend(state.map(|state| Some(Tensor::from_vec(dstate, *state.shape()))));
             debug_assert_eq!(T::DTYPE, dtype);
             in_input_dtypes(cx, all)
         })

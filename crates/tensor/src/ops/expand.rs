@@ -2,6 +2,7 @@
 
 use cupola_core::Shape;
 
+use super::sum::summed;
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
 
@@ -26,7 +27,8 @@ impl Op for Expand {
     }
 
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
-        cx.dy().reduce_like(cx.input(0)).into()
+        let dy = cx.dy();
+        summed(cx, 0, &dy).into()
     }
 }
 

@@ -1,9 +1,10 @@
 //! An affine map of the last dimension, with an activation behind it.
 
 use cupola_core::alloc::Placement;
-use cupola_core::{Buffer, DType, Shape};
+use cupola_core::{Buffer, DType};
 use cupola_cpu::gemm;
 
+use super::sum::summed;
 use crate::autograd::running::RunningSum;
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::product::{Finish, Matrix, multiply, operand, product_dtype};
@@ -177,9 +178,9 @@ impl Linear {
 }
 
 /// The sum of `dy` over the tokens.
-fn bias_gradient(cx: &Backward<'_>, dy: &Tensor) -> Tensor {
-    let meta = cx.input(2);
-    dy.to_dtype(meta.dtype).sum_to(Shape::new(&[1, meta.shape[0]])).reshape(meta.shape)
+fn bias_gradient(cx: &mut Backward<'_>, dy: &Tensor) -> Tensor {
+    let dtype = cx.input(2).dtype;
+    summed(cx, 2, &dy.to_dtype(dtype))
 }
 
 /// `activation(x W^T + b)` over the last dimension of `x`. Sums are kept in f32, of f64 in f64; under autocast the factors are

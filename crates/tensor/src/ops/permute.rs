@@ -32,6 +32,10 @@ impl Op for Permute {
         x.view(Layout::strided(Shape::new(&dims), &strides, x.layout().offset)).into()
     }
 
+    fn fixed(&self) -> Option<u64> {
+        Some(self.order.iter().fold(0, |all, &axis| all * 16 + axis as u64))
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let mut inverse = vec![0; self.order.len()];
         self.order.iter().enumerate().for_each(|(to, &from)| inverse[from] = to);

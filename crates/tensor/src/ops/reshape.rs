@@ -26,6 +26,10 @@ impl Op for Reshape {
         }
     }
 
+    fn fixed(&self) -> Option<u64> {
+        Some(0)
+    }
+
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         cx.dy().reshape(cx.input_shape(0)).into()
     }

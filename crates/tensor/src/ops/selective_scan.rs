@@ -3,6 +3,7 @@
 use cupola_core::Shape;
 use cupola_cpu::selective_scan::{self as kernel, Gradients, Inputs, Scan, Scanned};
 
+use crate::autograd::running::RunningSum;
 use crate::compute::{compute_dtype, in_input_dtypes, prepare, with_real};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::segments::Segments;
@@ -106,18 +107,28 @@ impl Op for SelectiveScan {
         let offsets = self.segments.offsets();
         let scan = self.scan(&offsets, inputs[2].shape());
         with_real!(dtype, T => {
-            let mut grads: Vec<Tensor> = wide.iter().map(|x| Tensor::build::<T>(*x.shape(), |_| ())).collect();
-            let mut unused = vec![0 as T; if self.skip { 0 } else { scan.channels }];
+            let (a, channels) = (*wide[2].shape(), Shape::new(&[scan.channels]));
+            let mut da = RunningSum::wanted(cx, Some(2), a, dtype);
+            let mut dskip = RunningSum::wanted(cx, self.skip.then_some(5), channels, dtype);
+            let like = |index: usize| Tensor::build::<T>(*wide[index].shape(), |_| ());
+            let [mut dx, mut ddt, mut db, mut dc] = [0, 1, 3, 4].map(like);
+            let mut dstate = self.state.then(|| like(wide.len() - 1));
             {
-                let mut slices = grads.iter_mut().map(writable::<T>);
-                let mut next = || slices.next().expect("a gradient for each input");
-                let (dx, ddt, da, db, dc) = (next(), next(), next(), next(), next());
-                let dskip = if self.skip { next() } else { &mut unused };
-                let dstate = if self.state { next() } else { &mut [] };
-                let gradients = Gradients { dx, ddt, da, db, dc, dskip, dstate };
+                let gradients = Gradients {
+                    dx: writable(&mut dx),
+                    ddt: writable(&mut ddt),
+                    da: da.slice(),
+                    db: writable(&mut db),
+                    dc: writable(&mut dc),
+                    dskip: dskip.slice(),
+                    dstate: dstate.as_mut().map_or(&mut [], writable),
+                };
                 let dlast = dlast.as_ref().map(Tensor::slice_of::<T>);
                 kernel::backward(&scan, &self.operands::<T>(&wide), borders.slice_of(), dy.slice_of(), dlast, gradients);
             }
+            let mut grads = vec![dx, ddt, da.finish(), db, dc];
+            grads.extend(self.skip.then(|| dskip.finish()));
+            grads.extend(dstate);
             in_input_dtypes(cx, grads.into_iter().map(Some).collect())
         })
     }
@@ -287,5 +298,29 @@ mod tests {
     #[test]
     fn threads_change_no_bit() {
         scans::threads_change_nothing(&Channels);
+    }
+
+    #[test]
+    fn parts_of_whole_blocks_add_up_to_the_bits_of_one_batch() {
+        let f32 = |x: Tensor| x.to_dtype(crate::DType::F32);
+        let inputs: Vec<Tensor> = Channels.inputs(1280).into_iter().map(f32).collect();
+        let a_log = f32(between(-2.0, 1.0, [40, 5], 3)).requires_grad();
+        let skip = f32(uniform([40], 6)).requires_grad();
+        // Sequences that begin in the middle of blocks, and one longer than a block.
+        let lengths = [100, 300, 112, 256, 10, 246, 256];
+        let loss = |first: usize, lengths: &[usize]| {
+            let segments = Segments::from_lengths(lengths);
+            let part: Vec<Tensor> = inputs.iter().map(|x| x.narrow(0, first, segments.total())).collect();
+            let config = SelectiveScanConfig { skip: Some(&skip), ..SelectiveScanConfig::default() };
+            // As models keep it: the sum is that of what the exponential makes.
+            let a = -a_log.exp();
+            selective_scan(&part[0], &part[1], &a, &part[2], &part[3], &segments, config).0.exp().sum([])
+        };
+        let whole = loss(0, &lengths).backward();
+        let mut grads = crate::Gradients::new();
+        for (first, part) in [(0, &lengths[..4]), (768, &lengths[4..])] {
+            loss(first, part).backward_into(&mut grads);
+        }
+        assert!(grads[&a_log].same_bits(&whole[&a_log]) && grads[&skip].same_bits(&whole[&skip]));
     }
 }

@@ -4,6 +4,8 @@ use cupola_core::{DType, Shape};
 use cupola_cpu::reduce;
 
 use super::reduction::dims_of;
+use super::row_norm::wide;
+use crate::autograd::running::RunningSum;
 use crate::dispatch::{with_float, with_integer};
 use crate::op::{Backward, InputGrads, Op, OpInfo, Outputs, Saved};
 use crate::tensor::Tensor;
@@ -46,6 +48,27 @@ pub(crate) fn dropped_shape(shape: &Shape, axes: &[usize]) -> Shape {
     axes.iter().rev().fold(*shape, |shape, &axis| shape.without(axis))
 }
 
+/// The dimensions that broadcasting from `shape` to `full` has added or stretched.
+fn broadcast_axes(full: &Shape, shape: &Shape) -> Vec<usize> {
+    let extra = full.rank() - shape.rank();
+    (0..full.rank()).filter(|&axis| axis < extra || (shape[axis - extra] == 1 && full[axis] != 1)).collect()
+}
+
+/// The gradient of input `index` from `full`, that of what the input was broadcast to: summed down to the input's shape, for a
+/// parameter onto what it has collected before.
+pub(crate) fn summed(cx: &mut Backward<'_>, index: usize, full: &Tensor) -> Tensor {
+    let meta = cx.input(index);
+    if *full.shape() == meta.shape || !cx.collects(index) || !full.dtype().is_float() {
+        return full.reduce_like(meta);
+    }
+    let (full, axes) = (full.contiguous(), broadcast_axes(full.shape(), &meta.shape));
+    let mut sum = RunningSum::new(cx, index, wide(full.dtype()));
+    with_float!("sum", full.dtype(), T => {
+        reduce::sum_dims_onto(full.slice_of::<T>(), *full.shape(), &axes, sum.slice());
+    });
+    sum.finish()
+}
+
 /// The dimensions that a reduction's `axes` name, in rising order: an empty list means all.
 #[track_caller]
 pub(crate) fn reduced_axes(op: &str, shape: &Shape, axes: &[isize]) -> Vec<usize> {
@@ -62,9 +85,7 @@ impl Tensor {
     /// The sum down to a shape that broadcasts to this one.
     pub(crate) fn sum_to(&self, shape: Shape) -> Tensor {
         let x = self.contiguous();
-        let extra = x.rank() - shape.rank();
-        let summed: Vec<usize> =
-            (0..x.rank()).filter(|&axis| axis < extra || (shape[axis - extra] == 1 && x.shape()[axis] != 1)).collect();
+        let summed = broadcast_axes(x.shape(), &shape);
         if x.dtype().is_float() {
             return with_float!("sum", x.dtype(), T => Tensor::build::<T>(shape, |y| {
                 reduce::sum_dims(x.slice_of::<T>(), *x.shape(), &summed, y);

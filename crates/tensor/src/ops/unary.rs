@@ -31,6 +31,10 @@ impl<F: UnaryKernel> Op for Elementwise<F> {
         y.into()
     }
 
+    fn fixed(&self) -> Option<u64> {
+        (size_of::<F>() == 0).then_some(0)
+    }
+
     fn recomputes(&self) -> bool {
         matches!(F::SAVES, Saves::Input)
     }

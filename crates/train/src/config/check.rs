@@ -1,6 +1,7 @@
 //! The rules that numbers have to keep, whatever the text and the machine are.
 
 use super::{Config, ConfigError, Layers, ScheduleKind};
+use crate::optimizer::KINDS;
 
 impl Config {
     /// Whether all numbers make sense.
@@ -116,6 +117,17 @@ impl Config {
             && micro > rows
         {
             return wrong("batch.micro_rows", micro.to_string(), &format!("at most batch.rows = {rows}"));
+        }
+        for entry in &self.optimizer.no_decay {
+            let known = KINDS.map(|(word, _)| word);
+            // A name of a parameter has a point, a pattern a point or a star.
+            if !known.contains(&entry.as_str()) && !entry.contains(['.', '*']) {
+                return wrong(
+                    "optimizer.no_decay",
+                    format!("`{entry}`"),
+                    &format!("{} or a pattern", known.join(", ")),
+                );
+            }
         }
         for source in &self.data.sources {
             if !(source.weight > 0.0 && source.weight.is_finite()) {

@@ -235,8 +235,11 @@ pub struct OptimizerConfig {
     /// The full learning rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
-    /// How fast matrices shrink by themselves; vectors never do.
+    /// How fast parameters shrink by themselves, but for those that `no_decay` names.
     pub weight_decay: f64,
+    /// Parameters that do not: `vectors`, `biases`, `norms`, `scans` (what state-space models step by: `A_log`, `D`, `dt_bias`),
+    /// `embeddings`, or patterns with `*` over their names.
+    pub no_decay: Vec<String>,
     /// AdamW's decays of mean and mean square.
     pub betas: [f64; 2],
     /// AdamW's least denominator.
@@ -255,6 +258,7 @@ impl Default for OptimizerConfig {
             kind: OptimizerKind::Muon,
             learning_rate: None,
             weight_decay: 0.1,
+            no_decay: ["vectors", "biases", "norms", "scans"].map(String::from).into(),
             betas: [0.9, 0.95],
             eps: 1e-8,
             momentum: 0.95,

@@ -37,7 +37,7 @@ use crate::config::{Config, ScheduleKind};
 use crate::error::{Error, Result};
 use crate::guard::Guard;
 use crate::lock::Lock;
-use crate::optimizer::Optimizer;
+use crate::optimizer::{KINDS, Optimizer};
 use crate::setup::{Setup, model_folder};
 use crate::tensorboard::EventWriter;
 use keep::Keeper;
@@ -214,6 +214,17 @@ fn prepare_model(model: &mut Decoder, config: &Config) -> Result<()> {
         if model.set_trainable(false, |name| matches(pattern, name)) == 0 {
             let example = model.named_parameters().first().map(|(name, _)| name.clone()).unwrap_or_default();
             let place = "model.freeze".to_string();
+            let reason = format!("the pattern `{pattern}` matches no parameter; the first is `{example}`");
+            return Err(crate::config::ConfigError { place, reason }.into());
+        }
+    }
+    let parts = model.named_parameters().into_iter().flat_map(|(path, param)| param.parts(&path));
+    let names: Vec<String> = parts.map(|(name, _)| name).collect();
+    let is_pattern = |entry: &&String| KINDS.iter().all(|(word, _)| word != entry);
+    for pattern in config.optimizer.no_decay.iter().filter(is_pattern) {
+        if !names.iter().any(|name| matches(pattern, name)) {
+            let place = "optimizer.no_decay".to_string();
+            let example = names.first().map_or("", String::as_str);
             let reason = format!("the pattern `{pattern}` matches no parameter; the first is `{example}`");
             return Err(crate::config::ConfigError { place, reason }.into());
         }

@@ -179,6 +179,7 @@ pub(crate) fn gradients(model: &mut Decoder, batch: &Batch, config: &Config, ste
         }
         total.backward_into(&mut grads);
     }
+    grads.settle();
     scope.finish(model);
     (loss, grads)
 }
