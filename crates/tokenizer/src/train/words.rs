@@ -8,6 +8,7 @@ use crate::normalize::Normalizer;
 use crate::normalize::aligned::Aligned;
 use crate::split::PreTokenizer;
 use crate::tokenizer::batch::parallel;
+use cupola_regex::BorderMemory;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -59,7 +60,7 @@ fn count_block<T: AsRef<str> + Sync>(
     let take = || maps.lock().ok().and_then(|mut m| m.pop()).unwrap_or_default();
     parallel(jobs, size, None, |job| {
         let mut map = take();
-        let mut scratch = Scratch::default();
+        let (mut scratch, mut memory) = (Scratch::default(), BorderMemory::default());
         let end = ((job + 1) * per_job).min(block.len());
         for text in &block[job * per_job..end] {
             let mut aligned = Aligned::new(text.as_ref(), 0, false);
@@ -75,17 +76,14 @@ fn count_block<T: AsRef<str> + Sync>(
             if let Some(pattern) = pre_tokenizer.single_pattern() {
                 let text = &*aligned.text;
                 let mut at = 0;
-                pattern.for_each(text, |range| {
-                    for piece in [&text[at..range.start], &text[range.clone()]] {
-                        if !piece.is_empty() {
-                            add(piece);
-                        }
+                pattern.for_borders(text, &mut memory, |base, ends| {
+                    for &end in ends {
+                        let end = base + end as usize;
+                        add(&text[at..end]);
+                        at = end;
                     }
-                    at = range.end;
+                    Ok(true)
                 })?;
-                if at < text.len() {
-                    add(&text[at..]);
-                }
             } else {
                 pre_tokenizer.cut(&mut aligned, true, &mut scratch)?;
                 for &(start, end) in &scratch.pieces {

@@ -17,8 +17,8 @@ const FIRST_BLOCK: usize = 1 << 10;
 /// Lanes of a block.
 const LANES: usize = 4;
 
-/// A lane would be at least this long.
-const LANE_MIN: usize = 256;
+/// A lane would be at least this long; shorter blocks are not worth the search for where lanes can begin.
+const LANE_MIN: usize = 12;
 
 /// An end handed out.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +35,9 @@ const GAP_BIT: u32 = 1 << 31;
 /// The pass over one text.
 #[derive(Debug, Default, Clone)]
 pub struct Splitter {
-    /// Kinds of the block, then actions.
+    /// Kinds of the block, then actions. It never shrinks; `len` bytes of it are in use.
     buffer: Vec<u8>,
+    len: usize,
     /// Ends of matches in the block, relative to `base`: room for them, how many there are, how many have been handed
     /// out.
     ends: Vec<u32>,
@@ -107,9 +108,37 @@ impl Splitter {
                 self.block(machine, classifier, alphabet, text);
             } else {
                 self.active = false;
+                (self.base, self.shift) = (text.len(), 0);
+                (self.count, self.handed) = (0, 0);
                 self.finish(machine, alphabet, text);
             }
         }
+    }
+
+    /// All borders of the next block, gaps and matches alike: a position and the distances from it. `None` as with
+    /// [`Splitter::next_end`].
+    pub fn next_borders(
+        &mut self,
+        machine: &Machine,
+        classifier: &Classifier,
+        alphabet: &Alphabet,
+        text: &[u8],
+    ) -> Option<(usize, &[u32])> {
+        while self.active {
+            self.block(machine, classifier, alphabet, text);
+            if self.active && self.next == text.len() {
+                self.active = false;
+                self.finish(machine, alphabet, text);
+            }
+            if self.count > 0 {
+                let ends = &mut self.ends[..std::mem::take(&mut self.count)];
+                if machine.gaps {
+                    ends.iter_mut().for_each(|end| *end &= !GAP_BIT);
+                }
+                return Some((self.base, ends));
+            }
+        }
+        None
     }
 
     fn block(&mut self, machine: &Machine, classifier: &Classifier, alphabet: &Alphabet, text: &[u8]) {
@@ -128,9 +157,15 @@ impl Splitter {
         }
         let block = &text[self.base..end];
         self.next = end;
-        self.buffer.resize(block.len(), 0);
-        classifier.classify(alphabet, block, &mut self.buffer);
-        self.state = run(machine, &mut self.buffer, self.state);
+        self.len = block.len();
+        let room = self.len.next_multiple_of(CHUNK);
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
+        let (kinds, beyond) = self.buffer[..room].split_at_mut(self.len);
+        beyond.fill(0);
+        classifier.classify(alphabet, block, kinds);
+        self.state = run(machine, kinds, self.state);
         self.count = 0;
         self.handed = 0;
         self.collect(alphabet, text);
@@ -138,16 +173,18 @@ impl Splitter {
 
     /// Turns the actions of the block into ends.
     fn collect(&mut self, alphabet: &Alphabet, text: &[u8]) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let len = buffer.len();
-        buffer.resize(len.next_multiple_of(CHUNK), 0);
+        let whole = std::mem::take(&mut self.buffer);
+        let buffer = &whole[..self.len.next_multiple_of(CHUNK)];
         // A match has a byte at least; `push_bits` writes a few more than there are.
-        self.ends.resize((len + 3 * CHUNK).max(self.ends.len()), 0);
+        let room = self.len + 3 * CHUNK;
+        if self.ends.len() < room {
+            self.ends.resize(room, 0);
+        }
         for (number, chunk) in buffer.chunks_exact(CHUNK).enumerate() {
             let words = words(chunk);
             let mut ends = gather(&words, HERE);
             if words.iter().any(|word| word & spread(PREVIOUS | COMMIT | LOST) != 0) {
-                self.active = self.unusual(&words, &mut ends, &buffer, number * CHUNK, alphabet, text);
+                self.active = self.unusual(&words, &mut ends, buffer, number * CHUNK, alphabet, text);
             }
             let mut gaps = gather(&words, GAP) & ends;
             // Of gaps in a row only the last end is of interest.
@@ -163,8 +200,7 @@ impl Splitter {
         if let Some(set) = buffer.iter().rposition(|actions| actions & SET != 0) {
             self.register = self.base + self.shift + set;
         }
-        buffer.truncate(len);
-        self.buffer = buffer;
+        self.buffer = whole;
     }
 
     /// Adds to `ends` those that lie before the symbol that told of them; false when the machine is lost.
@@ -216,9 +252,9 @@ impl Splitter {
         if actions & LOST != 0 {
             return;
         }
-        (self.base, self.shift) = (text.len(), 0);
-        (self.count, self.handed) = (0, 0);
-        self.ends.resize(self.ends.len().max(4), 0);
+        if self.ends.len() < self.count + 4 {
+            self.ends.resize(self.count + 4, 0);
+        }
         if actions & COMMIT != 0 {
             self.push(self.register);
         }
@@ -322,7 +358,9 @@ fn cut(machine: &Machine, kinds: &[u8]) -> Option<[(usize, u16); LANES - 1]> {
     let mut cuts = [(0, NO_SYNC); LANES - 1];
     for (lane, cut) in cuts.iter_mut().enumerate() {
         let from = (lane + 1) * stride;
-        *cut = (from..from + stride / 2).find_map(|at| {
+        // In long blocks the lanes are to be of about the same length, in short ones there may be few places to choose from.
+        let window = if stride < 256 { stride } else { stride / 2 };
+        *cut = (from..from + window).find_map(|at| {
             // The two symbols before `at`, of which the second begins directly before it.
             let second = usize::from(kinds[at - 1]);
             let first = usize::from(*kinds[..at - 1].iter().rev().take(4).find(|&&kind| usize::from(kind) < count)?);

@@ -181,11 +181,13 @@ mod x86 {
             *vector = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(part.as_ptr().cast()) });
         }
         let mut done = 0;
-        for (bytes, out) in text.chunks_exact(32).zip(kinds.chunks_exact_mut(32)) {
+        // Classifies the vector at `at`; false when it is not all ASCII.
+        let mut vector = |at: usize| {
+            let (bytes, out) = (&text[at..at + 32], &mut kinds[at..at + 32]);
             // SAFETY: `bytes` has 32 bytes; unaligned loads are allowed.
             let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
             if _mm256_movemask_epi8(v) != 0 {
-                break;
+                return false;
             }
             let mut kind = _mm256_setzero_si256();
             for (high, table) in tables.iter().enumerate() {
@@ -196,9 +198,16 @@ mod x86 {
             }
             // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), kind) };
+            true
+        };
+        while text.len() - done >= 32 {
+            if !vector(done) {
+                return done;
+            }
             done += 32;
         }
-        done
+        // What is left, together with bytes that are done already.
+        if done > 0 && done < text.len() && vector(text.len() - 32) { text.len() } else { done }
     }
 
     /// 64 bytes at a time: one look into a table of 128.
@@ -208,18 +217,25 @@ mod x86 {
         let (low, high) =
             unsafe { (_mm512_loadu_si512(table.as_ptr().cast()), _mm512_loadu_si512(table.as_ptr().add(64).cast())) };
         let mut done = 0;
-        for (bytes, out) in text.chunks_exact(64).zip(kinds.chunks_exact_mut(64)) {
+        let mut vector = |at: usize| {
+            let (bytes, out) = (&text[at..at + 64], &mut kinds[at..at + 64]);
             // SAFETY: `bytes` has 64 bytes; unaligned loads are allowed.
             let v = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
             if _mm512_movepi8_mask(v) != 0 {
-                break;
+                return false;
             }
             let kind = _mm512_permutex2var_epi8(low, v, high);
             // SAFETY: `out` has 64 bytes; unaligned stores are allowed.
             unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), kind) };
+            true
+        };
+        while text.len() - done >= 64 {
+            if !vector(done) {
+                return done;
+            }
             done += 64;
         }
-        done
+        if done > 0 && done < text.len() && vector(text.len() - 64) { text.len() } else { done }
     }
 }
 
