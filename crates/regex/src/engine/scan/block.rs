@@ -55,6 +55,10 @@ pub struct Splitter {
     shift: usize,
     /// The machine runs.
     active: bool,
+    /// Borders where there are gaps: distances, from where, and the end of a gap that more gaps may follow.
+    joined: Vec<u32>,
+    joined_from: Option<usize>,
+    waiting: Option<usize>,
 }
 
 impl Splitter {
@@ -66,6 +70,7 @@ impl Splitter {
         self.started = at;
         self.next = at;
         self.register = at;
+        self.waiting = None;
         self.state = machine.start(before);
         self.active = true;
     }
@@ -131,14 +136,35 @@ impl Splitter {
                 self.finish(machine, alphabet, text);
             }
             if self.count > 0 {
-                let ends = &mut self.ends[..std::mem::take(&mut self.count)];
-                if machine.gaps {
-                    ends.iter_mut().for_each(|end| *end &= !GAP_BIT);
+                let count = std::mem::take(&mut self.count);
+                if !machine.gaps {
+                    return Some((self.base, &self.ends[..count]));
                 }
-                return Some((self.base, ends));
+                self.join_gaps(count);
+                if let Some(&base) = self.joined_from.as_ref() {
+                    return Some((base, &self.joined));
+                }
             }
         }
         None
+    }
+
+    /// Makes one border of the ends of gaps in a row. The last one waits for what follows it; at the end of the text it is
+    /// left to whoever goes on from the last border.
+    fn join_gaps(&mut self, count: usize) {
+        self.joined.clear();
+        self.joined_from = None;
+        for &end in &self.ends[..count] {
+            let (at, gap) = (self.base + (end & !GAP_BIT) as usize, end & GAP_BIT != 0);
+            let before = self.waiting.take().filter(|_| !gap);
+            if gap {
+                self.waiting = Some(at);
+            }
+            for border in before.into_iter().chain((!gap).then_some(at)) {
+                let base = *self.joined_from.get_or_insert(border);
+                self.joined.push((border - base) as u32);
+            }
+        }
     }
 
     fn block(&mut self, machine: &Machine, classifier: &Classifier, alphabet: &Alphabet, text: &[u8]) {

@@ -39,6 +39,9 @@ pub(crate) struct GreedyBuffers {
     pair: MergeBuffers,
     /// Two ids and whether they stay apart, direct-mapped; see [`Apart`].
     apart: Vec<u64>,
+    /// Tokens that were looked for.
+    #[cfg(test)]
+    steps: u64,
 }
 
 const PAIRS: usize = 1 << 14;
@@ -66,6 +69,10 @@ impl<R: Rules> Reader<'_, R> {
         tokens.clear();
         let (mut at, mut most) = (0, usize::MAX);
         while at < piece.len() {
+            #[cfg(test)]
+            {
+                buffers.steps += 1;
+            }
             let Some((len, id)) = self.tables.longest(self.vocab, self.bytes, &piece[at..], most) else {
                 // No token goes on from here.
                 let Some(last) = tokens.pop() else {
@@ -261,5 +268,45 @@ mod tests {
             }
         }
         assert!(read > 400, "{read} texts were read");
+    }
+
+    /// Rules that count how often they are asked.
+    #[cfg(feature = "vocabularies")]
+    struct Counted<R>(R, std::cell::Cell<u64>);
+
+    #[cfg(feature = "vocabularies")]
+    impl<R: Rules> Rules for Counted<R> {
+        fn merge(&self, left: u32, right: u32, text: &[u8]) -> super::super::rules::Merge {
+            self.1.set(self.1.get() + 1);
+            self.0.merge(left, right, text)
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "vocabularies")]
+    fn one_piece_of_a_real_vocabulary_takes_linear_time() {
+        for name in ["cl100k_base", "o200k_base"] {
+            let tokenizer = crate::Tokenizer::named(name).unwrap();
+            let crate::model::Model::Bpe(bpe) = tokenizer.model() else { panic!("{name} is not BPE") };
+            let (vocab, bytes) = (bpe.vocab(), &*bpe.bytes);
+            let super::super::RuleSet::Concat(concat) = &bpe.rules else { panic!("{name} has a list of merges") };
+            let tables = Tables::new(vocab);
+            let mut rng = Rng::new(5);
+            let letters: String = (0..1 << 20).map(|_| char::from(b'a' + (rng.next_u64() % 26) as u8)).collect();
+            let units = ["a", " ", "ab", "=-", "中文", "e\u{301}", "😀", &letters];
+            for unit in units {
+                let work = |size: usize| {
+                    let rules = &Counted(Concat { rules: concat, vocab }, std::cell::Cell::new(0));
+                    let mut buffers = GreedyBuffers::default();
+                    let text: Vec<u8> =
+                        unit.bytes().cycle().take(size / unit.len().min(size) * unit.len().min(size)).collect();
+                    let reader = Reader { rules, vocab, bytes, tables: &tables, by_id: true };
+                    assert!(reader.read(&text, &mut Vec::new(), &mut buffers), "{name}: {unit:.9?}");
+                    buffers.steps + rules.1.get()
+                };
+                let (small, large) = (work(1 << 14), work(1 << 20));
+                assert!(small > 100 && large <= 80 * small, "{name}: {unit:.9?} took {small} steps and then {large}");
+            }
+        }
     }
 }
