@@ -143,27 +143,39 @@ impl Vocab {
 
     /// Strings in the order of their ids.
     fn fill_blob<B: AsRef<[u8]>>(&mut self, format: &'static str, entries: &[(u32, B)]) -> Result<()> {
-        let mut order: Vec<u32> = (0..entries.len() as u32).collect();
-        if !entries.is_sorted_by_key(|e| e.0) {
-            order.sort_by_key(|&i| entries[i as usize].0);
-        }
-        let mut before: Option<&(u32, B)> = None;
-        for i in order {
-            let entry = &entries[i as usize];
-            let (id, token) = (entry.0, entry.1.as_ref());
-            if let Some((_, first)) = before.filter(|before| before.0 == id) {
-                let [first, second] = [first.as_ref(), token].map(String::from_utf8_lossy);
-                return Err(Error::malformed(format, format!("id {id} belongs to {first:?} and to {second:?}")));
-            }
-            before = Some(entry);
-            let start = self.blob.len() as u32;
-            self.starts.resize(id as usize, start | HOLE);
-            self.starts.push(start);
-            self.blob.extend_from_slice(token);
+        let mut last = None;
+        if entries.is_sorted_by_key(|e| e.0) {
+            entries.iter().try_for_each(|entry| self.add(format, entry, &mut last))?;
+        } else {
+            let mut order: Vec<&(u32, B)> = entries.iter().collect();
+            order.sort_by_key(|entry| entry.0);
+            order.into_iter().try_for_each(|entry| self.add(format, entry, &mut last))?;
         }
         let end = self.blob.len();
         self.starts.push(end as u32);
         self.blob.resize(end + PADDING, 0);
+        Ok(())
+    }
+
+    /// Appends a string whose id is not below that of the last one.
+    fn add<'e, B: AsRef<[u8]>>(
+        &mut self,
+        format: &'static str,
+        entry: &'e (u32, B),
+        last: &mut Option<&'e (u32, B)>,
+    ) -> Result<()> {
+        let (id, token) = (entry.0, entry.1.as_ref());
+        if let Some((_, first)) = last.filter(|last| last.0 == id) {
+            let [first, second] = [first.as_ref(), token].map(String::from_utf8_lossy);
+            return Err(Error::malformed(format, format!("id {id} belongs to {first:?} and to {second:?}")));
+        }
+        *last = Some(entry);
+        let start = self.blob.len() as u32;
+        if self.starts.len() < id as usize {
+            self.starts.resize(id as usize, start | HOLE);
+        }
+        self.starts.push(start);
+        self.blob.extend_from_slice(token);
         Ok(())
     }
 
@@ -278,23 +290,19 @@ impl Vocab {
 
     /// The bytes of all ids after one another; `None` when one of them is not in the vocabulary.
     pub(crate) fn join(&self, ids: &[u32]) -> Option<Vec<u8>> {
-        let mut total = 0;
-        for &id in ids {
-            let (start, end) = self.span(id)?;
-            total += end - start;
-        }
-        let mut out = vec![0; total + PADDING];
-        let mut at = 0;
+        // A token of a common vocabulary has four or five bytes of text.
+        let mut out = Vec::with_capacity(5 * ids.len() + PADDING);
         for &id in ids {
             let (start, end) = self.span(id)?;
             if end - start <= PADDING {
-                out[at..at + PADDING].copy_from_slice(&self.blob[start..start + PADDING]);
+                // One copy of a fixed length, and what is too much goes.
+                let len = out.len() + end - start;
+                out.extend_from_slice(&self.blob[start..start + PADDING]);
+                out.truncate(len);
             } else {
-                out[at..at + end - start].copy_from_slice(&self.blob[start..end]);
+                out.extend_from_slice(&self.blob[start..end]);
             }
-            at += end - start;
         }
-        out.truncate(total);
         Some(out)
     }
 

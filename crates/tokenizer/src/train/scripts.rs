@@ -88,11 +88,11 @@ impl Scripts {
         ANY
     }
 
-    /// The number of characters, from the beginning of `text`, that a piece may have: those of one script, with a mark for a
-    /// space only in front.
-    pub(super) fn together(&mut self, text: &str, mark: Option<char>) -> usize {
+    /// The number of characters, from the beginning of `text`, that a piece may have, at most `most`: those of one script, with
+    /// a mark for a space only in front.
+    pub(super) fn together(&mut self, text: &str, mark: Option<char>, most: usize) -> usize {
         let mut before = ANY;
-        for (i, c) in text.chars().enumerate() {
+        for (i, c) in text.chars().take(most).enumerate() {
             if Some(c) == mark {
                 if i > 0 {
                     return i;
@@ -105,7 +105,7 @@ impl Scripts {
             }
             before = script;
         }
-        usize::MAX
+        most
     }
 }
 
@@ -118,14 +118,14 @@ mod tests {
         let mut scripts = Scripts::new();
         assert_eq!(scripts.look_up('\u{10ffff}'), ANY);
         assert!(scripts.classes.len() == NAMES.len() && scripts.classes.iter().all(Option::is_some));
-        let mut together = |text: &str| scripts.together(text, Some('\u{2581}'));
-        assert_eq!(together("\u{2581}word"), usize::MAX);
+        let mut together = |text: &str| scripts.together(text, Some('\u{2581}'), 16);
+        assert_eq!(together("\u{2581}word"), 16);
         assert_eq!(together("\u{2581}word, x"), 5);
         assert_eq!(together("word\u{2581}x"), 4);
         assert_eq!(together("a1"), 1);
-        assert_eq!(together("1.5 %"), usize::MAX);
+        assert_eq!(together("1.5 %"), 16);
         assert_eq!(together("мирpeace"), 3);
-        assert_eq!(together("日本のカメラー"), usize::MAX);
-        assert_eq!(together("e\u{301}te\u{301}"), usize::MAX);
+        assert_eq!(together("日本のカメラー"), 16);
+        assert_eq!(together("e\u{301}te\u{301}"), 16);
     }
 }

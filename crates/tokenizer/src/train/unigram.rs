@@ -4,10 +4,11 @@
 //! digamma correction of a variational prior, as in SentencePiece), and removal of the quarter of the pieces that the
 //! likelihood misses least.
 
+use super::Progress;
 use super::expectation::Pieces;
 use super::lattice::Lattice;
 use super::scripts::Scripts;
-use super::{Progress, words};
+use super::words::{self, Count};
 use crate::added::AddedToken;
 use crate::decode::{DecodeStep, Decoder};
 use crate::error::{Error, Result};
@@ -105,7 +106,7 @@ impl UnigramTrainer {
         if !(0.0..1.0).contains(&self.shrinking_factor) {
             return Err(Error::Config(format!("shrinking_factor = {} is not between 0 and 1", self.shrinking_factor)));
         }
-        let counted = words::count(texts, &self.normalizers, &self.pre_tokenizer, progress)?;
+        let counted = words::count_by_place(texts, &self.normalizers, &self.pre_tokenizer, progress)?;
         let words = self.parts_of_words(&counted);
         let chars = self.alphabet(&words);
         let room = self.vocab_size.saturating_sub(self.special_tokens.len());
@@ -117,7 +118,7 @@ impl UnigramTrainer {
                 chars.len()
             )));
         }
-        let (mut texts, mut scores) = self.seeds(&words, &chars);
+        let (mut texts, mut scores) = self.seeds(&counted, &chars);
         let mut lattice = Lattice::new(&words, &texts, self.max_piece_length)?;
         // A tenth more than wanted: the last choice is by score.
         let desired = room + room / 10;
@@ -155,15 +156,15 @@ impl UnigramTrainer {
         self.metaspace().map(|metaspace| metaspace.replacement)
     }
 
-    fn parts_of_words<'a>(&self, counted: &'a [(String, u64)]) -> Vec<(&'a str, u64)> {
+    fn parts_of_words<'a>(&self, counted: &'a [(String, Count)]) -> Vec<(&'a str, u64)> {
         let mut words = Vec::with_capacity(counted.len());
-        for (word, n) in counted {
-            let mut rest = &word[..];
+        for (word, [inside, last]) in counted {
+            let (mut rest, n) = (&word[..], inside + last);
             while let Some((cut, _)) = rest.char_indices().nth(LONGEST_WORD) {
-                words.push((&rest[..cut], *n));
+                words.push((&rest[..cut], n));
                 rest = &rest[cut..];
             }
-            words.push((rest, *n));
+            words.push((rest, n));
         }
         words
     }
@@ -182,22 +183,30 @@ impl UnigramTrainer {
 
     /// Characters and the substrings with the largest frequency times length. Of substrings that begin alike and occur in the
     /// same places the longest is enough: what is always followed by the same character is no seed.
-    fn seeds<'a>(&self, words: &[(&'a str, u64)], chars: &'a [(String, u64)]) -> (Vec<&'a str>, Vec<f64>) {
-        const END: u32 = u32::MAX;
-        /// Followed by different characters.
-        const MANY: u32 = u32::MAX - 1;
+    fn seeds<'a>(&self, words: &'a [(String, Count)], chars: &'a [(String, u64)]) -> (Vec<&'a str>, Vec<f64>) {
+        /// Followed by the next word, by the end of the text, by both, by different characters.
+        const WORD: u32 = u32::MAX;
+        const END: u32 = u32::MAX - 1;
+        const BOTH: u32 = u32::MAX - 2;
+        const MANY: u32 = u32::MAX - 3;
         let mut scripts = self.split_by_script.then(Scripts::new);
         let mark = self.mark();
         let mut counts: FastMap<&str, (u64, u32)> = FastMap::default();
-        for &(word, n) in words {
+        for (word, [inside, last]) in words {
+            let behind = match (inside, last) {
+                (_, 0) => WORD,
+                (0, _) => END,
+                _ => BOTH,
+            };
             for (start, _) in word.char_indices() {
                 let rest = &word[start..];
-                let most = scripts.as_mut().map_or(usize::MAX, |scripts| scripts.together(rest, mark));
-                let after = rest.char_indices().map(|(i, c)| (start + i, u32::from(c))).chain([(word.len(), END)]);
-                for (end, next) in after.take(most.min(self.max_piece_length).saturating_add(1)).skip(2) {
+                let most = self.max_piece_length;
+                let most = scripts.as_mut().map_or(most, |scripts| scripts.together(rest, mark, most));
+                let after = rest.char_indices().map(|(i, c)| (start + i, u32::from(c))).chain([(word.len(), behind)]);
+                for (end, next) in after.take(most.saturating_add(1)).skip(2) {
                     let (count, follows) = counts.entry(&word[start..end]).or_insert((0, next));
-                    *count += n;
-                    if *follows != next {
+                    *count += inside + last;
+                    if *follows != next || next == BOTH {
                         *follows = MANY;
                     }
                 }

@@ -55,6 +55,8 @@ pub struct Splitter {
     shift: usize,
     /// The machine runs.
     active: bool,
+    /// The text is known to be UTF-8.
+    valid: bool,
     /// Borders where there are gaps: distances, from where, and the end of a gap that more gaps may follow.
     joined: Vec<u32>,
     joined_from: Option<usize>,
@@ -183,6 +185,7 @@ impl Splitter {
         }
         let block = &text[self.base..end];
         self.next = end;
+        self.valid = classifier.valid;
         self.len = block.len();
         let room = self.len.next_multiple_of(CHUNK);
         if self.buffer.len() < room {
@@ -194,11 +197,11 @@ impl Splitter {
         self.state = run(machine, kinds, self.state);
         self.count = 0;
         self.handed = 0;
-        self.collect(alphabet, text);
+        self.collect(machine.gaps, alphabet, text);
     }
 
     /// Turns the actions of the block into ends.
-    fn collect(&mut self, alphabet: &Alphabet, text: &[u8]) {
+    fn collect(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
         let whole = std::mem::take(&mut self.buffer);
         let buffer = &whole[..self.len.next_multiple_of(CHUNK)];
         // A match has a byte at least; `push_bits` writes a few more than there are.
@@ -212,11 +215,14 @@ impl Splitter {
             if words.iter().any(|word| word & spread(PREVIOUS | COMMIT | LOST) != 0) {
                 self.active = self.unusual(&words, &mut ends, buffer, number * CHUNK, alphabet, text);
             }
-            let mut gaps = gather(&words, GAP) & ends;
-            // Of gaps in a row only the last end is of interest.
-            let inner = gaps & gaps >> 1;
-            ends &= !inner;
-            gaps &= !inner;
+            let mut gaps = 0;
+            if gaps_possible {
+                gaps = gather(&words, GAP) & ends;
+                // Of gaps in a row only the last end is of interest.
+                let inner = gaps & gaps >> 1;
+                ends &= !inner;
+                gaps &= !inner;
+            }
             self.push_bits(ends, gaps, (self.shift + number * CHUNK) as u32);
             if !self.active {
                 break;
@@ -262,7 +268,7 @@ impl Splitter {
             }
             if previous & bit != 0 {
                 let symbol = block + chunk + at as usize;
-                let before = start_of_previous(alphabet, text, symbol);
+                let before = self.start_of_previous(alphabet, text, symbol);
                 match (symbol - before).cmp(&(at as usize + 1)) {
                     std::cmp::Ordering::Less => *ends |= 1 << (at as usize - (symbol - before)),
                     _ => self.push(before),
@@ -270,6 +276,15 @@ impl Splitter {
             }
         }
         lost == 0
+    }
+
+    /// Where the symbol before `at` begins.
+    #[inline]
+    fn start_of_previous(&self, alphabet: &Alphabet, text: &[u8], at: usize) -> usize {
+        if self.valid {
+            return text[..at].iter().rposition(|byte| byte & 0xC0 != 0x80).unwrap_or(0);
+        }
+        at - alphabet.prev(text, at).map_or(0, |(_, len)| len)
     }
 
     /// What the end of the text decides.
@@ -285,7 +300,7 @@ impl Splitter {
             self.push(self.register);
         }
         if actions & PREVIOUS != 0 {
-            self.push(start_of_previous(alphabet, text, text.len()));
+            self.push(self.start_of_previous(alphabet, text, text.len()));
         }
         if actions & HERE != 0 {
             self.push(text.len());
@@ -316,7 +331,8 @@ impl Splitter {
         // Groups of eight without a branch for each bit; what is written beyond the count is overwritten later.
         for group in out.chunks_exact_mut(8).take(count.div_ceil(8)) {
             for slot in group {
-                *slot = at + rest.trailing_zeros();
+                // Never zero, which would need a case of its own.
+                *slot = at + (rest | 1 << 63).trailing_zeros();
                 rest &= rest.wrapping_sub(1);
             }
         }
@@ -339,11 +355,6 @@ fn words(chunk: &[u8]) -> [u64; 8] {
     words
 }
 
-/// Where the symbol before `at` begins.
-fn start_of_previous(alphabet: &Alphabet, text: &[u8], at: usize) -> usize {
-    at - alphabet.prev(text, at).map_or(0, |(_, len)| len)
-}
-
 /// `actions` in every byte of a word.
 const fn spread(actions: u8) -> u64 {
     actions as u64 * 0x0101_0101_0101_0101
@@ -351,6 +362,25 @@ const fn spread(actions: u8) -> u64 {
 
 /// Which of 64 bytes have the given action, one bit for each.
 #[inline]
+#[cfg(target_arch = "x86_64")]
+fn gather(words: &[u64; 8], action: u8) -> u64 {
+    use std::arch::x86_64::{_mm_cvtsi32_si128, _mm_movemask_epi8, _mm_set_epi64x, _mm_sll_epi64};
+    let mut bits = 0;
+    for (index, pair) in words.chunks_exact(2).enumerate() {
+        // SAFETY: SSE2 is part of x86-64, and nothing here touches memory.
+        let mask = unsafe {
+            let bytes = _mm_set_epi64x(pair[1] as i64, pair[0] as i64);
+            // The bit of each byte becomes its highest.
+            _mm_movemask_epi8(_mm_sll_epi64(bytes, _mm_cvtsi32_si128(action.leading_zeros() as i32)))
+        };
+        bits |= u64::from(mask as u16) << (16 * index);
+    }
+    bits
+}
+
+/// Which of 64 bytes have the given action, one bit for each.
+#[inline]
+#[cfg(not(target_arch = "x86_64"))]
 fn gather(words: &[u64; 8], action: u8) -> u64 {
     let shift = action.trailing_zeros();
     let mut bits = 0;

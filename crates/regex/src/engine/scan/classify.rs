@@ -17,7 +17,7 @@ pub struct Classifier {
     /// For each pair of first bytes of a character of three: the kind of all 64 characters, or [`MIXED`].
     three: Box<[u8]>,
     /// Texts are known to be UTF-8.
-    valid: bool,
+    pub valid: bool,
     level: Level,
 }
 

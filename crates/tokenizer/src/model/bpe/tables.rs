@@ -21,8 +21,10 @@ pub(crate) struct Tables {
     three: Box<[u32]>,
     /// The same for characters of four bytes, by a hash: the character, or [`SHARED`], and that.
     four: Box<[[u32; 2]]>,
-    /// Lengths for all other beginnings of three bytes, by a hash.
+    /// All other tokens, by a hash of their first three bytes: bit 3 for tokens of three, bit 0 for longer ones. Of those, by a
+    /// hash of four bytes, the lengths from 4 to 7, and bit 0 again.
     other: Box<[u8]>,
+    other_four: Box<[u8]>,
     /// For eight bytes that tokens begin with, by a hash: eight more bits of it, or [`ANY`] where several share the place, and
     /// the lengths from 8 on.
     far: Box<[u32]>,
@@ -65,6 +67,11 @@ fn other(a: u8, b: u8, c: u8) -> usize {
 }
 
 #[inline(always)]
+fn other_four(bytes: u32) -> usize {
+    (u64::from(bytes).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 47) as usize & (2 * SLOTS - 1)
+}
+
+#[inline(always)]
 fn continues(byte: u8) -> bool {
     byte & 0xC0 == 0x80
 }
@@ -95,6 +102,7 @@ impl Tables {
             three: vec![0; SLOTS].into(),
             four: vec![[0; 2]; 1 << 13].into(),
             other: vec![0; SLOTS].into(),
+            other_four: vec![0; 2 * SLOTS].into(),
             far: vec![0; SLOTS].into(),
             starts: words(1 << 10),
             ends: words(1 << 10),
@@ -146,8 +154,11 @@ impl Tables {
                 let [found, entry] = &mut self.four[four(key)];
                 *found = if *found == 0 || *found == key { key } else { SHARED };
                 *entry |= u32::from(near);
-            } else {
+            } else if token.len() == 3 {
                 self.other[other(*a, *b, *c)] |= near;
+            } else {
+                self.other[other(*a, *b, *c)] |= 1;
+                self.other_four[other_four(hash::load4(token, 0) as u32)] |= near;
             }
         }
         if token.len() >= FAR {
@@ -205,7 +216,15 @@ impl Tables {
                     let four = if found == key || found == SHARED { entry } else { 0 };
                     four | u32::from(self.other[other(*a, *b, *c)] & 1 << 3)
                 }
-                _ => u32::from(self.other[other(*a, *b, *c)]),
+                _ => {
+                    let three = self.other[other(*a, *b, *c)];
+                    let four = if three & 1 != 0 && most > 3 {
+                        self.other_four[other_four(hash::load4(text, 0) as u32)]
+                    } else {
+                        0
+                    };
+                    u32::from(four | three & 1 << 3)
+                }
             };
             if near & 1 != 0
                 && most >= FAR
