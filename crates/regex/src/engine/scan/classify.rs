@@ -16,6 +16,8 @@ pub struct Classifier {
     two: Box<[u8]>,
     /// For each pair of first bytes of a character of three: the kind of all 64 characters, or [`MIXED`].
     three: Box<[u8]>,
+    /// The same for the first three bytes of a character of four.
+    four: Box<[u8]>,
     /// Texts are known to be UTF-8.
     pub valid: bool,
     level: Level,
@@ -42,13 +44,9 @@ impl Classifier {
             *kind = alphabet.single[byte] as u8;
         }
         let two = (0..0x800).map(|symbol| alphabet.kind_of(symbol) as u8).collect();
-        let uniform = |prefix: u32| {
-            let kind = alphabet.kind_of(prefix << 6);
-            let same = (prefix << 6..(prefix + 1) << 6).all(|symbol| alphabet.kind_of(symbol) == kind);
-            if same { kind as u8 } else { MIXED }
-        };
-        let three = (0..0x400).map(uniform).collect();
-        Classifier { ascii, continuation: alphabet.len as u8, two, three, valid, level: detect() }
+        let uniform = |prefixes| alphabet.uniform(prefixes).map(|kind| kind.map_or(MIXED, |kind| kind as u8)).collect();
+        let (three, four) = (uniform(0..0x400), uniform(0x400..0x4400));
+        Classifier { ascii, continuation: alphabet.len as u8, two, three, four, valid, level: detect() }
     }
 
     /// All variants that this machine can run.
@@ -113,8 +111,11 @@ impl Classifier {
                 2
             }
             [a @ 0xF0..=0xF7, b, c, d, ..] if self.valid => {
-                let symbol = u32::from(a & 0x07) << 18 | bits(b) << 12 | bits(c) << 6 | bits(d);
-                let kind = alphabet.kind_of(symbol) as u8;
+                let prefix = u32::from(a & 0x07) << 12 | bits(b) << 6 | bits(c);
+                let mut kind = self.four[prefix as usize - 0x400];
+                if kind == MIXED {
+                    kind = alphabet.kind_of(prefix << 6 | bits(d)) as u8;
+                }
                 kinds[..4].copy_from_slice(&[kind, continuation, continuation, continuation]);
                 4
             }
