@@ -105,6 +105,7 @@ class Tokenizer:
         unknown_token: str = "<unk>",
         initial_alphabet: str = "",
         max_piece_length: int = 16,
+        split_by_script: bool = True,
         pattern: str | None = None,
         syllables: bool = False,
     ) -> Tokenizer: ...

@@ -103,6 +103,7 @@ pub fn unigram(texts: &Bound<'_, PyAny>, settings: Option<&Bound<'_, PyDict>>) -
     settings.take("special_tokens", &mut trainer.special_tokens)?;
     settings.take("unknown_token", &mut trainer.unknown_token)?;
     settings.take("max_piece_length", &mut trainer.max_piece_length)?;
+    settings.take("split_by_script", &mut trainer.split_by_script)?;
     settings.alphabet(&mut trainer.initial_alphabet)?;
     settings.pre_tokenizer(&mut trainer.pre_tokenizer)?;
     settings.end()?;

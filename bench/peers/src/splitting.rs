@@ -15,7 +15,7 @@ pub fn run(corpora: &[(String, String)], only: &str) {
         ("cl100k", CL100K, |t, g, s, f, _, o| bitcannon::bitcannon_cl100k(t, g, s, f, o)),
         ("o200k", O200K, bitcannon::bitcannon_o200k),
     ];
-    head("Splitting, MB/s", &["cupola-regex", "bitcannon", "code from automaton"]);
+    head("Splitting, MB/s", &["try_borders", "find_iter", "bitcannon", "code from automaton"]);
     for (name, pattern, hand) in kinds {
         let ours = cupola_regex::Regex::new(pattern).expect("the patterns of this file compile");
         for (corpus, text) in corpora {
@@ -30,6 +30,24 @@ pub fn run(corpora: &[(String, String)], only: &str) {
             let (mut starts, mut flags, mut later) = (vec![0; blocks], vec![0; blocks], vec![0; 2 * blocks]);
             let ends: Vec<usize> = ours.find_iter(text).map(|m| m.end()).collect();
             let us = best(|| ours.find_iter(text).map(|m| m.end()).fold(0, usize::wrapping_add));
+            let mut memory = cupola_regex::BorderMemory::default();
+            let mut borders = |found: &mut dyn FnMut(usize, &[u32]) -> bool| {
+                ours.try_borders(text, &mut memory, found).expect("the pattern has no backreferences");
+            };
+            let mut all = Vec::new();
+            borders(&mut |base, ends| {
+                all.extend(ends.iter().map(|&end| base + end as usize));
+                true
+            });
+            let equal = all == ends;
+            let blocks_of_us = best(|| {
+                let mut count = 0;
+                borders(&mut |_, ends| {
+                    count += std::hint::black_box(ends).len();
+                    true
+                });
+                count
+            });
             let mut split = || {
                 classify(bytes, &mut tags);
                 hand(bytes, &tags, &mut starts, &mut flags, &mut later, &mut spans)
@@ -37,14 +55,18 @@ pub fn run(corpora: &[(String, String)], only: &str) {
             let count = split();
             let them = best(&mut split);
             let same = spans[..count].iter().map(|s| s.end as usize).eq(ends.iter().copied());
-            let mut cells =
-                vec![format!("{:.0}", rate(n, us)), format!("{:.0}{}", rate(n, them), if same { "" } else { "!" })];
+            let mark = |same: bool| if same { "" } else { "!" };
+            let mut cells = vec![
+                format!("{:.0}{}", rate(n, blocks_of_us), mark(equal)),
+                format!("{:.0}", rate(n, us)),
+                format!("{:.0}{}", rate(n, them), mark(same)),
+            ];
             if name == "cl100k" && text.is_ascii() {
                 let mut out = vec![0; n + 1];
                 let count = compiled::split(bytes, &mut out);
                 let same = out[..count].iter().map(|&e| e as usize).eq(ends.iter().copied());
                 let ns = best(|| compiled::split(bytes, &mut out));
-                cells.push(format!("{:.0}{}", rate(n, ns), if same { "" } else { "!" }));
+                cells.push(format!("{:.0}{}", rate(n, ns), mark(same)));
             }
             row(&title, &cells);
         }

@@ -136,6 +136,19 @@ impl Alphabet {
         self.blocks[block * BLOCK + (symbol as usize & (BLOCK - 1))]
     }
 
+    /// For each of the prefixes of 64 characters, the kind of all of them, if it is one.
+    pub fn uniform(&self, prefixes: std::ops::Range<u32>) -> impl Iterator<Item = Option<Kind>> {
+        let halves: Vec<[Option<Kind>; 2]> = self
+            .blocks
+            .chunks(BLOCK)
+            .map(|block| {
+                let (low, high) = block.split_at(BLOCK / 2);
+                [low, high].map(|half| half.iter().all(|kind| *kind == half[0]).then_some(half[0]))
+            })
+            .collect();
+        prefixes.map(move |prefix| halves[usize::from(self.index[prefix as usize / 2])][prefix as usize % 2])
+    }
+
     /// The symbol at `at`: its kind and its length in bytes. `None` at the end.
     #[inline]
     pub fn next(&self, text: &[u8], at: usize) -> Option<(Kind, usize)> {

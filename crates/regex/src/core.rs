@@ -188,6 +188,26 @@ impl Core {
         }
     }
 
+    /// Begins to split `text` from its beginning; false when there is no machine for that.
+    #[inline]
+    pub fn begin_splitting(&self, text: &[u8], splitter: &mut Splitter) -> bool {
+        let (Some((machine, _)), Engine::Complete(dfa)) = (&self.scan, &self.engine) else {
+            return false;
+        };
+        if text.is_empty() {
+            return false;
+        }
+        splitter.begin(machine, 0, dfa.before_group(self.program.alphabet.edge()));
+        true
+    }
+
+    /// The borders of the next block, as distances from a position; `None` where the machine has stopped.
+    #[inline]
+    pub fn next_borders<'s>(&self, text: &[u8], splitter: &'s mut Splitter) -> Option<(usize, &'s [u32])> {
+        let (machine, classifier) = self.scan.as_ref()?;
+        splitter.next_borders(machine, classifier, &self.program.alphabet, text)
+    }
+
     /// The position after the symbol at `at`.
     pub fn step(&self, text: &[u8], at: usize) -> usize {
         at + self.program.alphabet.next(text, at).map_or(1, |n| n.1)
@@ -307,6 +327,12 @@ impl Search<'_, '_> {
     #[inline]
     pub fn known_end(&mut self) -> Option<End> {
         self.splitter.next_known()
+    }
+
+    /// The same without the machine for splitting.
+    pub fn without_splitting(mut self) -> Self {
+        self.splitting = Splitting::Over;
+        self
     }
 
     /// The end of the match, or gap, that begins at `at`, from the machine for splitting, if there is one and it can still go

@@ -40,9 +40,12 @@ mod engine;
 mod error;
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod hint;
 mod hir;
 mod literals;
-mod pool;
+#[doc(hidden)]
+pub mod pool;
 mod prefilter;
 mod program;
 mod symset;
@@ -54,6 +57,7 @@ mod tests;
 mod unicode;
 mod utf8;
 
+pub use api::borders::BorderMemory;
 pub use api::captures::CaptureLocations;
 pub use api::haystack::Haystack;
 pub use api::regex::CaptureNames;
@@ -89,6 +93,7 @@ pub mod generic {
 /// Characters and classes match valid UTF-8 only; a byte that is no part of valid UTF-8 is matched by nothing but
 /// `(?-u)` classes, `(?-u:.)` and `(?-u:\xHH)`, which stand for single bytes here.
 pub mod bytes {
+    pub use crate::api::borders::BorderMemory;
     pub use crate::api::captures::CaptureLocations;
     pub use crate::api::regex::CaptureNames;
     pub use crate::api::replace::{NoExpand, Replacer};

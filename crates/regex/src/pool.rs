@@ -4,22 +4,21 @@ use std::fmt;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// How many idle values are kept. More searches at once than that make memory of their own and drop it afterwards.
-const SLOTS: usize = 8;
-
-/// A few slots, each empty or holding one idle value; taking and giving back is one atomic exchange.
-pub struct Pool<T> {
+/// A few slots, each empty or holding one idle value; taking and giving back is one atomic exchange. More users at once
+/// than there are slots make memory of their own and drop it afterwards.
+pub struct Pool<T, const SLOTS: usize = 8> {
     slots: [AtomicPtr<T>; SLOTS],
 }
 
-impl<T> Default for Pool<T> {
+impl<T, const SLOTS: usize> Default for Pool<T, SLOTS> {
     fn default() -> Self {
         Pool { slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS] }
     }
 }
 
-impl<T> Pool<T> {
+impl<T, const SLOTS: usize> Pool<T, SLOTS> {
     /// An idle value, if there is one.
+    #[inline]
     pub fn take(&self) -> Option<Box<T>> {
         for slot in &self.slots {
             if slot.load(Ordering::Relaxed).is_null() {
@@ -36,6 +35,7 @@ impl<T> Pool<T> {
     }
 
     /// Keeps a value for later, or drops it when all slots are taken.
+    #[inline]
     pub fn give(&self, value: Box<T>) {
         let value = Box::into_raw(value);
         for slot in &self.slots {
@@ -49,13 +49,13 @@ impl<T> Pool<T> {
     }
 }
 
-impl<T> Drop for Pool<T> {
+impl<T, const SLOTS: usize> Drop for Pool<T, SLOTS> {
     fn drop(&mut self) {
         while self.take().is_some() {}
     }
 }
 
-impl<T> fmt::Debug for Pool<T> {
+impl<T, const SLOTS: usize> fmt::Debug for Pool<T, SLOTS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool").finish_non_exhaustive()
     }
@@ -63,9 +63,9 @@ impl<T> fmt::Debug for Pool<T> {
 
 // SAFETY: a value is owned by exactly one slot or one caller at any time; the pool gives no shared references to it, so
 // `T: Send` suffices for both.
-unsafe impl<T: Send> Send for Pool<T> {}
+unsafe impl<T: Send, const SLOTS: usize> Send for Pool<T, SLOTS> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Pool<T> {}
+unsafe impl<T: Send, const SLOTS: usize> Sync for Pool<T, SLOTS> {}
 
 #[cfg(test)]
 mod tests {
@@ -81,7 +81,7 @@ mod tests {
                 LIVE.fetch_sub(1, Ordering::SeqCst);
             }
         }
-        let pool = Pool::default();
+        let pool = Pool::<Counted>::default();
         std::thread::scope(|scope| {
             for _ in 0..16 {
                 scope.spawn(|| {
@@ -99,7 +99,7 @@ mod tests {
                 });
             }
         });
-        assert!(LIVE.load(Ordering::SeqCst) <= SLOTS);
+        assert!(LIVE.load(Ordering::SeqCst) <= 8);
         drop(pool);
         assert_eq!(LIVE.load(Ordering::SeqCst), 0);
     }

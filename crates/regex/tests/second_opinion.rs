@@ -227,6 +227,65 @@ proptest! {
     }
 }
 
+/// A character of each kind that the rules of UAX 29 tell apart, and of several scripts with conjuncts.
+fn segments() -> impl Strategy<Value = String> {
+    let characters = prop::sample::select(vec![
+        'a',
+        '\r',
+        '\n',
+        '\u{7}',
+        '\u{301}',
+        '\u{200d}',
+        '\u{200c}',
+        '\u{915}',
+        '\u{924}',
+        '\u{937}',
+        '\u{94d}',
+        '\u{93c}',
+        '\u{93f}',
+        '\u{995}',
+        '\u{9cd}',
+        '\u{1000}',
+        '\u{1039}',
+        '\u{1780}',
+        '\u{17d2}',
+        '\u{1a20}',
+        '\u{1a60}',
+        '\u{600}',
+        '\u{e33}',
+        '\u{1100}',
+        '\u{1161}',
+        '\u{11a8}',
+        '\u{ac00}',
+        '\u{ac01}',
+        '\u{1f1e6}',
+        '\u{1f1e9}',
+        '\u{1f468}',
+        '\u{1f3fd}',
+        '\u{2764}',
+        '\u{fe0f}',
+        '\u{20e3}',
+        '1',
+        '\u{e0020}',
+        '\u{ad}',
+        '中',
+        '\u{110bd}',
+    ]);
+    prop::collection::vec(characters, 0..24).prop_map(String::from_iter)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn grapheme_clusters_are_those_of_unicode_segmentation(text in segments()) {
+        use unicode_segmentation::UnicodeSegmentation;
+        let clusters = cupola_regex::Regex::new(r"\X").unwrap();
+        let found: Vec<&str> = clusters.find_iter(&text).map(|m| m.as_str()).collect();
+        prop_assert_eq!(found, text.graphemes(true).collect::<Vec<_>>());
+    }
+}
+
 /// The cases of lookbehind, backreferences and `\K` are written down; fancy-regex reads them in the same way.
 #[test]
 fn fancy_regex_agrees_with_the_cases_beyond_the_regex_crate() {

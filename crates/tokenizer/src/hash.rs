@@ -27,6 +27,14 @@ pub(crate) fn load8(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
+/// The first 16 bytes, of which there are at least that many.
+#[inline(always)]
+pub(crate) fn load16(bytes: &[u8]) -> u128 {
+    let mut word = [0; 16];
+    word.copy_from_slice(&bytes[..16]);
+    u128::from_le_bytes(word)
+}
+
 #[inline(always)]
 pub(crate) fn load4(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 4];

@@ -25,17 +25,23 @@ fn short_key(s: &[u8]) -> u64 {
     bytes | (n as u64) << 56
 }
 
-/// Twice as many slots as entries, a power of two.
+/// Slots for a number of entries: a third stay empty. Tables are no larger than they have to be, as what matters is that they
+/// stay in the cache of the processor.
 fn table_size(entries: usize) -> usize {
-    (entries * 2).next_power_of_two().max(16)
+    entries + entries / 2 + 2
 }
 
-/// Hashes and what belongs to them, roughly in the order of their slots among `slots`: a large table is then filled from one
-/// end to the other instead of all over the memory. Equal hashes keep their order.
-fn by_slot<T: Copy>(list: &[(u64, T)], slots: usize) -> Vec<(u64, T)> {
+/// The slot of a hash among `slots`.
+#[inline(always)]
+fn slot_of(h: u64, slots: usize) -> usize {
+    ((u128::from(h) * slots as u128) >> 64) as usize
+}
+
+/// Hashes and what belongs to them, roughly in the order of their slots: a large table is then filled from one end to the
+/// other instead of all over the memory. Equal hashes keep their order.
+fn by_slot<T: Copy>(list: &[(u64, T)]) -> Vec<(u64, T)> {
     const PARTS: u32 = 8;
-    let shift = slots.trailing_zeros().saturating_sub(PARTS);
-    let part = |h: u64| (h as usize & (slots - 1)) >> shift;
+    let part = |h: u64| (h >> (64 - PARTS)) as usize;
     let mut places = [0; (1 << PARTS) + 1];
     for (h, _) in list {
         places[part(*h) + 1] += 1;
@@ -52,19 +58,24 @@ fn by_slot<T: Copy>(list: &[(u64, T)], slots: usize) -> Vec<(u64, T)> {
     sorted
 }
 
+/// A string of at most [`SHORT`] bytes as [`short_key`] gives it, in two halves, and its id and one; zero is empty.
+type ShortSlot = [u32; 3];
+
+/// Marks an id without a token.
+const HOLE: u32 = 1 << 31;
+
 /// Byte strings by id and ids by byte string.
 ///
-/// All strings lie in one block. Short ones, which are asked for most, have a table that holds them whole, so that a lookup
-/// touches one 16-byte slot; for the others it touches one 8-byte slot (32 bits of hash, 32 bits of id) and, when these
-/// bits agree, the string itself.
+/// All strings lie in one block in the order of their ids. Short ones, which are asked for most, have a table that holds them
+/// whole, so that a lookup touches one slot of 12 bytes; for the others it touches one of 8 bytes (32 bits of hash, 32 bits
+/// of id) and, when these bits agree, the string itself.
 #[derive(Clone, Debug, Default)]
 pub struct Vocab {
     blob: Vec<u8>,
-    /// Start and end in `blob`; `(NONE, 0)` marks an id without a token.
-    spans: Vec<(u32, u32)>,
+    /// Where each id's string begins in `blob`, with [`HOLE`] for an id without one, and the end of the last.
+    starts: Vec<u32>,
     slots: Vec<u64>,
-    /// Strings of at most [`SHORT`] bytes as [`short_key`] gives them, and their id and one; zero is empty.
-    short: Vec<(u64, u64)>,
+    short: Vec<ShortSlot>,
     /// A bit for the hash of each string: most questions about strings that are not there end here, in a table that stays
     /// in the cache of the processor.
     filter: Vec<u64>,
@@ -77,7 +88,7 @@ impl Vocab {
     ///
     /// # Errors
     /// When two entries share an id, or an id is far beyond the number of entries (a file of a few bytes must not ask
-    /// for gigabytes), or the strings exceed 4 GiB. Two ids may share a string: the first one in the list is found by it.
+    /// for gigabytes), or the strings exceed 2 GiB. Two ids may share a string: the first one in the list is found by it.
     pub fn new<B: AsRef<[u8]>>(format: &'static str, entries: impl IntoIterator<Item = (u32, B)>) -> Result<Self> {
         let entries: Vec<(u32, B)> = entries.into_iter().collect();
         let max_id = entries.iter().map(|e| e.0).max().map_or(0, |m| m as usize + 1);
@@ -89,34 +100,24 @@ impl Vocab {
             ));
         }
         let total: usize = entries.iter().map(|e| e.1.as_ref().len()).sum();
-        if total >= NONE as usize {
-            return Err(Error::malformed(format, format!("the tokens have {total} bytes; 4 GiB is the limit")));
+        if total >= HOLE as usize {
+            return Err(Error::malformed(format, format!("the tokens have {total} bytes; 2 GiB is the limit")));
         }
         let short = entries.iter().filter(|e| e.1.as_ref().len() <= SHORT).count();
         let mut vocab = Self {
             blob: Vec::with_capacity(total + PADDING),
-            spans: vec![(NONE, 0); max_id],
+            starts: Vec::with_capacity(max_id + 1),
             slots: vec![0; table_size(entries.len() - short)],
-            short: vec![(0, 0); table_size(short)],
+            short: vec![[0; 3]; table_size(short)],
             filter: vec![0; (entries.len() / 8).next_power_of_two().clamp(8, 1 << 15)],
             len: entries.len(),
             longest: 0,
         };
+        vocab.fill_blob(format, &entries)?;
         let mut shorts = Vec::with_capacity(short);
         let mut longs = Vec::with_capacity(entries.len() - short);
         for (id, token) in &entries {
             let token = token.as_ref();
-            let span = &mut vocab.spans[*id as usize];
-            if span.0 != NONE {
-                let first = String::from_utf8_lossy(&vocab.blob[span.0 as usize..span.1 as usize]).into_owned();
-                return Err(Error::malformed(
-                    format,
-                    format!("id {id} belongs to {first:?} and to {:?}", String::from_utf8_lossy(token)),
-                ));
-            }
-            let start = vocab.blob.len() as u32;
-            vocab.blob.extend_from_slice(token);
-            *span = (start, vocab.blob.len() as u32);
             vocab.longest = vocab.longest.max(token.len());
             let h = if token.len() <= SHORT {
                 let key = short_key(token);
@@ -131,45 +132,104 @@ impl Vocab {
             let (word, bit) = vocab.filter_bit(h);
             vocab.filter[word] |= bit;
         }
-        for (h, (key, id)) in by_slot(&shorts, vocab.short.len()) {
+        for (h, (key, id)) in by_slot(&shorts) {
             vocab.insert_short(h, key, id);
         }
-        for (h, id) in by_slot(&longs, vocab.slots.len()) {
+        for (h, id) in by_slot(&longs) {
             vocab.insert_long(h, id);
         }
-        vocab.blob.resize(total + PADDING, 0);
         Ok(vocab)
     }
 
+    /// Strings in the order of their ids.
+    fn fill_blob<B: AsRef<[u8]>>(&mut self, format: &'static str, entries: &[(u32, B)]) -> Result<()> {
+        let mut last = None;
+        if entries.is_sorted_by_key(|e| e.0) {
+            entries.iter().try_for_each(|entry| self.add(format, entry, &mut last))?;
+        } else {
+            let mut order: Vec<&(u32, B)> = entries.iter().collect();
+            order.sort_by_key(|entry| entry.0);
+            order.into_iter().try_for_each(|entry| self.add(format, entry, &mut last))?;
+        }
+        let end = self.blob.len();
+        self.starts.push(end as u32);
+        self.blob.resize(end + PADDING, 0);
+        Ok(())
+    }
+
+    /// Appends a string whose id is not below that of the last one.
+    fn add<'e, B: AsRef<[u8]>>(
+        &mut self,
+        format: &'static str,
+        entry: &'e (u32, B),
+        last: &mut Option<&'e (u32, B)>,
+    ) -> Result<()> {
+        let (id, token) = (entry.0, entry.1.as_ref());
+        if let Some((_, first)) = last.filter(|last| last.0 == id) {
+            let [first, second] = [first.as_ref(), token].map(String::from_utf8_lossy);
+            return Err(Error::malformed(format, format!("id {id} belongs to {first:?} and to {second:?}")));
+        }
+        *last = Some(entry);
+        let start = self.blob.len() as u32;
+        if self.starts.len() < id as usize {
+            self.starts.resize(id as usize, start | HOLE);
+        }
+        self.starts.push(start);
+        self.blob.extend_from_slice(token);
+        Ok(())
+    }
+
     fn insert_short(&mut self, h: u64, key: u64, id: u32) {
-        let mask = self.short.len() - 1;
-        let mut at = h as usize & mask;
-        while self.short[at].1 != 0 {
-            if self.short[at].0 == key {
+        let [low, high] = [key as u32, (key >> 32) as u32];
+        let mut at = slot_of(h, self.short.len());
+        while self.short[at][2] != 0 {
+            if self.short[at][..2] == [low, high] {
                 return;
             }
-            at = (at + 1) & mask;
+            at = if at + 1 == self.short.len() { 0 } else { at + 1 };
         }
-        self.short[at] = (key, u64::from(id) + 1);
+        self.short[at] = [low, high, id + 1];
     }
 
     fn insert_long(&mut self, h: u64, id: u32) {
-        let mask = self.slots.len() - 1;
-        let mut at = h as usize & mask;
+        let mut at = slot_of(h, self.slots.len());
         while self.slots[at] != 0 {
             let slot = self.slots[at];
-            if (slot ^ h) >> 32 == 0 && self.bytes(slot as u32 - 1) == self.bytes(id) {
+            if (slot >> 32) as u32 == h as u32 && self.bytes(slot as u32 - 1) == self.bytes(id) {
                 return;
             }
-            at = (at + 1) & mask;
+            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }
-        self.slots[at] = (h & !0xffff_ffff) | u64::from(id + 1);
+        self.slots[at] = h << 32 | u64::from(id + 1);
     }
 
-    /// The word of the filter and the bit in it. The tables use other bits of the hash.
+    /// The word of the filter and the bit in it.
     #[inline(always)]
     fn filter_bit(&self, h: u64) -> (usize, u64) {
-        ((h >> 40) as usize & (self.filter.len() - 1), 1 << (h >> 34 & 63))
+        ((h >> 16) as usize & (self.filter.len() - 1), 1 << (h >> 10 & 63))
+    }
+
+    /// [`Vocab::id`] of at most [`SHORT`] bytes that are likely to be there: the filter is not asked.
+    #[inline]
+    pub(crate) fn id_of_short(&self, token: &[u8]) -> Option<u32> {
+        if self.short.is_empty() {
+            return None;
+        }
+        let key = short_key(token);
+        self.find_short(hash::words(key, 0), key)
+    }
+
+    #[inline(always)]
+    fn find_short(&self, h: u64, key: u64) -> Option<u32> {
+        let [low, high] = [key as u32, (key >> 32) as u32];
+        let mut at = slot_of(h, self.short.len());
+        loop {
+            match self.short[at] {
+                [_, _, 0] => return None,
+                [a, b, id] if a == low && b == high => return Some(id - 1),
+                _ => at = if at + 1 == self.short.len() { 0 } else { at + 1 },
+            }
+        }
     }
 
     /// The id of a byte string.
@@ -185,44 +245,41 @@ impl Vocab {
             if self.filter[word] & bit == 0 {
                 return None;
             }
-            let mask = self.short.len() - 1;
-            let mut at = h as usize & mask;
-            loop {
-                match self.short[at] {
-                    (_, 0) => return None,
-                    (found, id) if found == key => return Some((id - 1) as u32),
-                    _ => at = (at + 1) & mask,
-                }
-            }
+            return self.find_short(h, key);
         }
         let h = hash::bytes(token);
         let (word, bit) = self.filter_bit(h);
         if self.filter[word] & bit == 0 {
             return None;
         }
-        let mask = self.slots.len() - 1;
-        let mut at = h as usize & mask;
+        let mut at = slot_of(h, self.slots.len());
         loop {
             let slot = self.slots[at];
             if slot == 0 {
                 return None;
             }
-            if (slot ^ h) >> 32 == 0 {
+            if (slot >> 32) as u32 == h as u32 {
                 let id = slot as u32 - 1;
-                let (start, end) = self.spans[id as usize];
-                if &self.blob[start as usize..end as usize] == token {
+                if self.bytes(id) == Some(token) {
                     return Some(id);
                 }
             }
-            at = (at + 1) & mask;
+            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
         }
+    }
+
+    /// Where the string of an id begins and ends; `None` for an id outside the vocabulary and for a hole in it.
+    #[inline(always)]
+    fn span(&self, id: u32) -> Option<(usize, usize)> {
+        let &[start, end] = self.starts.get(id as usize..)?.first_chunk()?;
+        (start & HOLE == 0).then_some((start as usize, (end & !HOLE) as usize))
     }
 
     /// The bytes of an id; `None` for an id outside the vocabulary and for a hole in it.
     #[inline]
     pub fn bytes(&self, id: u32) -> Option<&[u8]> {
-        let &(start, end) = self.spans.get(id as usize)?;
-        self.blob.get(start as usize..end as usize)
+        let (start, end) = self.span(id)?;
+        self.blob.get(start..end)
     }
 
     /// Length in bytes of a token that is known to exist; 0 for one that does not.
@@ -233,25 +290,19 @@ impl Vocab {
 
     /// The bytes of all ids after one another; `None` when one of them is not in the vocabulary.
     pub(crate) fn join(&self, ids: &[u32]) -> Option<Vec<u8>> {
-        let mut total = 0;
+        // A token of a common vocabulary has four or five bytes of text.
+        let mut out = Vec::with_capacity(5 * ids.len() + PADDING);
         for &id in ids {
-            let &(start, end) = self.spans.get(id as usize)?;
-            // A hole has its start after its end.
-            total += end.checked_sub(start)? as usize;
-        }
-        let mut out = vec![0; total + PADDING];
-        let mut at = 0;
-        for &id in ids {
-            let (start, end) = self.spans[id as usize];
-            let (start, end) = (start as usize, end as usize);
+            let (start, end) = self.span(id)?;
             if end - start <= PADDING {
-                out[at..at + PADDING].copy_from_slice(&self.blob[start..start + PADDING]);
+                // One copy of a fixed length, and what is too much goes.
+                let len = out.len() + end - start;
+                out.extend_from_slice(&self.blob[start..start + PADDING]);
+                out.truncate(len);
             } else {
-                out[at..at + end - start].copy_from_slice(&self.blob[start..end]);
+                out.extend_from_slice(&self.blob[start..end]);
             }
-            at += end - start;
         }
-        out.truncate(total);
         Some(out)
     }
 
@@ -267,7 +318,7 @@ impl Vocab {
 
     /// One more than the largest id; equals [`Vocab::len`] when ids have no holes.
     pub fn id_bound(&self) -> usize {
-        self.spans.len()
+        self.starts.len().saturating_sub(1)
     }
 
     /// Length in bytes of the longest token.
@@ -277,7 +328,7 @@ impl Vocab {
 
     /// Ids and bytes, in order of id.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        (0..self.spans.len() as u32).filter_map(|id| self.bytes(id).map(|b| (id, b)))
+        (0..self.id_bound() as u32).filter_map(|id| self.bytes(id).map(|b| (id, b)))
     }
 }
 

@@ -6,7 +6,7 @@ use common::path;
 use cupola_tokenizer::model::Model;
 use cupola_tokenizer::train::{BpeTrainer, Progress, TieBreak, UnigramTrainer, WordPieceTrainer};
 use cupola_tokenizer::{PreTokenizer, Tokenizer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const PATTERN: &str = r"\s?\S+|\s+";
 
@@ -112,4 +112,20 @@ fn reports_go_from_the_first_byte_to_the_last_token() {
     assert!(tokens.len() > 1 && tokens.is_sorted());
     let learning = reports.iter().position(|r| matches!(r, Progress::Learning { .. })).unwrap();
     assert_eq!(learning, bytes.len(), "reading comes first");
+}
+
+#[test]
+fn unigram_pieces_are_for_the_most_part_those_of_sentencepiece() {
+    // Trained on the same text, with two symbols of its own and rules for some characters.
+    let theirs = Tokenizer::from_path(path("spm_unigram.model")).unwrap();
+    let pieces = |tokenizer: &Tokenizer| -> BTreeSet<String> {
+        let all = (0..tokenizer.vocab_size() as u32).filter(|&id| !tokenizer.is_special(id));
+        all.filter_map(|id| tokenizer.id_to_token(id)).map(|piece| piece.into_owned()).collect()
+    };
+    let theirs = pieces(&theirs);
+    let text = corpus();
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let ours = pieces(&UnigramTrainer::new(theirs.len() + 3).train(lines).unwrap());
+    let common = ours.intersection(&theirs).count();
+    assert!(common * 100 >= theirs.len() * 80, "{common} of {}: theirs {theirs:?}, ours {ours:?}", theirs.len());
 }

@@ -63,7 +63,11 @@ pub struct TryMatches<'r, 'h, H: Haystack + ?Sized = str> {
 
 impl<'r, 'h, H: Haystack + ?Sized> TryMatches<'r, 'h, H> {
     pub(crate) fn new(haystack: &'h H, search: Search<'r, 'h>) -> Self {
-        TryMatches { haystack, cursor: Cursor::new(search, 0) }
+        Self::starting(haystack, search, 0)
+    }
+
+    pub(crate) fn starting(haystack: &'h H, search: Search<'r, 'h>, at: usize) -> Self {
+        TryMatches { haystack, cursor: Cursor::new(search, at) }
     }
 }
 

@@ -35,6 +35,10 @@ impl<H: Haystack + ?Sized> Regex<H> {
         Ok(Regex { core: Core::new(pattern, config, H::BYTES)?, haystack: PhantomData })
     }
 
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.core.pattern

@@ -1,7 +1,7 @@
 //! [`Ast`] to [`Hir`]: flags applied, classes resolved, shorthand spelled out.
 
 use super::ast::{Anchor, Ast, FlagChange, Flags, Parsed, RepeatKind};
-use super::sets;
+use super::{conjuncts, sets};
 use crate::hir::{Assertion, Fold, Hir, Side, Unit};
 use crate::symset::{MAX_CHAR, SymSet};
 use crate::unicode;
@@ -241,7 +241,18 @@ fn grapheme() -> Hir {
         class(pictographic.clone()),
         star(Hir::concat(vec![star(class(extend.clone())), class(zwj.clone()), class(pictographic)])),
     ]);
-    let core = Hir::alternate(vec![hangul, flag, emoji, class(control.negate(MAX_CHAR))]);
+    let (linkers, consonants) = (conjuncts::linkers(), conjuncts::consonants());
+    let joined = extend.union(&zwj).difference(&SymSet::single(0x200C));
+    let conjunct = Hir::concat(vec![
+        class(consonants.clone()),
+        star(Hir::concat(vec![
+            star(class(joined.difference(&linkers))),
+            class(linkers.clone()),
+            star(class(joined.union(&linkers))),
+            class(consonants),
+        ])),
+    ]);
+    let core = Hir::alternate(vec![hangul, flag, emoji, conjunct, class(control.negate(MAX_CHAR))]);
     let tail = star(class(extend.union(&zwj).union(&gcb("SpacingMark"))));
     let cluster = Hir::concat(vec![star(class(gcb("Prepend"))), core, tail]);
     let crlf = Hir::concat(vec![Hir::char('\r'), Hir::char('\n')]);

@@ -2,10 +2,11 @@
 //!
 //! - [`ast`]: what was written.
 //! - `parser`, `escape`, `class`: text to [`ast::Ast`].
-//! - `lower`, `sets`: [`ast::Ast`] to [`crate::hir::Hir`], with flags, Unicode and case folding resolved.
+//! - `lower`, `sets`, `conjuncts`: [`ast::Ast`] to [`crate::hir::Hir`], with flags, Unicode and case folding resolved.
 
 pub mod ast;
 mod class;
+mod conjuncts;
 mod escape;
 mod lower;
 mod parser;

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::core::{Config, Core};
 use crate::fuzz::reference;
 use crate::syntax::{self, ast::Flags};
-use crate::{Regex, bytes};
+use crate::{BorderMemory, Regex, bytes};
 
 pub const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 pub const CL100K: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s";
@@ -118,6 +118,35 @@ proptest! {
             let text = text.repeat(3);
             let found: Vec<_> = regex.find_iter(&text).map(|m| (m.start(), m.end())).collect();
             prop_assert_eq!(found, ends_of(&slow, &text), "{:?} on {:?}: {}", pattern, text, regex.plan());
+        }
+    }
+
+    #[test]
+    fn borders_are_those_of_all_matches(texts in prop::collection::vec(text(), 4), repeat in 1usize..120, stop in 0usize..40) {
+        // One memory for all patterns and texts.
+        let mut memory = BorderMemory::default();
+        let patterns = [CL100K, O200K, GPT2, r"\w+", "x*", "中|a*b", r"(\w)\1", "(?=a)", r"\bw(?=o)", r"(?m)^.", "word|HTTP"];
+        for pattern in patterns {
+            let regex = Regex::new(pattern).unwrap();
+            for text in &texts {
+                let text = text.repeat(repeat);
+                let mut expected: Vec<usize> = regex.find_iter(&text).flat_map(|m| [m.start(), m.end()]).collect();
+                expected.push(text.len());
+                expected.retain(|&border| border > 0);
+                expected.dedup();
+                let mut found = Vec::new();
+                let mut collect = |most: usize| {
+                    found.clear();
+                    regex.try_borders(&text, &mut memory, |base, ends| {
+                        found.extend(ends.iter().map(|&end| base + end as usize));
+                        found.len() < most
+                    }).unwrap();
+                    found.clone()
+                };
+                prop_assert_eq!(&collect(usize::MAX), &expected, "{:?} on {:?}", pattern, text);
+                let some = collect(stop);
+                prop_assert!(expected.starts_with(&some) && (some.len() >= stop || some == expected));
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::rng::Rng;
 use crate::vocab::Vocab;
 pub use bpe::Bpe;
+use cupola_regex::BorderMemory;
 pub(crate) use sink::Sink;
 pub use unigram::Unigram;
 pub use units::{Bytes, Chars};
@@ -45,7 +46,11 @@ pub(crate) struct Scratch {
     pub long: bpe::cache::LongCache,
     pub pairs: bpe::rules::PairCache,
     pub greedy: bpe::greedy::GreedyBuffers,
+    /// Pieces that were merged because the tables for reading them were not made.
+    pub unread: u32,
     pub ids: Vec<u32>,
+    /// Memory for cutting the text; lent out while the pattern runs.
+    pub borders: Option<Box<BorderMemory>>,
     pub lattice: unigram::Lattice,
     /// Pieces of a pre-tokenizer with several steps.
     pub pieces: Vec<(u32, u32)>,
@@ -77,20 +82,25 @@ impl Model {
         }
     }
 
-    /// Encodes pieces of the text, in order, until the sink is full. No token crosses the border of a piece.
+    /// Encodes the pieces of the text between `from` and each of the borders `base + ends`, in order, until the sink is
+    /// full. No token crosses a border.
     #[inline]
-    pub(crate) fn encode_pieces<S: Sink>(
+    pub(crate) fn encode_borders<S: Sink>(
         &self,
         text: &str,
-        pieces: &[(u32, u32)],
+        from: usize,
+        (base, ends): (usize, &[u32]),
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
         if let Self::Bpe(m) = self {
-            return m.encode_pieces(text.as_bytes(), pieces, scratch, sink);
+            return m.encode_borders(text.as_bytes(), from, (base, ends), scratch, sink);
         }
-        for &(start, end) in pieces {
-            self.encode_piece(text, start as usize, end as usize, scratch, sink)?;
+        let mut start = from;
+        for &end in ends {
+            let end = base + end as usize;
+            self.encode_piece(text, start, end, scratch, sink)?;
+            start = end;
             if sink.full() {
                 break;
             }

@@ -18,6 +18,12 @@ pub(crate) trait Sink {
         }
     }
 
+    /// The first `n` of three ids, whose ranges nobody asked for.
+    #[inline(always)]
+    fn few(&mut self, ids: &[u32; 3], n: usize) {
+        self.ids(&ids[..n]);
+    }
+
     /// Where the next token will stand, for [`Sink::relocate`].
     fn mark(&self) -> usize {
         0
@@ -44,6 +50,14 @@ impl Sink for Vec<u32> {
     #[inline(always)]
     fn ids(&mut self, ids: &[u32]) {
         self.extend_from_slice(ids);
+    }
+
+    /// Without a branch for how many there are.
+    #[inline(always)]
+    fn few(&mut self, ids: &[u32; 3], n: usize) {
+        let len = self.len() + n;
+        self.extend_from_slice(ids);
+        self.truncate(len);
     }
 }
 
@@ -95,5 +109,10 @@ impl Sink for Counter {
     #[inline(always)]
     fn ids(&mut self, ids: &[u32]) {
         self.0 += ids.len();
+    }
+
+    #[inline(always)]
+    fn few(&mut self, _: &[u32; 3], n: usize) {
+        self.0 += n;
     }
 }

@@ -1,6 +1,7 @@
 //! The one door to the regular-expression engine.
 
 use crate::error::{Error, Result};
+use cupola_regex::BorderMemory;
 use std::ops::Range;
 
 /// A compiled pattern, or a literal text to look for.
@@ -51,38 +52,64 @@ impl Pattern {
     /// Calls `found` with the range of every match, from left to right.
     #[inline]
     pub(crate) fn for_each(&self, text: &str, mut found: impl FnMut(Range<usize>)) -> Result<()> {
-        self.try_for_each(text, |range| {
-            found(range);
-            Ok(true)
-        })
-    }
-
-    /// [`Pattern::for_each`] that stops at `Ok(false)` and at an error.
-    #[inline]
-    pub(crate) fn try_for_each(&self, text: &str, mut found: impl FnMut(Range<usize>) -> Result<bool>) -> Result<()> {
         match &self.matcher {
             Matcher::Literal => {
                 for (start, part) in text.match_indices(&self.source) {
-                    if !found(start..start + part.len())? {
-                        return Ok(());
-                    }
+                    found(start..start + part.len());
                 }
             }
             Matcher::Regex(regex) => {
                 let mut at = 0;
                 for hit in regex.try_find_iter(text) {
-                    let hit = hit.map_err(|e| Error::PatternLimit {
-                        pattern: self.source.clone(),
-                        offset: at,
-                        reason: e.to_string(),
-                    })?;
+                    let hit = hit.map_err(|e| self.limit(at, &e))?;
                     at = hit.end();
-                    if !found(hit.start()..hit.end())? {
-                        return Ok(());
-                    }
+                    found(hit.start()..hit.end());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Calls `found` with the borders of all matches in blocks, a position and distances from it, as
+    /// [`cupola_regex::Regex::try_borders`] does, until it answers `Ok(false)` or an error.
+    #[inline]
+    pub(crate) fn for_borders(
+        &self,
+        text: &str,
+        memory: &mut BorderMemory,
+        mut found: impl FnMut(usize, &[u32]) -> Result<bool>,
+    ) -> Result<()> {
+        let Matcher::Regex(regex) = &self.matcher else {
+            return self.for_borders_of_literal(text, &mut found);
+        };
+        let (mut at, mut failed) = (0, None);
+        let done = regex.try_borders(text, memory, |base, ends| {
+            at = base + ends.last().map_or(0, |&end| end as usize);
+            found(base, ends).unwrap_or_else(|error| {
+                failed = Some(error);
+                false
+            })
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => done.map_err(|error| self.limit(at, &error)),
+        }
+    }
+
+    fn for_borders_of_literal(&self, text: &str, found: &mut dyn FnMut(usize, &[u32]) -> Result<bool>) -> Result<()> {
+        let mut last = 0;
+        let borders = text.match_indices(&self.source).flat_map(|(at, part)| [at, at + part.len()]);
+        for border in borders.chain([text.len()]) {
+            // One at a time: texts are shorter than 4 GiB, see `Error::TooLong`.
+            if border > last && !found(last, &[(border - last) as u32])? {
+                return Ok(());
+            }
+            last = border;
+        }
+        Ok(())
+    }
+
+    fn limit(&self, offset: usize, reason: &cupola_regex::SearchError) -> Error {
+        Error::PatternLimit { pattern: self.source.clone(), offset, reason: reason.to_string() }
     }
 }

@@ -8,12 +8,13 @@ use crate::model::{Scratch, Sink};
 use crate::normalize::aligned::Aligned;
 use crate::rng::Rng;
 use crate::template::Part;
+use cupola_regex::BorderMemory;
 use std::ops::Range;
 
 /// The longest text of one call. Offsets are 32 bits, and normalisation may make a text longer.
 const MAX_TEXT: usize = 1 << 30;
 
-/// Pieces that are handed to the model at once.
+/// Pieces out of a list that are handed to the model at once.
 const GROUP: usize = 64;
 
 /// The part of a text that fits into a number of tokens; see [`Tokenizer::cut`].
@@ -129,12 +130,12 @@ impl Tokenizer {
         let Some(pattern) = single else {
             return Ok(self.pieces(text)?.len());
         };
-        let (mut n, mut at) = (0, 0);
-        pattern.for_each(text, |range| {
-            n += usize::from(at < range.start) + usize::from(!range.is_empty());
-            at = range.end;
+        let mut n = 0;
+        pattern.for_borders(text, &mut BorderMemory::default(), |_, ends| {
+            n += ends.len();
+            Ok(true)
         })?;
-        Ok(n + usize::from(at < text.len()))
+        Ok(n)
     }
 
     /// Runs the pipeline with the sampling options set.
@@ -225,41 +226,52 @@ impl Tokenizer {
         let mark = sink.mark();
         if let Some(pattern) = self.parts.pre_tokenizer.single_pattern() {
             let text = &*aligned.text;
-            // Pieces are handed over in groups: their look-ups in the cache then overlap instead of waiting for the
-            // pattern in between.
-            let mut group = [(0, 0); GROUP];
-            let (mut n, mut at) = (0, 0);
-            pattern.try_for_each(text, |range| {
-                if n + 2 > GROUP {
-                    self.parts.model.encode_pieces(text, &group[..n], scratch, sink)?;
-                    n = 0;
-                    if sink.full() {
-                        return Ok(false);
-                    }
-                }
-                if at < range.start {
-                    group[n] = (at as u32, range.start as u32);
-                    n += 1;
-                }
-                group[n] = (range.start as u32, range.end as u32);
-                n += 1;
-                at = range.end;
-                Ok(true)
-            })?;
-            if !sink.full() {
-                self.parts.model.encode_pieces(text, &group[..n], scratch, sink)?;
-            }
-            if at < text.len() && !sink.full() {
-                self.parts.model.encode_piece(text, at, text.len(), scratch, sink)?;
-            }
+            let mut memory = scratch.borders.take().unwrap_or_default();
+            let mut at = 0;
+            let done = pattern.for_borders(text, &mut memory, |base, ends| {
+                self.parts.model.encode_borders(text, at, (base, ends), scratch, sink)?;
+                at = base + ends.last().map_or(0, |&end| end as usize);
+                Ok(!sink.full())
+            });
+            scratch.borders = Some(memory);
+            done?;
         } else {
             self.parts.pre_tokenizer.cut(aligned, first, scratch)?;
             let pieces = std::mem::take(&mut scratch.pieces);
-            let result = self.parts.model.encode_pieces(&aligned.text, &pieces, scratch, sink);
+            let done = self.encode_pieces(&aligned.text, &pieces, scratch, sink);
             scratch.pieces = pieces;
-            result?;
+            done?;
         }
         sink.relocate(mark, |range| aligned.span(range));
+        Ok(())
+    }
+
+    /// Pieces with or without gaps between them.
+    fn encode_pieces<S: Sink>(
+        &self,
+        text: &str,
+        pieces: &[(u32, u32)],
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let model = &self.parts.model;
+        let mut rest = pieces;
+        let mut ends = [0; GROUP];
+        while let Some(&(start, _)) = rest.first()
+            && !sink.full()
+        {
+            // Those that follow one another directly go together.
+            let (mut n, mut at) = (0, start);
+            while n < GROUP
+                && let Some(&(from, to)) = rest.get(n)
+                && from == at
+            {
+                (ends[n], at) = (to, to);
+                n += 1;
+            }
+            model.encode_borders(text, start as usize, (0, &ends[..n]), scratch, sink)?;
+            rest = &rest[n..];
+        }
         Ok(())
     }
 }

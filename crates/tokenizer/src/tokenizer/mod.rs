@@ -26,7 +26,7 @@ pub use encode::Cut;
 pub use encoding::{Encoding, Input};
 pub use options::{DecodeOptions, EncodeOptions, Padding, PaddingLength, Side, Truncation, TruncationStrategy};
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// A tokenizer: normaliser, pre-tokeniser, model, template and decoder, with added and special tokens beside them.
 ///
@@ -85,24 +85,16 @@ impl TokenizerParts {
     }
 }
 
-/// Working memories that no call uses at the moment.
+/// Working memories that no call uses at the moment: at most 64, each of a few megabytes at most.
 #[derive(Debug, Default)]
-#[allow(clippy::vec_box, reason = "they are handed out and back for every short text, and moving one costs as much")]
-struct Pool(Mutex<Vec<Box<Scratch>>>);
-
-/// No more working memories are kept than this; each holds at most a few megabytes.
-const POOL_LIMIT: usize = 64;
+struct Pool(cupola_regex::pool::Pool<Scratch, 64>);
 
 impl Pool {
+    #[inline]
     fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
-        let taken = self.0.lock().ok().and_then(|mut free| free.pop());
-        let mut scratch = taken.unwrap_or_default();
+        let mut scratch = self.0.take().unwrap_or_default();
         let result = work(&mut scratch);
-        if let Ok(mut free) = self.0.lock()
-            && free.len() < POOL_LIMIT
-        {
-            free.push(scratch);
-        }
+        self.0.give(scratch);
         result
     }
 }

@@ -106,31 +106,23 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// How often each piece is in the best segmentation of the words, and the total count of the words it is in.
-    pub(super) fn best_counts(&self) -> Result<(Vec<f64>, Vec<f64>)> {
+    /// How often each piece is in the best segmentation of the words.
+    pub(super) fn best_counts(&self) -> Result<Vec<f64>> {
         let pieces = self.scores.len();
         let sums = self.lattice.each_group(|group| {
-            let mut counts = vec![0.0; 2 * pieces];
+            let mut counts = vec![0.0; pieces];
             let mut buffer = Vec::new();
             for word in group.words() {
-                let Some((_, mut path)) = self.best(group, word, (0, word.len), None, &mut buffer) else {
+                let Some((_, path)) = self.best(group, word, (0, word.len), None, &mut buffer) else {
                     continue;
                 };
-                let n = word.count as f64;
-                for &id in &path {
-                    counts[id as usize] += n;
-                }
-                path.sort_unstable();
-                path.dedup();
                 for id in path {
-                    counts[pieces + id as usize] += n;
+                    counts[id as usize] += word.count as f64;
                 }
             }
             counts
         })?;
-        let mut counts = add_up(sums, 2 * pieces);
-        let words = counts.split_off(pieces);
-        Ok((counts, words))
+        Ok(add_up(sums, pieces))
     }
 }
 
@@ -165,7 +157,7 @@ mod tests {
         assert_eq!(pieces.instead(4, &mut Vec::new()), Some((-3.0, vec![0, 2])));
         assert_eq!(pieces.instead(0, &mut Vec::new()), None);
         // "ab" twice is the best; "abc" cannot be made.
-        assert_eq!(pieces.best_counts().unwrap(), (vec![0.0, 0.0, 6.0, 0.0, 0.0], vec![0.0, 0.0, 3.0, 0.0, 0.0]));
+        assert_eq!(pieces.best_counts().unwrap(), [0.0, 0.0, 6.0, 0.0, 0.0]);
         let lattice = Lattice::new(&[("abc", 3)], &texts, 16).unwrap();
         assert_eq!(Pieces::new(&texts, &scores, &lattice).expected().unwrap(), [0.0; 5]);
     }

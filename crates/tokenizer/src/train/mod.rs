@@ -2,7 +2,7 @@
 //!
 //! - `bpe`: byte-pair encoding over bytes or characters
 //! - `wordpiece`: vocabularies for longest match first
-//! - `unigram`: the unigram language model, over `expectation` and `lattice`
+//! - `unigram`: the unigram language model, over `expectation`, `lattice` and `scripts`
 //! - `words`: the pieces of a text and how often each occurs, counted on several threads
 //! - `merges`: learning merges from counted pieces
 
@@ -10,6 +10,7 @@ pub mod bpe;
 mod expectation;
 mod lattice;
 mod merges;
+mod scripts;
 pub mod unigram;
 pub mod wordpiece;
 mod words;

@@ -4,9 +4,11 @@
 //! digamma correction of a variational prior, as in SentencePiece), and removal of the quarter of the pieces that the
 //! likelihood misses least.
 
+use super::Progress;
 use super::expectation::Pieces;
 use super::lattice::Lattice;
-use super::{Progress, words};
+use super::scripts::Scripts;
+use super::words::{self, Count};
 use crate::added::AddedToken;
 use crate::decode::{DecodeStep, Decoder};
 use crate::error::{Error, Result};
@@ -38,6 +40,8 @@ pub struct UnigramTrainer {
     pub initial_alphabet: Vec<char>,
     /// A piece has at most this many characters.
     pub max_piece_length: usize,
+    /// Pieces keep to one script, so that a word and the mark behind it are two.
+    pub split_by_script: bool,
     /// A seed has to occur so often in the text.
     pub min_frequency: u64,
     /// Number of seeds at most.
@@ -62,6 +66,7 @@ impl UnigramTrainer {
             unknown_token: "<unk>".into(),
             initial_alphabet: Vec::new(),
             max_piece_length: 16,
+            split_by_script: true,
             min_frequency: 2,
             seed_size: 1_000_000,
             shrinking_factor: 0.75,
@@ -101,7 +106,7 @@ impl UnigramTrainer {
         if !(0.0..1.0).contains(&self.shrinking_factor) {
             return Err(Error::Config(format!("shrinking_factor = {} is not between 0 and 1", self.shrinking_factor)));
         }
-        let counted = words::count(texts, &self.normalizers, &self.pre_tokenizer, progress)?;
+        let counted = words::count_by_place(texts, &self.normalizers, &self.pre_tokenizer, progress)?;
         let words = self.parts_of_words(&counted);
         let chars = self.alphabet(&words);
         let room = self.vocab_size.saturating_sub(self.special_tokens.len());
@@ -113,7 +118,7 @@ impl UnigramTrainer {
                 chars.len()
             )));
         }
-        let (mut texts, mut scores) = self.seeds(&words, &chars);
+        let (mut texts, mut scores) = self.seeds(&counted, &chars);
         let mut lattice = Lattice::new(&words, &texts, self.max_piece_length)?;
         // A tenth more than wanted: the last choice is by score.
         let desired = room + room / 10;
@@ -129,7 +134,7 @@ impl UnigramTrainer {
             if texts.len() <= desired {
                 break;
             }
-            let kept = self.prune(&texts, &scores, &lattice, &words, desired)?;
+            let kept = self.prune(&texts, &scores, &lattice, desired)?;
             if texts.len() == kept.len() {
                 break;
             }
@@ -139,15 +144,27 @@ impl UnigramTrainer {
         self.assemble(&texts, &scores, &chars, room)
     }
 
-    fn parts_of_words<'a>(&self, counted: &'a [(String, u64)]) -> Vec<(&'a str, u64)> {
+    fn metaspace(&self) -> Option<Metaspace> {
+        self.pre_tokenizer.steps().iter().find_map(|step| match step {
+            Step::Metaspace(metaspace) => Some(*metaspace),
+            _ => None,
+        })
+    }
+
+    /// What stands for a space.
+    fn mark(&self) -> Option<char> {
+        self.metaspace().map(|metaspace| metaspace.replacement)
+    }
+
+    fn parts_of_words<'a>(&self, counted: &'a [(String, Count)]) -> Vec<(&'a str, u64)> {
         let mut words = Vec::with_capacity(counted.len());
-        for (word, n) in counted {
-            let mut rest = &word[..];
+        for (word, [inside, last]) in counted {
+            let (mut rest, n) = (&word[..], inside + last);
             while let Some((cut, _)) = rest.char_indices().nth(LONGEST_WORD) {
-                words.push((&rest[..cut], *n));
+                words.push((&rest[..cut], n));
                 rest = &rest[cut..];
             }
-            words.push((rest, *n));
+            words.push((rest, n));
         }
         words
     }
@@ -164,20 +181,44 @@ impl UnigramTrainer {
         chars
     }
 
-    /// Characters and the substrings with the largest frequency times length.
-    fn seeds<'a>(&self, words: &[(&'a str, u64)], chars: &'a [(String, u64)]) -> (Vec<&'a str>, Vec<f64>) {
-        let mut counts: FastMap<&str, u64> = FastMap::default();
-        for &(word, n) in words {
+    /// Characters and the substrings with the largest frequency times length. Of substrings that begin alike and occur in the
+    /// same places the longest is enough: what is always followed by the same character is no seed.
+    fn seeds<'a>(&self, words: &'a [(String, Count)], chars: &'a [(String, u64)]) -> (Vec<&'a str>, Vec<f64>) {
+        /// Followed by the next word, by the end of the text, by both, by different characters.
+        const WORD: u32 = u32::MAX;
+        const END: u32 = u32::MAX - 1;
+        const BOTH: u32 = u32::MAX - 2;
+        const MANY: u32 = u32::MAX - 3;
+        let mut scripts = self.split_by_script.then(Scripts::new);
+        let mark = self.mark();
+        let mut counts: FastMap<&str, (u64, u32)> = FastMap::default();
+        for (word, [inside, last]) in words {
+            let behind = match (inside, last) {
+                (_, 0) => WORD,
+                (0, _) => END,
+                _ => BOTH,
+            };
             for (start, _) in word.char_indices() {
-                let ends = word[start..].char_indices().map(|(i, c)| start + i + c.len_utf8());
-                for end in ends.take(self.max_piece_length).skip(1) {
-                    *counts.entry(&word[start..end]).or_insert(0) += n;
+                let rest = &word[start..];
+                let most = self.max_piece_length;
+                let most = scripts.as_mut().map_or(most, |scripts| scripts.together(rest, mark, most));
+                let after = rest.char_indices().map(|(i, c)| (start + i, u32::from(c))).chain([(word.len(), behind)]);
+                for (end, next) in after.take(most.saturating_add(1)).skip(2) {
+                    let (count, follows) = counts.entry(&word[start..end]).or_insert((0, next));
+                    *count += inside + last;
+                    if *follows != next || next == BOTH {
+                        *follows = MANY;
+                    }
                 }
             }
         }
+        counts.retain(|_, (_, follows)| *follows == MANY);
         let weight = |text: &str, n: u64| n * text.chars().count() as u64;
-        let mut list: Vec<(u64, &str)> =
-            counts.into_iter().filter(|(_, n)| *n >= self.min_frequency).map(|(t, n)| (weight(t, n), t)).collect();
+        let mut list: Vec<(u64, &str)> = counts
+            .into_iter()
+            .filter(|(_, (n, _))| *n >= self.min_frequency)
+            .map(|(t, (n, _))| (weight(t, n), t))
+            .collect();
         list.sort_unstable_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
         list.truncate(self.seed_size.saturating_sub(chars.len()));
         let all = chars.iter().map(|(c, n)| (*n, &c[..])).chain(list);
@@ -187,18 +228,10 @@ impl UnigramTrainer {
     }
 
     /// What the likelihood would miss most, in order of the numbers.
-    fn prune(
-        &self,
-        texts: &[&str],
-        scores: &[f64],
-        lattice: &Lattice,
-        words: &[(&str, u64)],
-        desired: usize,
-    ) -> Result<Vec<u32>> {
+    fn prune(&self, texts: &[&str], scores: &[f64], lattice: &Lattice, desired: usize) -> Result<Vec<u32>> {
         let pieces = Pieces::new(texts, scores, lattice);
-        let (counts, in_words) = pieces.best_counts()?;
+        let counts = pieces.best_counts()?;
         let total: f64 = counts.iter().sum();
-        let all_words: f64 = words.iter().map(|w| w.1 as f64).sum();
         let mut kept = Vec::new();
         let mut candidates = Vec::new();
         let mut buffer = Vec::new();
@@ -215,7 +248,7 @@ impl UnigramTrainer {
             let log_total = (total + counts[id] * (parts.len() as f64 - 1.0)).ln();
             let with = counts[id].ln() - total.ln();
             let without: f64 = parts.iter().map(|&p| (counts[p as usize] + counts[id]).ln() - log_total).sum();
-            candidates.push((in_words[id] / all_words * (with - without), id as u32));
+            candidates.push((counts[id] * (with - without), id as u32));
         }
         let size = desired.max((self.shrinking_factor * texts.len() as f64) as usize);
         candidates.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -265,10 +298,7 @@ impl UnigramTrainer {
             min_score: None,
             single_precision: false,
         };
-        let decoder = self.pre_tokenizer.steps().iter().find_map(|s| match s {
-            Step::Metaspace(m) => Some(DecodeStep::Metaspace(*m)),
-            _ => None,
-        });
+        let decoder = self.metaspace().map(DecodeStep::Metaspace);
         Tokenizer::new(TokenizerParts {
             normalizers: self.normalizers.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),

@@ -8,11 +8,15 @@ use crate::normalize::Normalizer;
 use crate::normalize::aligned::Aligned;
 use crate::split::PreTokenizer;
 use crate::tokenizer::batch::parallel;
+use cupola_regex::BorderMemory;
 use std::path::Path;
 use std::sync::Mutex;
 
 /// Texts are read in blocks of about this many bytes, so that memory does not grow with the corpus.
 const BLOCK: usize = 16 << 20;
+
+/// How often a piece occurs before other pieces, and how often as the last one of a text.
+pub(super) type Count = [u64; 2];
 
 /// Counts pieces. The result is in order of the pieces, so that equal texts give equal lists.
 pub(super) fn count<T: AsRef<str> + Sync + Send>(
@@ -21,7 +25,18 @@ pub(super) fn count<T: AsRef<str> + Sync + Send>(
     pre_tokenizer: &PreTokenizer,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<(String, u64)>> {
-    let mut total: FastMap<String, u64> = FastMap::default();
+    let counted = count_by_place(texts, normalizers, pre_tokenizer, progress)?;
+    Ok(counted.into_iter().map(|(word, n)| (word, n[0] + n[1])).collect())
+}
+
+/// [`count`] with those that end a text apart.
+pub(super) fn count_by_place<T: AsRef<str> + Sync + Send>(
+    texts: impl IntoIterator<Item = T>,
+    normalizers: &[Normalizer],
+    pre_tokenizer: &PreTokenizer,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<(String, Count)>> {
+    let mut total: FastMap<String, Count> = FastMap::default();
     let mut texts = texts.into_iter();
     let mut bytes = 0u64;
     loop {
@@ -40,7 +55,7 @@ pub(super) fn count<T: AsRef<str> + Sync + Send>(
         bytes += size as u64;
         progress(Progress::Reading { bytes });
     }
-    let mut words: Vec<(String, u64)> = total.into_iter().collect();
+    let mut words: Vec<(String, Count)> = total.into_iter().collect();
     words.sort_unstable();
     Ok(words)
 }
@@ -50,46 +65,45 @@ fn count_block<T: AsRef<str> + Sync>(
     size: usize,
     normalizers: &[Normalizer],
     pre_tokenizer: &PreTokenizer,
-    total: &mut FastMap<String, u64>,
+    total: &mut FastMap<String, Count>,
 ) -> Result<()> {
     // A few thousand pieces of work at most, each with a map of its own from a shared store.
     let per_job = block.len().div_ceil(64);
     let jobs = block.len().div_ceil(per_job);
-    let maps: Mutex<Vec<FastMap<String, u64>>> = Mutex::default();
+    let maps: Mutex<Vec<FastMap<String, Count>>> = Mutex::default();
     let take = || maps.lock().ok().and_then(|mut m| m.pop()).unwrap_or_default();
     parallel(jobs, size, None, |job| {
         let mut map = take();
-        let mut scratch = Scratch::default();
+        let (mut scratch, mut memory) = (Scratch::default(), BorderMemory::default());
         let end = ((job + 1) * per_job).min(block.len());
         for text in &block[job * per_job..end] {
             let mut aligned = Aligned::new(text.as_ref(), 0, false);
             for step in normalizers {
                 step.apply(&mut aligned)?;
             }
-            let mut add = |piece: &str| match map.get_mut(piece) {
-                Some(n) => *n += 1,
-                None => {
-                    map.insert(piece.to_string(), 1);
-                }
+            let mut add = |piece: &str, last: bool| {
+                let n = match map.get_mut(piece) {
+                    Some(n) => n,
+                    None => map.entry(piece.to_string()).or_default(),
+                };
+                n[usize::from(last)] += 1;
             };
             if let Some(pattern) = pre_tokenizer.single_pattern() {
                 let text = &*aligned.text;
                 let mut at = 0;
-                pattern.for_each(text, |range| {
-                    for piece in [&text[at..range.start], &text[range.clone()]] {
-                        if !piece.is_empty() {
-                            add(piece);
-                        }
+                pattern.for_borders(text, &mut memory, |base, ends| {
+                    for &end in ends {
+                        let end = base + end as usize;
+                        add(&text[at..end], end == text.len());
+                        at = end;
                     }
-                    at = range.end;
+                    Ok(true)
                 })?;
-                if at < text.len() {
-                    add(&text[at..]);
-                }
             } else {
                 pre_tokenizer.cut(&mut aligned, true, &mut scratch)?;
-                for &(start, end) in &scratch.pieces {
-                    add(&aligned.text[start as usize..end as usize]);
+                let count = scratch.pieces.len();
+                for (i, &(start, end)) in scratch.pieces.iter().enumerate() {
+                    add(&aligned.text[start as usize..end as usize], i + 1 == count);
                 }
             }
         }
@@ -105,7 +119,8 @@ fn count_block<T: AsRef<str> + Sync>(
             continue;
         }
         for (piece, n) in map {
-            *total.entry(piece).or_insert(0) += n;
+            let all = total.entry(piece).or_default();
+            *all = [all[0] + n[0], all[1] + n[1]];
         }
     }
     Ok(())

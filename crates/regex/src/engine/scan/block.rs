@@ -17,8 +17,8 @@ const FIRST_BLOCK: usize = 1 << 10;
 /// Lanes of a block.
 const LANES: usize = 4;
 
-/// A lane would be at least this long.
-const LANE_MIN: usize = 256;
+/// A lane would be at least this long; shorter blocks are not worth the search for where lanes can begin.
+const LANE_MIN: usize = 12;
 
 /// An end handed out.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +35,9 @@ const GAP_BIT: u32 = 1 << 31;
 /// The pass over one text.
 #[derive(Debug, Default, Clone)]
 pub struct Splitter {
-    /// Kinds of the block, then actions.
+    /// Kinds of the block, then actions. It never shrinks; `len` bytes of it are in use.
     buffer: Vec<u8>,
+    len: usize,
     /// Ends of matches in the block, relative to `base`: room for them, how many there are, how many have been handed
     /// out.
     ends: Vec<u32>,
@@ -54,6 +55,12 @@ pub struct Splitter {
     shift: usize,
     /// The machine runs.
     active: bool,
+    /// The text is known to be UTF-8.
+    valid: bool,
+    /// Borders where there are gaps: distances, from where, and the end of a gap that more gaps may follow.
+    joined: Vec<u32>,
+    joined_from: Option<usize>,
+    waiting: Option<usize>,
 }
 
 impl Splitter {
@@ -65,6 +72,7 @@ impl Splitter {
         self.started = at;
         self.next = at;
         self.register = at;
+        self.waiting = None;
         self.state = machine.start(before);
         self.active = true;
     }
@@ -107,7 +115,56 @@ impl Splitter {
                 self.block(machine, classifier, alphabet, text);
             } else {
                 self.active = false;
+                (self.base, self.shift) = (text.len(), 0);
+                (self.count, self.handed) = (0, 0);
                 self.finish(machine, alphabet, text);
+            }
+        }
+    }
+
+    /// All borders of the next block, gaps and matches alike: a position and the distances from it. `None` as with
+    /// [`Splitter::next_end`].
+    pub fn next_borders(
+        &mut self,
+        machine: &Machine,
+        classifier: &Classifier,
+        alphabet: &Alphabet,
+        text: &[u8],
+    ) -> Option<(usize, &[u32])> {
+        while self.active {
+            self.block(machine, classifier, alphabet, text);
+            if self.active && self.next == text.len() {
+                self.active = false;
+                self.finish(machine, alphabet, text);
+            }
+            if self.count > 0 {
+                let count = std::mem::take(&mut self.count);
+                if !machine.gaps {
+                    return Some((self.base, &self.ends[..count]));
+                }
+                self.join_gaps(count);
+                if let Some(&base) = self.joined_from.as_ref() {
+                    return Some((base, &self.joined));
+                }
+            }
+        }
+        None
+    }
+
+    /// Makes one border of the ends of gaps in a row. The last one waits for what follows it; at the end of the text it is
+    /// left to whoever goes on from the last border.
+    fn join_gaps(&mut self, count: usize) {
+        self.joined.clear();
+        self.joined_from = None;
+        for &end in &self.ends[..count] {
+            let (at, gap) = (self.base + (end & !GAP_BIT) as usize, end & GAP_BIT != 0);
+            let before = self.waiting.take().filter(|_| !gap);
+            if gap {
+                self.waiting = Some(at);
+            }
+            for border in before.into_iter().chain((!gap).then_some(at)) {
+                let base = *self.joined_from.get_or_insert(border);
+                self.joined.push((border - base) as u32);
             }
         }
     }
@@ -128,32 +185,44 @@ impl Splitter {
         }
         let block = &text[self.base..end];
         self.next = end;
-        self.buffer.resize(block.len(), 0);
-        classifier.classify(alphabet, block, &mut self.buffer);
-        self.state = run(machine, &mut self.buffer, self.state);
+        self.valid = classifier.valid;
+        self.len = block.len();
+        let room = self.len.next_multiple_of(CHUNK);
+        if self.buffer.len() < room {
+            self.buffer.resize(room, 0);
+        }
+        let (kinds, beyond) = self.buffer[..room].split_at_mut(self.len);
+        beyond.fill(0);
+        classifier.classify(alphabet, block, kinds);
+        self.state = run(machine, kinds, self.state);
         self.count = 0;
         self.handed = 0;
-        self.collect(alphabet, text);
+        self.collect(machine.gaps, alphabet, text);
     }
 
     /// Turns the actions of the block into ends.
-    fn collect(&mut self, alphabet: &Alphabet, text: &[u8]) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let len = buffer.len();
-        buffer.resize(len.next_multiple_of(CHUNK), 0);
+    fn collect(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
+        let whole = std::mem::take(&mut self.buffer);
+        let buffer = &whole[..self.len.next_multiple_of(CHUNK)];
         // A match has a byte at least; `push_bits` writes a few more than there are.
-        self.ends.resize((len + 3 * CHUNK).max(self.ends.len()), 0);
+        let room = self.len + 3 * CHUNK;
+        if self.ends.len() < room {
+            self.ends.resize(room, 0);
+        }
         for (number, chunk) in buffer.chunks_exact(CHUNK).enumerate() {
             let words = words(chunk);
             let mut ends = gather(&words, HERE);
             if words.iter().any(|word| word & spread(PREVIOUS | COMMIT | LOST) != 0) {
-                self.active = self.unusual(&words, &mut ends, &buffer, number * CHUNK, alphabet, text);
+                self.active = self.unusual(&words, &mut ends, buffer, number * CHUNK, alphabet, text);
             }
-            let mut gaps = gather(&words, GAP) & ends;
-            // Of gaps in a row only the last end is of interest.
-            let inner = gaps & gaps >> 1;
-            ends &= !inner;
-            gaps &= !inner;
+            let mut gaps = 0;
+            if gaps_possible {
+                gaps = gather(&words, GAP) & ends;
+                // Of gaps in a row only the last end is of interest.
+                let inner = gaps & gaps >> 1;
+                ends &= !inner;
+                gaps &= !inner;
+            }
             self.push_bits(ends, gaps, (self.shift + number * CHUNK) as u32);
             if !self.active {
                 break;
@@ -163,8 +232,7 @@ impl Splitter {
         if let Some(set) = buffer.iter().rposition(|actions| actions & SET != 0) {
             self.register = self.base + self.shift + set;
         }
-        buffer.truncate(len);
-        self.buffer = buffer;
+        self.buffer = whole;
     }
 
     /// Adds to `ends` those that lie before the symbol that told of them; false when the machine is lost.
@@ -200,7 +268,7 @@ impl Splitter {
             }
             if previous & bit != 0 {
                 let symbol = block + chunk + at as usize;
-                let before = start_of_previous(alphabet, text, symbol);
+                let before = self.start_of_previous(alphabet, text, symbol);
                 match (symbol - before).cmp(&(at as usize + 1)) {
                     std::cmp::Ordering::Less => *ends |= 1 << (at as usize - (symbol - before)),
                     _ => self.push(before),
@@ -210,20 +278,29 @@ impl Splitter {
         lost == 0
     }
 
+    /// Where the symbol before `at` begins.
+    #[inline]
+    fn start_of_previous(&self, alphabet: &Alphabet, text: &[u8], at: usize) -> usize {
+        if self.valid {
+            return text[..at].iter().rposition(|byte| byte & 0xC0 != 0x80).unwrap_or(0);
+        }
+        at - alphabet.prev(text, at).map_or(0, |(_, len)| len)
+    }
+
     /// What the end of the text decides.
     fn finish(&mut self, machine: &Machine, alphabet: &Alphabet, text: &[u8]) {
         let actions = machine.finish(self.state);
         if actions & LOST != 0 {
             return;
         }
-        (self.base, self.shift) = (text.len(), 0);
-        (self.count, self.handed) = (0, 0);
-        self.ends.resize(self.ends.len().max(4), 0);
+        if self.ends.len() < self.count + 4 {
+            self.ends.resize(self.count + 4, 0);
+        }
         if actions & COMMIT != 0 {
             self.push(self.register);
         }
         if actions & PREVIOUS != 0 {
-            self.push(start_of_previous(alphabet, text, text.len()));
+            self.push(self.start_of_previous(alphabet, text, text.len()));
         }
         if actions & HERE != 0 {
             self.push(text.len());
@@ -254,7 +331,8 @@ impl Splitter {
         // Groups of eight without a branch for each bit; what is written beyond the count is overwritten later.
         for group in out.chunks_exact_mut(8).take(count.div_ceil(8)) {
             for slot in group {
-                *slot = at + rest.trailing_zeros();
+                // Never zero, which would need a case of its own.
+                *slot = at + (rest | 1 << 63).trailing_zeros();
                 rest &= rest.wrapping_sub(1);
             }
         }
@@ -277,11 +355,6 @@ fn words(chunk: &[u8]) -> [u64; 8] {
     words
 }
 
-/// Where the symbol before `at` begins.
-fn start_of_previous(alphabet: &Alphabet, text: &[u8], at: usize) -> usize {
-    at - alphabet.prev(text, at).map_or(0, |(_, len)| len)
-}
-
 /// `actions` in every byte of a word.
 const fn spread(actions: u8) -> u64 {
     actions as u64 * 0x0101_0101_0101_0101
@@ -289,6 +362,25 @@ const fn spread(actions: u8) -> u64 {
 
 /// Which of 64 bytes have the given action, one bit for each.
 #[inline]
+#[cfg(target_arch = "x86_64")]
+fn gather(words: &[u64; 8], action: u8) -> u64 {
+    use std::arch::x86_64::{_mm_cvtsi32_si128, _mm_movemask_epi8, _mm_set_epi64x, _mm_sll_epi64};
+    let mut bits = 0;
+    for (index, pair) in words.chunks_exact(2).enumerate() {
+        // SAFETY: SSE2 is part of x86-64, and nothing here touches memory.
+        let mask = unsafe {
+            let bytes = _mm_set_epi64x(pair[1] as i64, pair[0] as i64);
+            // The bit of each byte becomes its highest.
+            _mm_movemask_epi8(_mm_sll_epi64(bytes, _mm_cvtsi32_si128(action.leading_zeros() as i32)))
+        };
+        bits |= u64::from(mask as u16) << (16 * index);
+    }
+    bits
+}
+
+/// Which of 64 bytes have the given action, one bit for each.
+#[inline]
+#[cfg(not(target_arch = "x86_64"))]
 fn gather(words: &[u64; 8], action: u8) -> u64 {
     let shift = action.trailing_zeros();
     let mut bits = 0;
@@ -322,7 +414,9 @@ fn cut(machine: &Machine, kinds: &[u8]) -> Option<[(usize, u16); LANES - 1]> {
     let mut cuts = [(0, NO_SYNC); LANES - 1];
     for (lane, cut) in cuts.iter_mut().enumerate() {
         let from = (lane + 1) * stride;
-        *cut = (from..from + stride / 2).find_map(|at| {
+        // In long blocks the lanes are to be of about the same length, in short ones there may be few places to choose from.
+        let window = if stride < 256 { stride } else { stride / 2 };
+        *cut = (from..from + window).find_map(|at| {
             // The two symbols before `at`, of which the second begins directly before it.
             let second = usize::from(kinds[at - 1]);
             let first = usize::from(*kinds[..at - 1].iter().rev().take(4).find(|&&kind| usize::from(kind) < count)?);

@@ -16,8 +16,10 @@ pub struct Classifier {
     two: Box<[u8]>,
     /// For each pair of first bytes of a character of three: the kind of all 64 characters, or [`MIXED`].
     three: Box<[u8]>,
+    /// The same for the first three bytes of a character of four.
+    four: Box<[u8]>,
     /// Texts are known to be UTF-8.
-    valid: bool,
+    pub valid: bool,
     level: Level,
 }
 
@@ -42,13 +44,9 @@ impl Classifier {
             *kind = alphabet.single[byte] as u8;
         }
         let two = (0..0x800).map(|symbol| alphabet.kind_of(symbol) as u8).collect();
-        let uniform = |prefix: u32| {
-            let kind = alphabet.kind_of(prefix << 6);
-            let same = (prefix << 6..(prefix + 1) << 6).all(|symbol| alphabet.kind_of(symbol) == kind);
-            if same { kind as u8 } else { MIXED }
-        };
-        let three = (0..0x400).map(uniform).collect();
-        Classifier { ascii, continuation: alphabet.len as u8, two, three, valid, level: detect() }
+        let uniform = |prefixes| alphabet.uniform(prefixes).map(|kind| kind.map_or(MIXED, |kind| kind as u8)).collect();
+        let (three, four) = (uniform(0..0x400), uniform(0x400..0x4400));
+        Classifier { ascii, continuation: alphabet.len as u8, two, three, four, valid, level: detect() }
     }
 
     /// All variants that this machine can run.
@@ -113,8 +111,11 @@ impl Classifier {
                 2
             }
             [a @ 0xF0..=0xF7, b, c, d, ..] if self.valid => {
-                let symbol = u32::from(a & 0x07) << 18 | bits(b) << 12 | bits(c) << 6 | bits(d);
-                let kind = alphabet.kind_of(symbol) as u8;
+                let prefix = u32::from(a & 0x07) << 12 | bits(b) << 6 | bits(c);
+                let mut kind = self.four[prefix as usize - 0x400];
+                if kind == MIXED {
+                    kind = alphabet.kind_of(prefix << 6 | bits(d)) as u8;
+                }
                 kinds[..4].copy_from_slice(&[kind, continuation, continuation, continuation]);
                 4
             }
@@ -181,11 +182,13 @@ mod x86 {
             *vector = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(part.as_ptr().cast()) });
         }
         let mut done = 0;
-        for (bytes, out) in text.chunks_exact(32).zip(kinds.chunks_exact_mut(32)) {
+        // Classifies the vector at `at`; false when it is not all ASCII.
+        let mut vector = |at: usize| {
+            let (bytes, out) = (&text[at..at + 32], &mut kinds[at..at + 32]);
             // SAFETY: `bytes` has 32 bytes; unaligned loads are allowed.
             let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
             if _mm256_movemask_epi8(v) != 0 {
-                break;
+                return false;
             }
             let mut kind = _mm256_setzero_si256();
             for (high, table) in tables.iter().enumerate() {
@@ -196,9 +199,16 @@ mod x86 {
             }
             // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), kind) };
+            true
+        };
+        while text.len() - done >= 32 {
+            if !vector(done) {
+                return done;
+            }
             done += 32;
         }
-        done
+        // What is left, together with bytes that are done already.
+        if done > 0 && done < text.len() && vector(text.len() - 32) { text.len() } else { done }
     }
 
     /// 64 bytes at a time: one look into a table of 128.
@@ -208,18 +218,25 @@ mod x86 {
         let (low, high) =
             unsafe { (_mm512_loadu_si512(table.as_ptr().cast()), _mm512_loadu_si512(table.as_ptr().add(64).cast())) };
         let mut done = 0;
-        for (bytes, out) in text.chunks_exact(64).zip(kinds.chunks_exact_mut(64)) {
+        let mut vector = |at: usize| {
+            let (bytes, out) = (&text[at..at + 64], &mut kinds[at..at + 64]);
             // SAFETY: `bytes` has 64 bytes; unaligned loads are allowed.
             let v = unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) };
             if _mm512_movepi8_mask(v) != 0 {
-                break;
+                return false;
             }
             let kind = _mm512_permutex2var_epi8(low, v, high);
             // SAFETY: `out` has 64 bytes; unaligned stores are allowed.
             unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), kind) };
+            true
+        };
+        while text.len() - done >= 64 {
+            if !vector(done) {
+                return done;
+            }
             done += 64;
         }
-        done
+        if done > 0 && done < text.len() && vector(text.len() - 64) { text.len() } else { done }
     }
 }
 

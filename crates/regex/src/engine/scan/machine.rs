@@ -44,6 +44,8 @@ pub struct Machine {
     finish: Vec<u8>,
     /// For each pair of kinds, the state behind it if that does not depend on what came before; else [`NO_SYNC`].
     pub sync: Vec<u16>,
+    /// There may be gaps between matches.
+    pub gaps: bool,
 }
 
 /// A run that has died without an end while a run before it goes on. If it is ever needed, the machine is stuck.
@@ -129,9 +131,52 @@ impl Machine {
             table.push(entry((next * columns * size_of::<u32>()) as u32, 0));
             next += 1;
         }
-        let mut machine = Machine { table, columns, starts, finish, sync: Vec::new() };
+        let mut machine = Machine { table, columns, starts, finish, sync: Vec::new(), gaps: false }.smallest();
         machine.sync = machine.sync_pairs(kinds);
+        let gap = |&actions: &u8| actions & GAP != 0;
+        machine.gaps = machine.table.iter().any(|&e| gap(&(e as u8))) || machine.finish.iter().any(gap);
         Some(machine)
+    }
+
+    /// The same machine with as few states as possible (Moore's algorithm): states that tell the same of every text are
+    /// one. More pairs of symbols then determine the state.
+    fn smallest(self) -> Machine {
+        let row = |state: usize| &self.table[state * self.columns..(state + 1) * self.columns];
+        let to = |entry: u32| (entry >> 16) as usize / size_of::<u32>() / self.columns;
+        let number = |keys: Vec<Vec<u32>>| -> Vec<u32> {
+            let mut known = HashMap::new();
+            keys.into_iter()
+                .map(|key| {
+                    let next = known.len() as u32;
+                    *known.entry(key).or_insert(next)
+                })
+                .collect()
+        };
+        let states = self.len();
+        let actions = |s: usize| row(s).iter().map(|&e| e & 0xFF).chain([u32::from(self.finish[s])]).collect();
+        // The state that cannot go on comes first in every numbering.
+        let mut class = number((0..states).map(actions).collect());
+        loop {
+            let key = |s: usize| [class[s]].into_iter().chain(row(s).iter().map(|&e| class[to(e)])).collect();
+            let finer = number((0..states).map(key).collect());
+            let same = finer.iter().max() == class.iter().max();
+            class = finer;
+            if same {
+                break;
+            }
+        }
+        let count = class.iter().max().map_or(0, |&c| c as usize + 1);
+        let offset = |class: u32| class * (self.columns * size_of::<u32>()) as u32;
+        let mut table = Vec::with_capacity(count * self.columns);
+        let mut finish = Vec::with_capacity(count);
+        for wanted in 0..count as u32 {
+            // A class is numbered where its first member stands.
+            let first = class.iter().position(|&c| c == wanted).unwrap_or(0);
+            table.extend(row(first).iter().map(|&e| entry(offset(class[to(e)]), e as u8)));
+            finish.push(self.finish[first]);
+        }
+        let starts = self.starts.iter().map(|&s| offset(class[s as usize / size_of::<u32>() / self.columns])).collect();
+        Machine { table, starts, finish, ..self }
     }
 
     /// The state in which to begin behind a symbol of group `before`.

@@ -9,6 +9,10 @@ use crate::vocab::NONE;
 impl Bpe {
     /// Gives out the tokens of a piece that has been merged: known ones, bytes for the others, or what stands for them.
     pub(super) fn emit<S: Sink>(&self, piece: &[u8], offset: usize, symbols: &[Symbol], sink: &mut S) -> Result<()> {
+        if !S::RANGES && self.unused.is_empty() && symbols.iter().all(|symbol| symbol.id != NONE) {
+            symbols.iter().for_each(|symbol| sink.token(symbol.id, 0, 0));
+            return Ok(());
+        }
         let mut run_of_unknown: Option<usize> = None;
         for (i, symbol) in symbols.iter().enumerate() {
             let from = symbol.start as usize;

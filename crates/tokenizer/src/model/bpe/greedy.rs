@@ -9,84 +9,26 @@
 
 use super::merge::{MergeBuffers, Symbol, run};
 use super::rules::{Below, Rules};
+use super::tables::{Tables, UNASKED};
 use crate::hash;
 use crate::vocab::{NONE, Vocab};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Shorter pieces are merged faster than they are read.
 pub(crate) const LEAST: usize = 24;
+/// The same where characters take several bytes.
+pub(crate) const LEAST_WIDE: usize = 7;
+
+/// The tables that reading needs are made when so many pieces have come that could have been read, or one of so many bytes:
+/// a few short texts are encoded before they would be ready.
+pub(crate) const PATIENCE: u32 = 100;
+pub(crate) const AT_ONCE: usize = 512;
 
 /// Vocabularies with longer tokens are left to the merge loop: each length is tried at each place.
 pub(crate) const LONGEST: usize = 512;
 
-/// Tokens of at least this length share a bit.
-const LONG: usize = 31;
-
-/// What is known of the vocabulary.
-#[derive(Debug)]
-pub(crate) struct Tables {
-    /// Which lengths the tokens have that begin with three bytes, by a hash of the three.
-    lengths: Box<[u32]>,
-    /// The two halves that each token was merged from, `left << 32 | right`; worked out when they are asked for.
-    halves: Box<[AtomicU64]>,
-}
-
-/// Halves that nobody has asked for.
-const UNASKED: u64 = u64::MAX;
 /// Halves of what was not merged from two.
 const NO_HALVES: u64 = u64::MAX - 1;
-
-const SLOTS: usize = 1 << 15;
-
-#[inline(always)]
-fn slot(a: u8, b: u8, c: u8) -> usize {
-    let bytes = u64::from(a) | u64::from(b) << 8 | u64::from(c) << 16;
-    (bytes.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 49) as usize & (SLOTS - 1)
-}
-
-impl Tables {
-    pub(crate) fn new(vocab: &Vocab) -> Self {
-        let mut masks = vec![0; SLOTS].into_boxed_slice();
-        for (_, token) in vocab.iter() {
-            if let [a, b, c, ..] = *token {
-                masks[slot(a, b, c)] |= 1 << token.len().min(LONG);
-            }
-        }
-        Self { lengths: masks, halves: (0..vocab.id_bound()).map(|_| AtomicU64::new(UNASKED)).collect() }
-    }
-
-    /// The longest token of at most `most` bytes that `text` begins with: its length and id.
-    #[inline]
-    fn longest(&self, vocab: &Vocab, bytes: &[u32; 256], text: &[u8], most: usize) -> Option<(usize, u32)> {
-        let most = most.min(text.len());
-        if let ([a, b, c, ..], 3..) = (text, most) {
-            let mut mask = self.lengths[slot(*a, *b, *c)];
-            if most < LONG {
-                mask &= (2 << most) - 1;
-            } else if mask >> LONG != 0 {
-                let found =
-                    (LONG..=most.min(vocab.longest())).rev().find_map(|len| Some((len, vocab.id(&text[..len])?)));
-                if found.is_some() {
-                    return found;
-                }
-            }
-            mask &= (1 << LONG) - 1;
-            while mask != 0 {
-                let len = 31 - mask.leading_zeros() as usize;
-                if let Some(id) = vocab.id(&text[..len]) {
-                    return Some((len, id));
-                }
-                mask ^= 1 << len;
-            }
-        }
-        if most >= 2
-            && let Some(id) = vocab.id(&text[..2])
-        {
-            return Some((2, id));
-        }
-        (most >= 1).then(|| (1, bytes[usize::from(text[0])]))
-    }
-}
 
 /// Buffers, kept between pieces.
 #[derive(Debug, Default)]
@@ -97,6 +39,9 @@ pub(crate) struct GreedyBuffers {
     pair: MergeBuffers,
     /// Two ids and whether they stay apart, direct-mapped; see [`Apart`].
     apart: Vec<u64>,
+    /// Tokens that were looked for.
+    #[cfg(test)]
+    steps: u64,
 }
 
 const PAIRS: usize = 1 << 14;
@@ -124,6 +69,10 @@ impl<R: Rules> Reader<'_, R> {
         tokens.clear();
         let (mut at, mut most) = (0, usize::MAX);
         while at < piece.len() {
+            #[cfg(test)]
+            {
+                buffers.steps += 1;
+            }
             let Some((len, id)) = self.tables.longest(self.vocab, self.bytes, &piece[at..], most) else {
                 // No token goes on from here.
                 let Some(last) = tokens.pop() else {
@@ -151,13 +100,20 @@ impl<R: Rules> Reader<'_, R> {
         tokens.len() > 1
     }
 
-    /// Whether merges lead to a token. Of two that stay apart that is known; the first has none before it.
+    /// Whether merges lead to a token. Of two that have been found to stay apart that is known.
     fn can_be_made(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> bool {
-        if text.len() == 1 || self.by_id && self.halves(id, text, buffers).is_some() {
+        if text.len() == 1 || self.tables.is_made(id) {
             return true;
         }
-        self.merge(self.rules, text, buffers);
-        matches!(buffers.pair.symbols[..], [one] if one.id == id)
+        let mut made = self.by_id && self.halves(id, text, buffers).is_some();
+        if !made {
+            self.merge(self.rules, text, buffers);
+            made = matches!(buffers.pair.symbols[..], [one] if one.id == id);
+        }
+        if made {
+            self.tables.set_made(id);
+        }
+        made
     }
 
     /// Whether two neighbours stay apart: `last`, which ends at `middle`, and the token `id` from there to `end`.
@@ -171,14 +127,17 @@ impl<R: Rules> Reader<'_, R> {
         id: u32,
         buffers: &mut GreedyBuffers,
     ) -> bool {
+        let places = [last.start as usize, middle, end];
+        if self.tables.no_token_across(piece, places) && self.can_be_made(id, &piece[middle..end], buffers) {
+            return true;
+        }
         let key = u64::from(last.id) << 31 | u64::from(id);
         let slot = hash::pair(last.id, id) as usize & (PAIRS - 1);
         let entry = buffers.apart[slot];
         if entry >> 1 == key {
             return entry & 1 != 0;
         }
-        let halves =
-            self.by_id.then(|| self.stay_apart(piece, [last.start as usize, middle, end], last.id, id, buffers));
+        let halves = self.by_id.then(|| self.stay_apart(piece, places, last.id, id, buffers));
         let apart = halves.flatten().unwrap_or_else(|| {
             let text = &piece[last.start as usize..end];
             self.merge(self.rules, text, buffers);
@@ -309,5 +268,45 @@ mod tests {
             }
         }
         assert!(read > 400, "{read} texts were read");
+    }
+
+    /// Rules that count how often they are asked.
+    #[cfg(feature = "vocabularies")]
+    struct Counted<R>(R, std::cell::Cell<u64>);
+
+    #[cfg(feature = "vocabularies")]
+    impl<R: Rules> Rules for Counted<R> {
+        fn merge(&self, left: u32, right: u32, text: &[u8]) -> super::super::rules::Merge {
+            self.1.set(self.1.get() + 1);
+            self.0.merge(left, right, text)
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "vocabularies")]
+    fn one_piece_of_a_real_vocabulary_takes_linear_time() {
+        for name in ["cl100k_base", "o200k_base"] {
+            let tokenizer = crate::Tokenizer::named(name).unwrap();
+            let crate::model::Model::Bpe(bpe) = tokenizer.model() else { panic!("{name} is not BPE") };
+            let (vocab, bytes) = (bpe.vocab(), &*bpe.bytes);
+            let super::super::RuleSet::Concat(concat) = &bpe.rules else { panic!("{name} has a list of merges") };
+            let tables = Tables::new(vocab);
+            let mut rng = Rng::new(5);
+            let letters: String = (0..1 << 20).map(|_| char::from(b'a' + (rng.next_u64() % 26) as u8)).collect();
+            let units = ["a", " ", "ab", "=-", "中文", "e\u{301}", "😀", &letters];
+            for unit in units {
+                let work = |size: usize| {
+                    let rules = &Counted(Concat { rules: concat, vocab }, std::cell::Cell::new(0));
+                    let mut buffers = GreedyBuffers::default();
+                    let text: Vec<u8> =
+                        unit.bytes().cycle().take(size / unit.len().min(size) * unit.len().min(size)).collect();
+                    let reader = Reader { rules, vocab, bytes, tables: &tables, by_id: true };
+                    assert!(reader.read(&text, &mut Vec::new(), &mut buffers), "{name}: {unit:.9?}");
+                    buffers.steps + rules.1.get()
+                };
+                let (small, large) = (work(1 << 14), work(1 << 20));
+                assert!(small > 100 && large <= 80 * small, "{name}: {unit:.9?} took {small} steps and then {large}");
+            }
+        }
     }
 }

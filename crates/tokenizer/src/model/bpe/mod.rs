@@ -3,26 +3,29 @@
 //! - `rules`: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
 //! - `merge`: the merge loop
 //! - `greedy`: long pieces, token by token
+//! - `tables`: what that knows of the vocabulary
 //! - `cache`: short pieces and their ids
+//! - `encode`: from pieces to ids by way of all these
 //! - `emit`: what becomes of merged symbols
 
 pub(crate) mod cache;
 mod emit;
+mod encode;
 pub(crate) mod greedy;
 pub(crate) mod merge;
 pub(crate) mod rules;
+pub(crate) mod tables;
 
-use super::{Scratch, Sink};
+use super::Scratch;
 use crate::error::Result;
 use crate::rng::Rng;
 use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
-use cache::{MAX_LONG, MAX_PIECE};
-use greedy::{Reader, Tables};
 use merge::{MergeBuffers, Symbol};
 pub use rules::MergeRule;
-use rules::{Below, Concat, ConcatRules, PairRules, Remembered, Rules};
+use rules::{Below, Concat, ConcatRules, PairRules, Rules};
 use std::sync::{Arc, OnceLock};
+use tables::Tables;
 
 /// What becomes of text for which the vocabulary has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,259 +264,6 @@ impl Bpe {
             }
         }
         scratch.merge.symbols.iter().map(|s| s.id).collect()
-    }
-
-    /// Encodes pieces of the text, in order, until the sink is full.
-    #[inline]
-    pub(crate) fn encode_pieces<S: Sink>(
-        &self,
-        text: &[u8],
-        pieces: &[(u32, u32)],
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        if S::RANGES || self.frozen.is_some() || self.cut_at_marker || scratch.dropout.is_some() {
-            for &(start, end) in pieces {
-                self.encode_piece(text, start as usize, end as usize, scratch, sink)?;
-                if sink.full() {
-                    break;
-                }
-            }
-            return Ok(());
-        }
-        // The loop that decides the speed on ordinary text: one look-up for most pieces, nothing else.
-        for &(start, end) in pieces {
-            let (start, end) = (start as usize, end as usize);
-            match scratch.cache.word(text, start, end) {
-                Some(id) => sink.token(id, start, end),
-                None => self.encode_long(text, start, end, scratch, sink)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// A piece that is not in the table of words.
-    #[inline(never)]
-    fn encode_long<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        match end - start {
-            0 => Ok(()),
-            len if len <= MAX_PIECE => self.encode_second(text, start, end, scratch, sink),
-            len if len <= MAX_LONG => self.encode_remembered(text, start, end, scratch, sink),
-            _ => self.encode_uncached(text, start, end, scratch, sink),
-        }
-    }
-
-    /// A piece for the cache of long ones; on its own, so that the way of the short ones stays short.
-    #[inline(never)]
-    fn encode_remembered<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        let piece = &text[start..end];
-        if let Some(ids) = scratch.long.get(piece) {
-            sink.ids(ids);
-            return Ok(());
-        }
-        let mut ids = std::mem::take(&mut scratch.ids);
-        ids.clear();
-        let done = self.encode_uncached(text, start, end, scratch, &mut ids);
-        if done.is_ok() {
-            scratch.long.insert(piece, &ids);
-            sink.ids(&ids);
-        }
-        scratch.ids = ids;
-        done
-    }
-
-    /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
-    #[inline]
-    pub(crate) fn encode_piece<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        let Some(frozen) = &self.frozen else {
-            return self.encode_words(text, start, end, scratch, sink);
-        };
-        let mut from = start;
-        let mut at = start;
-        while at < end {
-            if let Some((len, id)) = frozen.longest(&text[at..end]) {
-                self.encode_words(text, from, at, scratch, sink)?;
-                sink.token(id, at, at + len);
-                at += len;
-                from = at;
-            } else {
-                at += char_len(text[at]);
-            }
-        }
-        self.encode_words(text, from, end, scratch, sink)
-    }
-
-    /// Encodes text without frozen pieces.
-    #[inline]
-    fn encode_words<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        if !self.cut_at_marker {
-            return self.encode_word(text, start, end, scratch, sink);
-        }
-        let mark = MARKER.as_bytes();
-        let mut from = start;
-        let mut at = start;
-        while at < end {
-            let in_mark = text[at..end].starts_with(mark);
-            if in_mark && at > from && !text[from..at].ends_with(mark) {
-                self.encode_word(text, from, at, scratch, sink)?;
-                from = at;
-                if sink.full() {
-                    return Ok(());
-                }
-            }
-            at += if in_mark { mark.len() } else { 1 };
-        }
-        self.encode_word(text, from, end, scratch, sink)
-    }
-
-    #[inline(always)]
-    fn encode_word<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        let len = end - start;
-        if len == 0 {
-            return Ok(());
-        }
-        let cached = len <= MAX_PIECE && !S::RANGES && scratch.dropout.is_none();
-        if !cached {
-            return self.encode_uncached(text, start, end, scratch, sink);
-        }
-        if let Some(id) = scratch.cache.word(text, start, end) {
-            sink.token(id, start, end);
-            return Ok(());
-        }
-        self.encode_second(text, start, end, scratch, sink)
-    }
-
-    /// What the table of words does not have.
-    #[inline(never)]
-    fn encode_second<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        let key = cache::key(text, start, end);
-        let mut word = None;
-        let found = scratch.cache.get(key, |ids| {
-            sink.ids(ids);
-            if let &[id] = ids {
-                word = Some(id);
-            }
-        });
-        if found {
-            if let Some(id) = word {
-                scratch.cache.promote(key, id);
-            }
-            return Ok(());
-        }
-        let mut ids = std::mem::take(&mut scratch.ids);
-        ids.clear();
-        let done = self.encode_uncached(text, start, end, scratch, &mut ids);
-        if done.is_ok() {
-            scratch.cache.insert(key, &ids);
-            sink.ids(&ids);
-        }
-        scratch.ids = ids;
-        done
-    }
-
-    #[inline(never)]
-    fn encode_uncached<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        let piece = &text[start..end];
-        if self.whole_first
-            && scratch.dropout.is_none()
-            && let Some(id) = self.whole(piece)
-        {
-            sink.token(id, start, end);
-            return Ok(());
-        }
-        if self.read_long(piece, scratch) {
-            return self.emit(piece, start, &scratch.merge.symbols, sink);
-        }
-        self.fill_symbols(piece, &mut scratch.merge.symbols);
-        match &self.rules {
-            RuleSet::Pairs(rules) => Self::merge(rules, piece, &mut scratch.merge, &mut scratch.dropout),
-            RuleSet::Concat(rules) => {
-                let rules = Concat { rules, vocab: &self.vocab };
-                if scratch.pairs.serves(self.vocab.id_bound()) {
-                    let rules = Remembered { rules, pairs: &scratch.pairs };
-                    Self::merge(&rules, piece, &mut scratch.merge, &mut scratch.dropout);
-                } else {
-                    Self::merge(&rules, piece, &mut scratch.merge, &mut scratch.dropout);
-                }
-            }
-        }
-        self.emit(piece, start, &scratch.merge.symbols, sink)
-    }
-
-    /// Reads the tokens of a long piece into `scratch.merge.symbols`; false when that has to be left to the merge loop.
-    fn read_long(&self, piece: &[u8], scratch: &mut Scratch) -> bool {
-        let plain = self.alphabet == Alphabet::Bytes && self.prefix.is_empty() && self.suffix.is_empty();
-        if piece.len() < greedy::LEAST
-            || self.vocab.longest() > greedy::LONGEST
-            || !plain
-            || scratch.dropout.is_some()
-            || !scratch.pairs.serves(self.vocab.id_bound())
-            || self.bytes.contains(&NONE)
-        {
-            return false;
-        }
-        let tables = &**self.tables.get_or_init(|| Arc::new(Tables::new(&self.vocab)));
-        let (vocab, bytes) = (&self.vocab, &*self.bytes);
-        let Scratch { merge, greedy, pairs, .. } = scratch;
-        match &self.rules {
-            RuleSet::Pairs(rules) => {
-                Reader { rules, vocab, bytes, tables, by_id: false }.read(piece, &mut merge.symbols, greedy)
-            }
-            RuleSet::Concat(concat) => {
-                let rules = &Remembered { rules: Concat { rules: concat, vocab }, pairs };
-                let by_id = concat.is_by_id();
-                Reader { rules, vocab, bytes, tables, by_id }.read(piece, &mut merge.symbols, greedy)
-            }
-        }
     }
 
     fn merge<R: Rules>(rules: &R, piece: &[u8], buffers: &mut MergeBuffers, dropout: &mut Option<(f32, Rng)>) {
