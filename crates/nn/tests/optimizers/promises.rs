@@ -298,3 +298,29 @@ fn a_state_that_does_not_belong_together_is_refused() {
     wrong.insert("norm.exp_avg_sq".into(), Tensor::ones([1]));
     assert!(matches!(Adam::from_state(text, wrong).err(), Some(StateError::Shape { .. })));
 }
+
+#[derive(Module, Clone)]
+struct Decay {
+    log: Param,
+}
+
+/// A function of a parameter alone is gone through once for all parts of a batch. Between two steps it is another function.
+#[test]
+fn gradients_that_are_collected_across_a_step_are_those_of_both_places() {
+    let mut model = Decay { log: Param::new([3], Init::Constant(0.5)) }.init(0);
+    let x = Tensor::randn([3], Rng::seed(1));
+    let pass = |model: &Decay, grads: &mut Gradients| (model.log.exp() * &x).sum([]).backward_into(grads);
+    let mut grads = Gradients::new();
+    let mut separate = Vec::new();
+    let mut sgd = Sgd::new(SgdConfig { lr: 0.5, ..SgdConfig::default() });
+    for _ in 0..2 {
+        let mut own = Gradients::new();
+        pass(&model, &mut own);
+        pass(&model, &mut grads);
+        sgd.step(&mut model, &own);
+        separate.push(own[&*model.log].to_vec::<f32>());
+    }
+    assert_ne!(separate[0], separate[1]);
+    let sum: Vec<f32> = separate[0].iter().zip(&separate[1]).map(|(a, b)| a + b).collect();
+    assert_eq!(grads[&*model.log].to_vec::<f32>(), sum);
+}

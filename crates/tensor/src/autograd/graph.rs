@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cupola_core::{DType, Shape};
 
-use crate::op::{Backward, InputGrads, Saved};
+use crate::op::{Backward, InputGrads, Kept, Saved};
 use crate::tensor::Tensor;
 
 /// Shape and dtype of a tensor, without its elements.
@@ -64,17 +64,20 @@ impl Edge {
         Self { node, output: 0 }
     }
 
-    /// Whether both lead to the same leaf through the same functions of it.
+    /// Whether both lead to the same leaf through the same functions of it, which have the same derivatives: the leaf may have got other
+    /// values in between.
     pub fn is_like(&self, other: &Edge) -> bool {
         let (mut a, mut b) = (self.node.clone(), other.node.clone());
-        loop {
-            let (Some(left), Some(right)) = (a.rule(), b.rule()) else { return a.id() == b.id() };
-            if (left.name(), left.fixed(), &a.outputs) != (right.name(), right.fixed(), &b.outputs) {
+        while !Arc::ptr_eq(&a, &b) {
+            let (Some(left), Some(right)) = (a.rule(), b.rule()) else { return false };
+            let same = (left.name(), left.fixed(), &a.outputs) == (right.name(), right.fixed(), &b.outputs);
+            if !same || !a.has_saved_what(&b) {
                 return false;
             }
             let (Some(next), Some(other)) = (a.only_parent(), b.only_parent()) else { return false };
             (a, b) = (next, other);
         }
+        true
     }
 }
 
@@ -137,6 +140,14 @@ impl Node {
             node = next;
         }
         node.is_leaf().then_some(node.id)
+    }
+
+    /// Whether this and another node keep tensors of the same bits.
+    fn has_saved_what(&self, other: &Self) -> bool {
+        let kept = |node: &Self| node.body().saved.kept().iter().map(Kept::share).collect::<Vec<_>>();
+        let (own, others) = (kept(self), kept(other));
+        let same = |(a, b): (&Kept, &Kept)| matches!((a, b), (Kept::Tensor(a), Kept::Tensor(b)) if a.same_bits(b));
+        own.len() == others.len() && own.iter().zip(&others).all(same)
     }
 
     fn only_parent(&self) -> Option<Arc<Node>> {
