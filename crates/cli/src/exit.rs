@@ -34,8 +34,17 @@ pub fn report(result: anyhow::Result<()>) -> ExitCode {
         return ExitCode::from(INTERRUPTED);
     }
     let red = terminal::Style::RED.on_stderr();
-    crate::output::note(format_args!("{red}error:{red:#} {error:#}"));
+    crate::output::note(format_args!("{red}error:{red:#} {}", told(&error)));
     ExitCode::from(code(&error))
+}
+
+/// All causes in one line, without those that the message before ends with: errors that are complete by themselves name theirs.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.as_str() {
+        "" => cause,
+        known if known.ends_with(&cause) => line,
+        _ => format!("{line}: {cause}"),
+    })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -87,6 +96,19 @@ mod tests {
         assert_eq!(code(&anyhow::anyhow!("no")), 1);
         let id = cupola_tokenizer::Error::UnknownId { id: 9, position: 0, size: 3 };
         assert_eq!(code(&anyhow::Error::new(id).context("ids")), 3);
+    }
+
+    #[test]
+    fn a_cause_that_a_message_names_is_not_told_twice() {
+        let missing = || io::Error::other("not found");
+        #[derive(Debug, thiserror::Error)]
+        #[error("run.json: cannot open: {source}")]
+        struct Complete {
+            source: io::Error,
+        }
+        let complete = anyhow::Error::new(Complete { source: missing() }).context("the run");
+        assert_eq!(told(&complete), "the run: run.json: cannot open: not found");
+        assert_eq!(told(&anyhow::Error::new(missing()).context("run.json")), "run.json: not found");
     }
 
     #[test]

@@ -91,8 +91,8 @@ pub trait Op: Send + Sync + Sized + 'static {
         unreachable!("{}: nothing is recorded for an operation without a backward rule", Self::NAME)
     }
 
-    /// For an operation of one input and one output that does the same whenever it is applied: a number that tells its attributes, as far
-    /// as its shapes do not.
+    /// For an operation of one input and one output that does the same whenever it is applied: a number that tells its attributes,
+    /// as far as its shapes do not.
     ///
     /// What such operations make of a leaf counts as one in a pass: the gradients of all parts of a batch are added up first, and go
     /// through the operations once. So the sums of the parts are those of the whole batch to the last bit, as if the leaf itself were
@@ -357,7 +357,8 @@ pub struct Backward<'a> {
     pub(crate) outputs: &'a [Meta],
     pub(crate) needs: &'a [bool],
     pub(crate) edges: &'a [Option<Edge>],
-    /// For each input the identity of the leaf that it is, or is a fixed function of, and which of the leaf's uses in this pass this is.
+    /// For each input the identity of the leaf that it is, or is a fixed function of, and which of the leaf's uses in this pass
+    /// this is.
     pub(crate) leaves: &'a [Option<(u64, usize)>],
     pub(crate) sink: &'a mut Gradients,
     pub(crate) uses: &'a mut Uses,
@@ -420,8 +421,8 @@ impl<'a> Backward<'a> {
         self.inputs[index]
     }
 
-    /// The gradient that input `index`, a leaf or a fixed function of one ([`Op::fixed`]), has collected so far by this use of it, for a rule
-    /// that can add to it in place. Whoever takes it returns the sum as that input's gradient. `None` when there is nothing to add to.
+    /// The gradient that input `index`, a leaf or a fixed function of one ([`Op::fixed`]), has collected so far by this use of it, for
+    /// a rule that can add to it in place. Whoever takes it returns the sum as that input's gradient. `None` when there is nothing to add to.
     pub fn take_accumulator(&mut self, index: usize) -> Option<Tensor> {
         let ((leaf, number), edge) = (self.leaves[index]?, self.edges[index].as_ref()?);
         self.sink.lend(leaf, number, edge)

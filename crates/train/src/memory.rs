@@ -133,7 +133,8 @@ fn lasting(config: &Config, shape: &Decoder) -> Estimate {
         parameters: size(shape.parameter_count()),
         optimizer: slots + average,
         snapshot: if meets { trained + slots + average } else { 0 },
-        snapshot_is_likely: tokens < QUICK,
+        // Muon's own work takes longer than the writing.
+        snapshot_is_likely: tokens < QUICK && config.optimizer.kind != OptimizerKind::Muon,
         ..Estimate::default()
     }
 }
@@ -192,7 +193,8 @@ fn batch(rows: usize, length: usize) -> Batch {
     }
 }
 
-/// A first guess, for choosing a batch before there is one: bytes that lie between forward and backward for `rows` rows of `window` tokens, elements of `bytes` bytes. Layers that are
+/// A first guess, for choosing a batch before there is one: bytes that lie between forward and backward for `rows` rows of `window`
+/// tokens, elements of `bytes` bytes. Layers that are
 /// computed again keep their input alone, and all that one layer keeps once.
 pub fn activations(spec: &ModelSpec, window: usize, rows: usize, recomputed: &[usize], bytes: u64) -> u64 {
     let tokens = (window * rows) as u64;

@@ -13,9 +13,9 @@
 //! is nothing, to 2^127.
 //!
 //! # Same bits
-//! A channel's states are one chain over the tokens, wherever a sequence is cut. Sums over channels run in blocks of 256, added in order;
-//! those over tokens in groups of the sequences that begin in the same 256 tokens, which are added in order to what is there: parts of a batch that are
-//! cut at multiples of 256 tokens add up to the bits of the whole.
+//! A channel's states are one chain over the tokens, wherever a sequence is cut. Sums over channels run in blocks of 256, added in
+//! order; those over tokens in groups of the sequences that begin in the same 256 tokens, which are added in order to what is there:
+//! parts of a batch that are cut at multiples of 256 tokens add up to the bits of the whole.
 
 mod backward;
 mod forward;

@@ -48,7 +48,8 @@ impl RunningSum {
         Self { buffer, continues: true, earlier: None, input: Meta { shape, dtype } }
     }
 
-    /// As [`RunningSum::new`] where the gradient of input `index` is wanted, else zeros of this shape for a kernel that adds all the same.
+    /// As [`RunningSum::new`] where the gradient of input `index` is wanted, else zeros of this shape for a kernel that adds all the
+    /// same.
     pub fn wanted(cx: &mut Backward<'_>, index: Option<usize>, shape: Shape, dtype: DType) -> Self {
         match index.filter(|&index| cx.needs(index)) {
             Some(index) => Self::new(cx, index, dtype),
