@@ -36,8 +36,11 @@ fn patterns(chosen: &BTreeSet<String>, all: &[String]) -> Vec<String> {
     result.into_iter().collect()
 }
 
+/// Whether a parameter of this name and rank is of a kind.
+pub type Kind = fn(&str, usize) -> bool;
+
 /// Words for parameters of a kind, in `optimizer.no_decay`: the word, and whether a parameter of this name and rank is meant.
-pub const KINDS: [(&str, fn(&str, usize) -> bool); 5] = [
+pub const KINDS: [(&str, Kind); 5] = [
     ("vectors", |_, rank| rank < 2),
     ("biases", |name, _| last(name).ends_with("bias")),
     ("norms", |name, _| name.split('.').any(|part| part.contains("norm"))),
@@ -272,6 +275,7 @@ mod tests {
         // A matrix by its shape, and no matrix by what it means.
         assert_eq!(mamba["layers.0.mixer.A_log"], (0.0, false));
     }
+
     #[test]
     fn what_does_not_decay_is_what_the_configuration_names() {
         let fields =

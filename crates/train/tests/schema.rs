@@ -39,7 +39,7 @@ fn accepts(schema: &Value, value: &Value) -> bool {
 fn objects<'a>(schema: &'a Value, place: Vec<String>, all: &mut Vec<(Vec<String>, &'a Value)>) {
     if let Some(properties) = schema["properties"].as_object() {
         for (name, own) in properties {
-            objects(own, [&place[..], &[name.clone()]].concat(), all);
+            objects(own, [&place[..], std::slice::from_ref(name)].concat(), all);
         }
         all.push((place, schema));
     }
