@@ -93,7 +93,9 @@ impl Model {
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
-        if let Self::Bpe(m) = self {
+        if let Self::Bpe(m) = self
+            && m.looks_up_first::<S>(scratch)
+        {
             return m.encode_borders(text.as_bytes(), from, (base, ends), scratch, sink);
         }
         let mut start = from;

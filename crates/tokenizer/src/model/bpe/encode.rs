@@ -14,7 +14,13 @@ use std::sync::Arc;
 const AHEAD: usize = 16;
 
 impl Bpe {
-    /// Encodes the pieces of the text between `from` and each of the borders `base + ends`, until the sink is full.
+    /// Whether pieces are looked up in the caches before anything else is asked of them, so that [`Bpe::encode_borders`] serves.
+    #[inline]
+    pub(crate) fn looks_up_first<S: Sink>(&self, scratch: &Scratch) -> bool {
+        !S::RANGES && self.frozen.is_none() && !self.cut_at_marker && scratch.dropout.is_none()
+    }
+
+    /// Encodes the pieces of the text between `from` and each of the borders `base + ends`.
     #[inline]
     pub(crate) fn encode_borders<S: Sink>(
         &self,
@@ -25,17 +31,6 @@ impl Bpe {
         sink: &mut S,
     ) -> Result<()> {
         let mut start = from;
-        if S::RANGES || self.frozen.is_some() || self.cut_at_marker || scratch.dropout.is_some() {
-            for &end in ends {
-                let end = base + end as usize;
-                self.encode_piece(text, start, end, scratch, sink)?;
-                start = end;
-                if sink.full() {
-                    break;
-                }
-            }
-            return Ok(());
-        }
         // The loops that decide the speed on ordinary text: for most pieces one look-up, whose ids are copied without a
         // branch for how many there are. In long texts keys come first, so that memory is on its way.
         scratch.cache.prepare();
@@ -118,15 +113,7 @@ impl Bpe {
             sink.ids(ids);
             return Ok(());
         }
-        let mut ids = std::mem::take(&mut scratch.ids);
-        ids.clear();
-        let done = self.encode_uncached(text, start, end, scratch, &mut ids);
-        if done.is_ok() {
-            scratch.long.insert(piece, &ids, text.len());
-            sink.ids(&ids);
-        }
-        scratch.ids = ids;
-        done
+        self.encode_new(text, start, end, scratch, sink, |scratch, ids| scratch.long.insert(piece, ids, text.len()))
     }
 
     /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
@@ -224,11 +211,25 @@ impl Bpe {
             sink.ids(scratch.cache.ids(entry));
             return Ok(());
         }
+        self.encode_new(text, start, end, scratch, sink, |scratch, ids| scratch.cache.insert(key, hash, ids))
+    }
+
+    /// A piece that no cache knows, and that `keep` puts into one.
+    #[inline]
+    fn encode_new<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+        keep: impl FnOnce(&mut Scratch, &[u32]),
+    ) -> Result<()> {
         let mut ids = std::mem::take(&mut scratch.ids);
         ids.clear();
         let done = self.encode_uncached(text, start, end, scratch, &mut ids);
         if done.is_ok() {
-            scratch.cache.insert(key, hash, &ids);
+            keep(scratch, &ids);
             sink.ids(&ids);
         }
         scratch.ids = ids;
