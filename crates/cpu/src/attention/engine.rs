@@ -58,6 +58,9 @@ pub fn packer<E: Engine, T: Lhs<E::Product>>(isa: Isa) -> Packer {
 pub(crate) const EXP2: [f32; 7] =
     [1.0, std::f32::consts::LN_2, 0.240_226_46, 0.055_503_286, 0.009_618_489, 0.001_339_993, 0.000_153_458_12];
 
+/// 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the fraction.
+const ROUNDER: f32 = 12_582_912.0;
+
 /// What [`Engine::exp2`] computes, for one lane.
 pub trait Exp2: Real {
     fn exp2<I: Tier>(self) -> Self;
@@ -66,8 +69,6 @@ pub trait Exp2: Real {
 impl Exp2 for f32 {
     #[inline(always)]
     fn exp2<I: Tier>(self) -> f32 {
-        /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the fraction.
-        const ROUNDER: f32 = 12_582_912.0;
         // Written so that NaN passes.
         let clamped = if self < -126.0 { -126.0 } else { self };
         let shifted = clamped + ROUNDER;
@@ -210,14 +211,79 @@ macro_rules! engine {
 engine!(portable::F32, tier::Portable, F32, F32, 1, portable_f32, 4, [1, 2, 3, 4]; by_lane!(portable::F32););
 engine!(portable::F64, tier::Portable, F64, F64, 1, portable_f64, 4, [1, 2, 3, 4]; by_lane!(portable::F64););
 #[cfg(target_arch = "x86_64")]
-engine!(avx2::F32, tier::Avx2, F32, F32, 1, avx2_f32, 6, [1, 2, 3, 4, 5, 6], "avx2,fma,f16c"; by_lane!(avx2::F32););
-#[cfg(target_arch = "x86_64")]
 engine!(avx2::F64, tier::Avx2, F64, F64, 1, avx2_f64, 6, [1, 2, 3, 4, 5, 6], "avx2,fma,f16c"; by_lane!(avx2::F64););
 #[cfg(target_arch = "x86_64")]
 engine!(
     avx512::F64, tier::Avx512, F64, F64, 1, avx512_f64, 8, [1, 2, 3, 4, 5, 6, 7, 8], "avx512f,avx512bw,avx512dq,avx512vl";
     by_lane!(avx512::F64);
 );
+
+/// The methods of [`Engine`] on 8 lanes of f32. Left to the compiler, 2^x would be computed lane by lane.
+#[cfg(target_arch = "x86_64")]
+macro_rules! by_eight {
+    () => {
+        #[inline(always)]
+        unsafe fn all(value: f32) -> Self::Vector {
+            // SAFETY: inlined into functions with AVX2 and FMA, as all methods here.
+            unsafe { std::arch::x86_64::_mm256_set1_ps(value) }
+        }
+        #[inline(always)]
+        unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+            // SAFETY: register operands only.
+            unsafe { std::arch::x86_64::_mm256_add_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+            // SAFETY: register operands only.
+            unsafe { std::arch::x86_64::_mm256_sub_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+            // SAFETY: register operands only.
+            unsafe { std::arch::x86_64::_mm256_mul_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+            // SAFETY: register operands only.
+            unsafe { std::arch::x86_64::_mm256_max_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn exp2(x: Self::Vector) -> Self::Vector {
+            use std::arch::x86_64::*;
+            // SAFETY: register operands only.
+            unsafe {
+                let low = _mm256_set1_ps(-126.0);
+                // Of a NaN and a number, MAX gives its second operand.
+                let clamped = _mm256_max_ps(low, x);
+                let shifted = _mm256_add_ps(clamped, _mm256_set1_ps(ROUNDER));
+                let r = _mm256_sub_ps(clamped, _mm256_sub_ps(shifted, _mm256_set1_ps(ROUNDER)));
+                let mut p = _mm256_set1_ps(EXP2[6]);
+                for k in (0..6).rev() {
+                    p = _mm256_fmadd_ps(p, r, _mm256_set1_ps(EXP2[k]));
+                }
+                // What the rounder has above the exponent's bits is shifted out.
+                let n = _mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127));
+                let power = _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n));
+                _mm256_andnot_ps(_mm256_cmp_ps::<_CMP_LT_OQ>(x, low), _mm256_mul_ps(p, power))
+            }
+        }
+        #[inline(always)]
+        unsafe fn within(x: Self::Vector, key: i32, low: *const i32, high: *const i32, other: f32) -> Self::Vector {
+            use std::arch::x86_64::*;
+            // SAFETY: the caller vouches for the limits of 8 lanes.
+            unsafe {
+                let key = _mm256_set1_epi32(key);
+                let before = _mm256_cmpgt_epi32(_mm256_loadu_si256(low.cast()), key);
+                let until = _mm256_cmpgt_epi32(_mm256_loadu_si256(high.cast()), key);
+                let visible = _mm256_castsi256_ps(_mm256_andnot_si256(before, until));
+                _mm256_blendv_ps(_mm256_set1_ps(other), x, visible)
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+engine!(avx2::F32, tier::Avx2, F32, F32, 1, avx2_f32, 6, [1, 2, 3, 4, 5, 6], "avx2,fma,f16c"; by_eight!(););
 
 /// The methods of [`Engine`] on 16 lanes of f32.
 #[cfg(target_arch = "x86_64")]

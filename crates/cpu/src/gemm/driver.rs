@@ -26,6 +26,8 @@ use super::product::Arithmetic;
 const DIRECT_ROWS: usize = 6;
 /// Rows of such an operand that are read at a time.
 const DIRECT_DEPTH: usize = 8;
+/// Row panels that share the fetching of the next column panel: more at a time than memory gives would stop the last ones.
+const FETCHING: usize = 4;
 /// Words of depth for which a task packs its rows at a time.
 const SLAB: usize = 4096;
 
@@ -295,6 +297,8 @@ impl<P: Arithmetic> Task<'_, P> {
         let (several, wide_kernel) = self.several();
         let kernels = self.widened().map_or(call.kernels, |widened| widened.kernels);
         let behind = block.from - block.slab.start;
+        let row_panels = self.rows.len().div_ceil(full);
+        let size = self.rows.len().min(full) * P::COLS;
         let mut panel = block.panels.start;
         while panel < block.panels.end {
             let (count, wide_kernel) = match wide_kernel {
@@ -303,19 +307,21 @@ impl<P: Arithmetic> Task<'_, P> {
             };
             // SAFETY: the caller's.
             let right = unsafe { self.right(block, panel, count) };
-            for first in (0..self.rows.len()).step_by(full) {
+            let (col, width) = (panel * P::COLS, count * P::COLS);
+            let sums = block.sums.wrapping_add((panel - block.panels.start) * row_panels * size);
+            for index in 0..row_panels {
+                let first = index * full;
                 let rows = (self.rows.len() - first).min(full);
-                let (col, width) = (panel * P::COLS, count * P::COLS);
-                let before = (panel - block.panels.start) * self.rows.len().div_ceil(full) + first / full;
-                let a = block.left.0.wrapping_add(first / full * block.left.1 + rows * behind * right.parts * P::WORD);
-                let ahead = |bytes: usize| (right.next.wrapping_add(bytes), PANEL_BYTES / 2 / right.parts);
-                // The last two row panels fetch half of the next column panel each. A single one streams, and leaves that to
-                // the processor.
-                let (far, far_step) = match (self.rows.len() - first).div_ceil(full) {
-                    1 if first > 0 => ahead(block.words * PANEL_BYTES / 2),
-                    2 => ahead(0),
+                let a = block.left.0.wrapping_add(index * block.left.1 + rows * behind * right.parts * P::WORD);
+                // The last four row panels fetch a quarter of the next column panel each. A single one streams, and leaves that
+                // to the processor.
+                let (far, far_step) = match row_panels - index {
+                    n if n <= FETCHING && row_panels > 1 => {
+                        let quarter = (FETCHING - n) * block.words * PANEL_BYTES / FETCHING;
+                        (right.next.wrapping_add(quarter), PANEL_BYTES / FETCHING / right.parts)
+                    }
                     // The others fetch themselves at the next block's depth, when this one's columns are at their end.
-                    n if n > 2 && panel + count >= block.panels.end => {
+                    _ if row_panels > 1 && panel + count >= block.panels.end => {
                         let step = rows * right.parts * P::WORD;
                         (a.wrapping_add(block.words * step), step / right.parts)
                     }
@@ -346,7 +352,7 @@ impl<P: Arithmetic> Task<'_, P> {
                     width,
                     start: block.start,
                     end: block.end,
-                    sums: block.sums.wrapping_add(before * self.rows.len().min(full) * P::COLS),
+                    sums: sums.wrapping_add(index * size),
                     shifts: right.shifts,
                 };
                 let kernel = wide_kernel.unwrap_or(kernels.single[rows - 1]);

@@ -137,8 +137,21 @@ impl<'a, Acc: Accumulator, C: Output<Acc>> Target<'a, Acc, C> {
             && C::EXACT
     }
 
+    /// Columns of a whole panel of 32-bit words are a number that the compiler knows: no copy calls, and vectors all through.
     #[inline(always)]
     unsafe fn store_rows<const FUSED: bool>(&self, part: Part, tile: *const Acc, stride: usize) {
+        const WHOLE: usize = PANEL_BYTES / 4;
+        // SAFETY: the caller's.
+        unsafe {
+            match part.cols {
+                WHOLE => self.store_cols::<FUSED>(Part { cols: WHOLE, ..part }, tile, stride),
+                _ => self.store_cols::<FUSED>(part, tile, stride),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_cols<const FUSED: bool>(&self, part: Part, tile: *const Acc, stride: usize) {
         const WIDEST: usize = MAX_PANELS * PANEL_BYTES / 4;
         let mut buffer = [Acc::default(); WIDEST];
         for i in 0..part.rows {

@@ -73,7 +73,7 @@ unsafe fn full(sums: &mut [[__m256; 2]; 6], tile: &Tile<f32>, skip: usize) -> us
         return 0;
     }
     macro_rules! word {
-        ($b:literal, $a:literal, $far:literal) => {
+        ($b:literal, $a:literal) => {
             concat!(
                 "vmovups ymm12, [",
                 $b,
@@ -111,9 +111,6 @@ unsafe fn full(sums: &mut [[__m256; 2]; 6], tile: &Tile<f32>, skip: usize) -> us
                 "vfmadd231ps ymm9, ymm14, ymm13\n",
                 "vfmadd231ps ymm10, ymm15, ymm12\n",
                 "vfmadd231ps ymm11, ymm15, ymm13\n",
-                "prefetcht1 [",
-                $far,
-                "]\n",
             )
         };
     }
@@ -121,10 +118,11 @@ unsafe fn full(sums: &mut [[__m256; 2]; 6], tile: &Tile<f32>, skip: usize) -> us
     unsafe {
         std::arch::asm!(
             "2:",
-            word!("{b}", "0", "{far}"),
-            word!("{b} + {step}", "1", "{far} + {far_step}"),
-            word!("{b} + 2 * {step}", "2", "{far} + 2 * {far_step}"),
-            word!("{b} + {step3}", "3", "{far} + {far_step3}"),
+            word!("{b}", "0"),
+            "prefetcht1 [{far}]",
+            word!("{b} + {step}", "1"),
+            word!("{b} + 2 * {step}", "2"),
+            word!("{b} + {step3}", "3"),
             "add {a}, 96",
             "lea {b}, [{b} + 4 * {step}]",
             "lea {far}, [{far} + 4 * {far_step}]",
@@ -132,12 +130,11 @@ unsafe fn full(sums: &mut [[__m256; 2]; 6], tile: &Tile<f32>, skip: usize) -> us
             "jnz 2b",
             a = inout(reg) tile.a => _,
             b = inout(reg) tile.b.add(skip * 32) => _,
-            far = inout(reg) tile.far => _,
+            far = inout(reg) tile.far.wrapping_add(skip * 32) => _,
             turns = inout(reg) turns => _,
             step = in(reg) tile.b_step,
             step3 = in(reg) 3 * tile.b_step,
             far_step = in(reg) tile.far_step,
-            far_step3 = in(reg) 3 * tile.far_step,
             inout("ymm0") *s0, inout("ymm1") *s1, inout("ymm2") *s2, inout("ymm3") *s3,
             inout("ymm4") *s4, inout("ymm5") *s5, inout("ymm6") *s6, inout("ymm7") *s7,
             inout("ymm8") *s8, inout("ymm9") *s9, inout("ymm10") *s10, inout("ymm11") *s11,
