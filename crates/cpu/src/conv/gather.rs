@@ -240,6 +240,7 @@ impl<T: Convolve> Job<'_, T> {
                         start_stride: stride,
                         end,
                         end_stride: stride,
+                        bias: std::ptr::null(),
                         next: std::ptr::null(),
                         next_stride: 0,
                         far: a.cast(),

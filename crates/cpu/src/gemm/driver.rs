@@ -75,8 +75,9 @@ pub struct Call<'a, P: Arithmetic> {
     pub finish: &'a dyn Finish<P::Acc>,
     /// C, where it holds accumulators.
     pub exact: Option<(*mut P::Acc, usize)>,
-    /// Whether the epilogue only stores sums.
+    /// Whether the epilogue only stores sums, after adding the bias if there is one.
     pub plain: bool,
+    pub bias: Option<&'a [P::Acc]>,
     /// Where sums rest between calls; rows as those of C, columns from the call's first.
     pub resting: Option<(*mut P::Acc, usize)>,
 }
@@ -337,6 +338,7 @@ impl<P: Arithmetic> Task<'_, P> {
                     start_stride: 0,
                     end: std::ptr::null_mut(),
                     end_stride: 0,
+                    bias: std::ptr::null(),
                     next: std::ptr::null(),
                     next_stride: 0,
                     far,
@@ -461,8 +463,12 @@ impl<P: Arithmetic> Task<'_, P> {
             let place = match spot.end {
                 Place::Scratch => Some((spot.sums, width)),
                 Place::Resting => Some(resting()),
-                _ => in_c(call.exact).filter(|_| call.plain),
+                Place::Result => in_c(call.exact).filter(|_| call.plain && (whole || call.bias.is_none())),
+                Place::Zero => unreachable!("sums go somewhere"),
             };
+            if let Some(bias) = call.bias.filter(|_| spot.end == Place::Result && place.is_some()) {
+                tile.bias = bias[part.col..].as_ptr();
+            }
             (tile.end, tile.end_stride) = match place {
                 Some(place) if whole || spot.end == Place::Scratch => place,
                 _ => (own, width),

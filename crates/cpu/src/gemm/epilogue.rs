@@ -127,10 +127,14 @@ impl<'a, Acc: Accumulator, C: Output<Acc>> Target<'a, Acc, C> {
         C::EXACT.then(|| (self.c.cast(), self.c_stride))
     }
 
-    /// Whether sums are stored as they are.
+    /// What is added to each row.
+    pub fn bias(&self) -> Option<&'a [Acc]> {
+        self.bias
+    }
+
+    /// Whether sums are stored as they are, or with nothing but the bias added.
     pub fn is_plain(&self) -> bool {
         self.scale.is_one()
-            && self.bias.is_none()
             && self.pre.is_none()
             && self.activation == Acc::Activation::default()
             && self.residual.is_none()

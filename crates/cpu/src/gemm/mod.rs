@@ -211,6 +211,7 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
             finish: &self.target as &dyn Finish<P::Acc>,
             exact: self.target.exact(),
             plain: self.target.is_plain(),
+            bias: self.target.bias(),
             resting: None,
         }
     }

@@ -11,6 +11,8 @@ use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
 use crate::isa::{Isa, isa};
 
+/// Lanes of a column panel; row panels are narrower, and several of them share the lines of an operand.
+const WIDE: usize = 32;
 /// Panels that a task packs.
 const TASK_PANELS: usize = 8;
 
@@ -186,7 +188,7 @@ pub unsafe fn pack_panels<P: Arithmetic>(
     // Where lanes lie side by side, all panels take their part of some rows before the next rows come. Meanwhile these are
     // fetched: the processor does not guess short pieces of far rows by itself.
     let across = source.lane_stride == 1 && source.depth_stride != 1;
-    let step = if across { 64 * P::GROUP } else { depth.max(1) };
+    let step = if across { (if width < WIDE { 16 } else { 64 }) * P::GROUP } else { depth.max(1) };
     for from in (0..depth).step_by(step) {
         for first in (0..lanes).step_by(width) {
             let here = (lanes - first).min(width);
@@ -195,6 +197,16 @@ pub unsafe fn pack_panels<P: Arithmetic>(
                 for k in share(first)..share(first + here) {
                     let row = moved(source, 0, k, pack.size).ptr;
                     for offset in (0..lanes * pack.size).step_by(64) {
+                        prefetch_far(row.wrapping_add(offset));
+                    }
+                }
+            }
+            // The pieces of rows of which the next panel is made.
+            let next = first + here;
+            if !across && source.depth_stride == 1 && width < WIDE {
+                for lane in next..lanes.min(next + width) {
+                    let row = moved(source, lane, from, pack.size).ptr;
+                    for offset in (0..step.min(depth - from) * pack.size).step_by(64) {
                         prefetch_far(row.wrapping_add(offset));
                     }
                 }
@@ -223,6 +235,7 @@ unsafe fn column_shifts(tier: Isa, panel: *const u8, words: usize, shifts: *mut 
             start_stride: 0,
             end: shifts,
             end_stride: 0,
+            bias: std::ptr::null(),
             next: std::ptr::null(),
             next_stride: 0,
             far: std::ptr::null(),

@@ -124,6 +124,7 @@ impl<T: Multiply> Left<T> {
                 start_stride,
                 end,
                 end_stride: stride,
+                bias: std::ptr::null(),
                 next: std::ptr::null(),
                 next_stride: 0,
                 far: packed.cast_const().cast(),

@@ -42,6 +42,11 @@ impl Lanes for F32 {
         unsafe { _mm256_set1_ps(from.cast::<f32>().read_unaligned()) }
     }
     #[inline(always)]
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: register operands only.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn mac(sum: __m256, a: __m256, b: __m256) -> __m256 {
         // SAFETY: register operands only.
         unsafe { _mm256_fmadd_ps(a, b, sum) }
@@ -178,6 +183,11 @@ impl Lanes for F64 {
         unsafe { _mm256_set1_pd(from.cast::<f64>().read_unaligned()) }
     }
     #[inline(always)]
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: register operands only.
+        unsafe { _mm256_add_pd(a, b) }
+    }
+    #[inline(always)]
     unsafe fn mac(sum: __m256d, a: __m256d, b: __m256d) -> __m256d {
         // SAFETY: register operands only.
         unsafe { _mm256_fmadd_pd(a, b, sum) }
@@ -228,6 +238,11 @@ impl Lanes for Bf16 {
         unsafe { widen(_mm256_set1_epi32(from.cast::<i32>().read_unaligned())) }
     }
     #[inline(always)]
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: register operands only.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn mac(sum: __m256, a: [__m256; 2], b: [__m256; 2]) -> __m256 {
         // SAFETY: register operands only.
         unsafe { _mm256_fmadd_ps(a[1], b[1], _mm256_fmadd_ps(a[0], b[0], sum)) }
@@ -272,6 +287,11 @@ impl Lanes for Int8 {
             let bytes = _mm256_set1_epi32(from.cast::<i32>().read_unaligned());
             [_mm256_and_si256(bytes, _mm256_set1_epi16(0xFF)), _mm256_srli_epi16::<8>(bytes)]
         }
+    }
+    #[inline(always)]
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: register operands only.
+        unsafe { _mm256_add_epi32(a, b) }
     }
     #[inline(always)]
     unsafe fn mac(sum: __m256i, a: [__m256i; 2], b: [__m256i; 2]) -> __m256i {

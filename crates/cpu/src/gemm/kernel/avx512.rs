@@ -42,6 +42,11 @@ impl Lanes for F32 {
         unsafe { _mm512_set1_ps(from.cast::<f32>().read_unaligned()) }
     }
     #[inline(always)]
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: register operands only.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
     unsafe fn mac(sum: __m512, a: __m512, b: __m512) -> __m512 {
         // SAFETY: register operands only.
         unsafe { _mm512_fmadd_ps(a, b, sum) }
@@ -81,6 +86,11 @@ impl Lanes for F64 {
         unsafe { _mm512_set1_pd(from.cast::<f64>().read_unaligned()) }
     }
     #[inline(always)]
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: register operands only.
+        unsafe { _mm512_add_pd(a, b) }
+    }
+    #[inline(always)]
     unsafe fn mac(sum: __m512d, a: __m512d, b: __m512d) -> __m512d {
         // SAFETY: register operands only.
         unsafe { _mm512_fmadd_pd(a, b, sum) }
@@ -118,6 +128,11 @@ impl Lanes for Bf16 {
     unsafe fn splat(from: *const u8) -> __m512i {
         // SAFETY: the caller vouches for the address.
         unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: register operands only.
+        unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
     unsafe fn mac(sum: __m512, a: __m512i, b: __m512i) -> __m512 {
@@ -160,6 +175,11 @@ impl Lanes for Int8 {
     unsafe fn splat(from: *const u8) -> __m512i {
         // SAFETY: the caller vouches for the address.
         unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // SAFETY: register operands only.
+        unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
     unsafe fn mac(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {

@@ -41,6 +41,8 @@ pub struct Tile<Acc> {
     pub end: *mut Acc,
     /// From one row of `end` to the next.
     pub end_stride: usize,
+    /// A row that is added to each row of finished sums. May be null.
+    pub bias: *const Acc,
     /// Where the next tile's sums will start: fetched into the cache meanwhile. May be null; rows are `next_stride` apart.
     pub next: *const Acc,
     /// From one row of `next` to the next.
@@ -116,6 +118,8 @@ pub trait Lanes: Sized {
     unsafe fn splat(from: *const u8) -> Self::Words;
     /// `sum + a * b`, for a word of several depths in rising order.
     unsafe fn mac(sum: Self::Vector, a: Self::Words, b: Self::Words) -> Self::Vector;
+    /// Sums, wrapping for integers.
+    unsafe fn plus(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// Adds the products of a tile's depth to its sums; R, V, PER and `skip` as for [`body`].
     #[inline(always)]
     unsafe fn walk<const R: usize, const V: usize, const PER: usize>(
@@ -189,6 +193,12 @@ pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(t
             }
         }
         L::walk::<R, V, PER>(&mut sums, tile, skip);
+        if !tile.bias.is_null() {
+            for j in 0..V {
+                let bias = L::load(tile.bias.add((skip + j) * L::LANES));
+                sums.iter_mut().for_each(|row| row[j] = L::plus(row[j], bias));
+            }
+        }
         for (i, row) in sums.iter().enumerate() {
             for (j, sum) in row.iter().enumerate() {
                 L::store(tile.end.add(i * tile.end_stride + (skip + j) * L::LANES), *sum);

@@ -1,6 +1,7 @@
 //! Any target: 4 rows by 8 accumulators at a time, in arrays that the compiler keeps in vector registers.
 
 use super::{Kernels, Lanes, Tile, body};
+use crate::gemm::product::Accumulator;
 
 /// `a * b + c`: fused where the target has the instruction, in two roundings where it would be a function call.
 #[inline(always)]
@@ -122,6 +123,11 @@ macro_rules! portable {
                     *sum = <$lane as Lane<$lanes>>::mac(*sum, a, b);
                 }
                 sum
+            }
+            #[inline(always)]
+            unsafe fn plus(mut a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a = Accumulator::plus(*a, b));
+                a
             }
         }
 

@@ -173,6 +173,9 @@ unsafe fn pack_along<F: Vectors, const ROWS: usize>(
     }
 }
 
+/// Neighbouring lanes that are read together: a column panel.
+const WIDE: usize = 32;
+
 /// See [`super::PackFn`].
 ///
 /// # Safety
@@ -186,14 +189,32 @@ pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: 
     let whole = depth / F::GROUP;
     // A single lane is read across, one word after the other, where it can be.
     let along = source.depth_stride == 1 && (lanes > 1 || source.lane_stride != 1);
-    let mut done = 0;
-    for lane in (0..width).step_by(8) {
+    let across = source.lane_stride == 1 && !along;
+    // Whole panels side by side: a line of memory after the other.
+    let wide = if across { lanes / WIDE * WIDE } else { 0 };
+    for lane in (0..wide).step_by(WIDE) {
+        // SAFETY: offsets stay within the lanes and depth of the view; rows are whole, so nothing is written past the width.
+        unsafe {
+            for word in 0..whole {
+                let (from, to) = (at(lane, word * F::GROUP), target.add((word * width + lane) * 4));
+                for i in (0..WIDE).step_by(8) {
+                    let row = F::across(from.wrapping_add(i), source.depth_stride);
+                    _mm256_storeu_si256(to.add(4 * i).cast(), row);
+                }
+            }
+            let rest = View { ptr: at(lane, whole * F::GROUP).cast(), ..source };
+            let to = target.add((whole * width + lane) * 4);
+            portable::block::<F>(rest, WIDE, depth - whole * F::GROUP, WIDE, width, to);
+        }
+    }
+    let mut done = wide;
+    for lane in (wide..width).step_by(8) {
         let here = lanes.saturating_sub(lane).min(8);
         let columns = (width - lane).min(8);
         // Only the last block of lanes may write past the width, and only onto words that are written later.
         let words = match () {
             () if along => whole / 8 * 8,
-            () if source.lane_stride == 1 && (here == 8 || F::MASKED && here > 0) => whole,
+            () if across && (here == 8 || F::MASKED && here > 0) => whole,
             () => 0,
         };
         // SAFETY: offsets stay within the lanes and depth of the view. Rows are stored in rising order of address, so that
