@@ -19,7 +19,7 @@ use crate::real::Real;
 use crate::strided::Plan;
 use crate::tier::{Portable, Tier};
 use crate::work::{PIECE, pieces};
-use crate::{Isa, instantiate, isa, kernel};
+use crate::{Isa, instantiate, isa, kernel, stream};
 
 /// A function of two arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,10 +123,13 @@ fn share<R: Real>(chosen: bool, tie: bool) -> R {
 }
 
 kernel! {
-    fn apply_f32[I; O: Pairwise](a: &[f32], b: &[f32], y: &mut [f32]) {
-        for ((y, &a), &b) in y.iter_mut().zip(a).zip(b) {
-            *y = O::real::<I, f32>(a, b);
-        }
+    fn apply_f32[I; O: Pairwise](a: &[f32], b: &[f32], y: &mut [f32], streams: bool) {
+        let block = |at: usize, y: &mut [f32]| {
+            for ((y, &a), &b) in y.iter_mut().zip(&a[at..]).zip(&b[at..]) {
+                *y = O::real::<I, f32>(a, b);
+            }
+        };
+        if streams { stream::computed::<I>(y, block) } else { block(0, y) }
     }
     fn left_f32[I; O: Pairwise](dy: &[f32], a: &[f32], b: &[f32], da: &mut [f32]) {
         for (((da, &dy), &a), &b) in da.iter_mut().zip(dy).zip(a).zip(b) {
@@ -140,24 +143,24 @@ kernel! {
     }
 }
 
-/// A compiled function of two blocks.
-type Apply<C> = fn(Isa, &[C], &[C], &mut [C]);
+/// A compiled function of two blocks; whether its results are larger than the caches.
+type Apply<C> = fn(Isa, &[C], &[C], &mut [C], bool);
 /// A compiled gradient of two blocks.
 type Slope<C> = fn(Isa, Side, &[C], &[C], &[C], &mut [C]);
 
 /// A type that functions of two arguments are computed in.
 trait Compute: Copy + Default {
-    fn apply<O: Pairwise>(isa: Isa, a: &[Self], b: &[Self], y: &mut [Self]);
+    fn apply<O: Pairwise>(isa: Isa, a: &[Self], b: &[Self], y: &mut [Self], streams: bool);
 }
 
 impl Compute for f32 {
-    fn apply<O: Pairwise>(isa: Isa, a: &[f32], b: &[f32], y: &mut [f32]) {
-        apply_f32::<O>(isa, a, b, y)
+    fn apply<O: Pairwise>(isa: Isa, a: &[f32], b: &[f32], y: &mut [f32], streams: bool) {
+        apply_f32::<O>(isa, a, b, y, streams)
     }
 }
 
 impl Compute for f64 {
-    fn apply<O: Pairwise>(_: Isa, a: &[f64], b: &[f64], y: &mut [f64]) {
+    fn apply<O: Pairwise>(_: Isa, a: &[f64], b: &[f64], y: &mut [f64], _: bool) {
         y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = O::real::<Portable, f64>(a, b));
     }
 }
@@ -165,7 +168,7 @@ impl Compute for f64 {
 macro_rules! integer_compute {
     ($($type:ty),*) => {$(
         impl Compute for $type {
-            fn apply<O: Pairwise>(_: Isa, a: &[$type], b: &[$type], y: &mut [$type]) {
+            fn apply<O: Pairwise>(_: Isa, a: &[$type], b: &[$type], y: &mut [$type], _: bool) {
                 y.iter_mut().zip(a).zip(b).for_each(|((y, &a), &b)| *y = O::integer(a, b));
             }
         }
@@ -230,6 +233,8 @@ fn forward_of<T: Lane<Compute: Compute>>(
 fn forward_loop<T: Lane>(plan: &Plan<2>, apply: Apply<T::Compute>, a: &[T], b: &[T], y: &mut [T]) {
     let isa = isa();
     let strides = plan.inner();
+    // Only results that are not narrowed afterwards are stored by the function itself.
+    let streams = stream::streams(y) && T::direct(&[]).is_some();
     pieces(y, PIECE, |first, y| {
         let (mut a, mut b) = (Stream::new(a, strides[0]), Stream::new(b, strides[1]));
         let mut buffer = [T::Compute::default(); BLOCK];
@@ -238,9 +243,12 @@ fn forward_loop<T: Lane>(plan: &Plan<2>, apply: Apply<T::Compute>, a: &[T], b: &
                 let len = BLOCK.min(count - step);
                 let [pa, pb] = advance(positions, strides, step);
                 let (a, b) = (a.block(isa, pa, len), b.block(isa, pb, len));
-                written(isa, &mut y[at + step..][..len], &mut buffer, |y| apply(isa, a, b, y));
+                written(isa, &mut y[at + step..][..len], &mut buffer, |y| apply(isa, a, b, y, streams));
             }
         });
+        if streams {
+            stream::finish();
+        }
     });
 }
 
@@ -276,7 +284,7 @@ fn assign_loop<T: Lane>(plan: &Plan<2>, apply: Apply<T::Compute>, a: &mut [T], b
                 T::up_all(isa, a, old);
                 let b = b.block(isa, advance(positions, strides, step)[1], a.len());
                 let (left, right) = if swapped { (b, &*old) } else { (&*old, b) };
-                written(isa, a, &mut buffer, |a| apply(isa, left, right, a));
+                written(isa, a, &mut buffer, |a| apply(isa, left, right, a, false));
             }
         });
     });

@@ -188,9 +188,16 @@ pub unsafe fn pack_panels<P: Arithmetic>(
     // Where lanes lie side by side, all panels take their part of some rows before the next rows come. Meanwhile these are
     // fetched: the processor does not guess short pieces of far rows by itself.
     let across = source.lane_stride == 1 && source.depth_stride != 1;
-    let step = if across { (if width < WIDE { 16 } else { 64 }) * P::GROUP } else { depth.max(1) };
+    let mut packed = 0;
+    if let Some(pack_across) = pack.across.filter(|_| across && width <= 8 && depth.is_multiple_of(P::GROUP)) {
+        let panels = lanes / width;
+        packed = panels * width;
+        // SAFETY: the caller's.
+        unsafe { pack_across(source, panels, lanes, depth / P::GROUP, width, target, stride) };
+    }
+    let step = if across { 64 * P::GROUP } else { depth.max(1) };
     for from in (0..depth).step_by(step) {
-        for first in (0..lanes).step_by(width) {
+        for first in (packed..lanes).step_by(width) {
             let here = (lanes - first).min(width);
             if across {
                 let share = |lane: usize| (from + step + step * lane / lanes).min(depth);

@@ -4,7 +4,9 @@ use std::arch::x86_64::*;
 
 use cupola_core::dtype::{bf16, f16};
 
-use super::{Bf16FromF32, Bf16Same, ByteSame, ByteShifted, F32FromBf16, F32FromF16, F32Same, Form, View, portable};
+use super::{
+    Bf16FromF32, Bf16Same, ByteSame, ByteShifted, F32FromBf16, F32FromF16, F32Same, Form, PackAcrossFn, View, portable,
+};
 
 /// Vectors of words read from memory.
 pub trait Vectors: Form<Word = u32> {
@@ -256,4 +258,54 @@ pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: 
         done += columns;
     }
     debug_assert_eq!(done, width);
+}
+
+/// [`pack_across`] for a form whose elements can be read singly.
+pub fn across<F: Vectors>() -> Option<PackAcrossFn> {
+    F::MASKED.then_some(pack_across::<F>)
+}
+
+/// See [`PackAcrossFn`]; panels are at most 8 lanes wide.
+///
+/// # Safety
+/// As [`PackAcrossFn`], with AVX2 and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn pack_across<F: Vectors>(
+    source: View,
+    panels: usize,
+    lanes: usize,
+    words: usize,
+    width: usize,
+    target: *mut u8,
+    stride: usize,
+) {
+    /// Words that are fetched ahead.
+    const AHEAD: usize = 8;
+    let from = source.ptr.cast::<F::Source>();
+    let at = |word: usize| from.wrapping_offset((word * F::GROUP) as isize * source.depth_stride);
+    // Panels behind which there are lanes to read whole vectors.
+    let open = if lanes < 8 { 0 } else { panels.min((lanes - 8) / width + 1) };
+    // SAFETY: offsets stay within the lanes and depth of the view, but for prefetches, which never fault. What a store writes
+    // past a panel's width is overwritten by the panel's next word or lies in the room behind it.
+    unsafe {
+        let numbers = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(width as i32), numbers);
+        for word in 0..words {
+            let row = at(word);
+            let ahead = at(word + AHEAD).cast::<i8>();
+            for offset in (0..lanes * size_of::<F::Source>()).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(offset));
+            }
+            let mut to = target.wrapping_add(word * width * 4);
+            for panel in 0..open {
+                _mm256_storeu_si256(to.cast(), F::across(row.wrapping_add(panel * width), source.depth_stride));
+                to = to.wrapping_add(stride);
+            }
+            for panel in open..panels {
+                let words = F::across_some(row.wrapping_add(panel * width), source.depth_stride, mask);
+                _mm256_storeu_si256(to.cast(), words);
+                to = to.wrapping_add(stride);
+            }
+        }
+    }
 }

@@ -34,10 +34,20 @@ pub struct View {
 /// room for `width` words for each word of depth and [`OVERRUN`] bytes more, unless `width` is a multiple of 16.
 pub type PackFn = unsafe fn(source: View, lanes: usize, depth: usize, width: usize, target: *mut u8);
 
+/// Packs `words` words of the first `panels * width` of `lanes` lanes that lie side by side, `width` of them into each of so many panels
+/// that start `stride` bytes apart: all panels take a word before the next one comes.
+///
+/// # Safety
+/// As [`PackFn`] for each panel.
+pub type PackAcrossFn =
+    unsafe fn(source: View, panels: usize, lanes: usize, words: usize, width: usize, target: *mut u8, stride: usize);
+
 /// A packer and the size of the elements it reads.
 #[derive(Clone, Copy)]
 pub struct Packer {
     pub run: PackFn,
+    /// For panels narrower than a line of memory, where there is one.
+    pub across: Option<PackAcrossFn>,
     /// Bytes of an element.
     pub size: usize,
     /// Whether words are the elements themselves, so that kernels can read rows of a matrix without packing.
@@ -112,7 +122,7 @@ macro_rules! packer {
     ($form:ident, portable) => {
         fn packer(_: Isa) -> Packer {
             let run = portable::pack::<$form>;
-            Packer { run, size: size_of::<Self>(), plain: $form::PLAIN }
+            Packer { run, across: None, size: size_of::<Self>(), plain: $form::PLAIN }
         }
     };
     ($form:ident, $avx512:ident) => {
@@ -124,7 +134,12 @@ macro_rules! packer {
                 Isa::Avx2 => avx2::pack::<$form>,
                 _ => portable::pack::<$form>,
             };
-            Packer { run, size: size_of::<Self>(), plain: $form::PLAIN }
+            let across = match isa {
+                #[cfg(target_arch = "x86_64")]
+                Isa::Avx2 => avx2::across::<$form>(),
+                _ => None,
+            };
+            Packer { run, across, size: size_of::<Self>(), plain: $form::PLAIN }
         }
     };
 }
