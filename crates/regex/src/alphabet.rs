@@ -149,6 +149,19 @@ impl Alphabet {
         prefixes.map(move |prefix| halves[usize::from(self.index[prefix as usize / 2])][prefix as usize % 2])
     }
 
+    /// The kinds that symbols beyond ASCII have, and unless text is `valid`, that of invalid bytes.
+    pub fn kinds_beyond_ascii(&self, valid: bool) -> Vec<Kind> {
+        let mut found = vec![false; self.len + 1];
+        found[usize::from(self.invalid)] = !valid && !self.bytes;
+        // The first block is that of ASCII, and its like beyond has the same kinds.
+        let mut blocks = vec![false; self.blocks.len() / BLOCK];
+        self.index.iter().skip(1).for_each(|&block| blocks[usize::from(block)] = true);
+        let kinds = self.blocks.chunks(BLOCK).zip(blocks).filter(|(_, used)| *used).flat_map(|(kinds, _)| kinds);
+        let bytes = self.bytes.then_some(&self.single[128..]).into_iter().flatten();
+        kinds.chain(bytes).for_each(|&kind| found[usize::from(kind)] = true);
+        (0..self.len as Kind).filter(|&kind| found[usize::from(kind)]).collect()
+    }
+
     /// The symbol at `at`: its kind and its length in bytes. `None` at the end.
     #[inline]
     pub fn next(&self, text: &[u8], at: usize) -> Option<(Kind, usize)> {

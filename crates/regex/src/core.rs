@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use crate::anywhere::{Anywhere, Automata, Next, Progress};
+use crate::engine::ahead::{self, Aheads};
 use crate::engine::backtrack::{Backtracker, Memory, OutOfFuel, UNSET};
-use crate::engine::dfa::{Dfa, Marks, Run, match_at};
+use crate::engine::dfa::{Dfa, Full, Marks, Purpose, Run, match_at};
 use crate::engine::scan::{Classifier, End, Machine, Splitter};
 use crate::engine::sweep::Sweep;
 use crate::error::{Error, SearchError};
 use crate::hir::{Hir, Unit};
 use crate::pool::Pool;
 use crate::prefilter::Prefilter;
-use crate::program::{self, Program};
+use crate::program::{self, Program, SubKind};
+use crate::starts::Window;
 use crate::syntax::{self, ast::Flags};
 use crate::utf8;
 
@@ -21,9 +23,6 @@ const FUEL_PER_BYTE: u64 = 64;
 
 /// An automaton of up to this many states is worked out when the pattern is compiled.
 const EAGER_STATES: usize = 512;
-
-/// Memory that an automaton may take.
-const DFA_MEMORY: usize = 4 << 20;
 
 /// Why a search has its working memory.
 const HELD: &str = "the memory is only given back when the search is dropped";
@@ -35,6 +34,8 @@ pub struct Config {
     pub nest_limit: usize,
     pub size_limit: usize,
     pub backtrack_limit: u64,
+    /// Bytes that each automaton may take.
+    pub dfa_size_limit: usize,
     /// Use the automaton where possible.
     pub automaton: bool,
     /// Use the machine for splitting where possible.
@@ -50,6 +51,7 @@ impl Default for Config {
             nest_limit: 250,
             size_limit: 400_000,
             backtrack_limit: 5_000_000,
+            dfa_size_limit: 4 << 20,
             automaton: true,
             splitting: true,
             anywhere_from: 512,
@@ -67,14 +69,22 @@ pub struct Core {
     pub static_groups: Option<usize>,
     prefilter: Prefilter,
     engine: Engine,
+    aheads: Aheads,
+    /// Lookaheads that must hold where a match begins; the automaton is that of the rest.
+    guards: Vec<u32>,
     /// For patterns that match everywhere: the machine that tells all ends in one pass.
     scan: Option<(Machine, Classifier)>,
     /// For other regular patterns: finding the next match in one pass.
     anywhere: Option<Anywhere>,
     anywhere_from: usize,
+    /// There may be so few places where a match can begin that looking for them is best.
+    seldom: bool,
+    /// An automaton can tell the least end of all matches.
+    least_ends: bool,
     /// An assertion with which every match begins.
     lead: Option<u32>,
     backtrack_limit: u64,
+    dfa_size_limit: usize,
     pool: Pool<Cache>,
 }
 
@@ -102,6 +112,10 @@ pub struct Cache {
 impl Core {
     /// Compiles `pattern`; `bytes` says that haystacks need not be UTF-8.
     pub fn new(pattern: &str, config: &Config, bytes: bool) -> Result<Arc<Core>, Error> {
+        if !config.flags.line_terminator.is_ascii() {
+            let message = format!("the line terminator 0x{:02X} is not ASCII", config.flags.line_terminator);
+            return Err(Error::Syntax { pattern: pattern.to_owned(), offset: 0, message });
+        }
         let parsed = syntax::parse(pattern, config.flags, config.nest_limit)?;
         let lowered = syntax::lower(parsed, config.flags, bytes);
         let mut hir = lowered.hir;
@@ -114,39 +128,44 @@ impl Core {
         if by_bytes {
             hir = utf8::to_bytes(hir);
         }
+        // What is left of possessive parts could end earlier than they do.
+        let possessive = hir.any(|h| matches!(h, Hir::Atomic(_)));
         let mut hir = program::relax(hir);
         if hir.any(|h| matches!(h, Hir::Backref { .. })) {
             hir = program::tighten(hir);
         }
         let groups = lowered.group_names.len();
-        let program = program::compile(&hir, groups, by_bytes, config.size_limit).ok_or_else(too_large)?;
-        let mut engine = Engine::Backtrack;
-        if config.automaton
-            && !program.has_subs
-            && !program.has_backrefs
-            && let Ok(start) = Dfa::new(&program, DFA_MEMORY)
-        {
-            let mut dfa = start.clone();
-            engine = match dfa.complete(&program, EAGER_STATES) {
-                Ok(()) => Engine::Complete(dfa),
-                Err(_) => Engine::Lazy(start),
-            };
-        }
+        let mut program = program::compile(&hir, groups, by_bytes, config.size_limit).ok_or_else(too_large)?;
+        let aheads = if config.automaton && program.has_subs {
+            Aheads::new(&program, EAGER_STATES, config.dfa_size_limit, !bytes)
+        } else {
+            Aheads::default()
+        };
+        let (engine, guards) = choose(&mut program, &aheads, config, !bytes);
         let prefilter = Prefilter::new(&hir, &program);
         let scan = match &engine {
-            Engine::Complete(dfa) if config.splitting && !program.has_keep && !prefilter.is_literal() => {
+            Engine::Complete(dfa)
+                if config.splitting && guards.is_empty() && !program.has_keep && !prefilter.is_literal() =>
+            {
                 Machine::new(dfa, &program)
             }
             _ => None,
         };
         let scan = scan.map(|machine| (machine, Classifier::new(&program.alphabet, !bytes)));
-        let regular = !matches!(engine, Engine::Backtrack);
+        let regular = !matches!(engine, Engine::Backtrack) && guards.is_empty();
         let anywhere = (regular && scan.is_none() && !program.nullable && prefilter.is_by_symbol())
-            .then(|| Anywhere::new(&hir, by_bytes, config.size_limit));
+            .then(|| Anywhere::new(&hir, by_bytes, config.size_limit, config.dfa_size_limit));
+        // Where a literal inside leads to matches, that is better still.
+        let gaps = scan.as_ref().is_none_or(|(machine, _)| machine.gaps);
+        let seldom = gaps && prefilter.is_selective() && anywhere.as_ref().is_none_or(Anywhere::reads_all);
         Ok(Arc::new(Core {
             anywhere,
             anywhere_from: config.anywhere_from,
-            lead: program.lead(),
+            least_ends: regular && !possessive,
+            seldom,
+            lead: if prefilter.tests_lead() { None } else { program.lead() },
+            aheads,
+            guards,
             pattern: pattern.to_owned(),
             prefilter,
             program,
@@ -155,6 +174,7 @@ impl Core {
             engine,
             scan,
             backtrack_limit: config.backtrack_limit,
+            dfa_size_limit: config.dfa_size_limit,
             pool: Pool::default(),
         }))
     }
@@ -184,7 +204,10 @@ impl Core {
             automaton,
             splitter,
             splitting: Splitting::Possible,
+            seldom: self.seldom.then_some(Meter { begun: 0, spent: 0 }),
+            window: Window::default(),
             required: 0,
+            required_seen: (0, 0),
         }
     }
 
@@ -215,10 +238,11 @@ impl Core {
 
     /// Bytes held, roughly, working memory of searches apart.
     pub fn memory(&self) -> usize {
-        let automaton = match &self.engine {
-            Engine::Complete(dfa) | Engine::Lazy(dfa) => dfa.memory(),
-            Engine::Backtrack => 0,
-        };
+        let automaton = self.aheads.memory()
+            + match &self.engine {
+                Engine::Complete(dfa) | Engine::Lazy(dfa) => dfa.memory(),
+                Engine::Backtrack => 0,
+            };
         let scan = self.scan.as_ref().map_or(0, |(machine, _)| machine.memory());
         self.pattern.len() + self.program.memory() + automaton + scan
     }
@@ -236,8 +260,8 @@ impl Core {
             Engine::Lazy(_) => format!(
                 "The pattern is regular, but its automaton over {} kinds of symbols has more than {EAGER_STATES} \
                  states: they are worked out while searching, and backtracking takes over if they need more than \
-                 {DFA_MEMORY} bytes.",
-                program.alphabet.len
+                 {} bytes.",
+                program.alphabet.len, self.dfa_size_limit
             ),
             Engine::Backtrack if program.has_backrefs => format!(
                 "The pattern has backreferences, which only backtracking can follow: it runs with a budget of {} \
@@ -250,6 +274,11 @@ impl Core {
                  {FUEL_PER_BYTE} steps for each byte. Lookbehinds are remembered for each position."
             ),
         };
+        if !self.guards.is_empty() {
+            out.push_str(
+                " That is so behind the lookaheads at its beginning, each of which is an automaton of its own.",
+            );
+        }
         if let Some((machine, _)) = &self.scan {
             out.push_str(&format!(
                 " Where a match ends is known as soon as it cannot go on, so `find_iter` runs a transducer of {} states over \
@@ -282,9 +311,34 @@ pub struct Search<'c, 't> {
     anywhere: Option<Progress>,
     splitter: Splitter,
     splitting: Splitting,
+    /// Where a match can begin is looked for, as it has been seldom so far.
+    seldom: Option<Meter>,
+    window: Window,
     /// Where the text that every match contains occurs next.
     required: usize,
+    /// How often that was looked for, and how far away it was in all.
+    required_seen: (usize, usize),
 }
+
+/// What attempts have cost since a position, measured in bytes that other engines would have read meanwhile.
+#[derive(Debug, Clone, Copy)]
+struct Meter {
+    begun: usize,
+    spent: u64,
+}
+
+/// An attempt costs as much as it takes to read so many bytes, and what it reads.
+const ATTEMPT: u64 = 8;
+
+/// That much may be spent in advance.
+const ADVANCE: u64 = 512;
+
+/// A required text that was found so many times is not looked for any more if it comes this often, in bytes.
+const REQUIRED_TIMES: usize = 64;
+const REQUIRED_EVERY: usize = 64;
+
+/// Matches that the splitter finds in a block of this many bytes for each are few.
+const FEW_EVERY: usize = 96;
 
 /// The cost of a search.
 #[cfg(test)]
@@ -342,7 +396,15 @@ impl Search<'_, '_> {
         let alphabet = &self.core.program.alphabet;
         match self.splitting {
             Splitting::Over => return None,
-            Splitting::Running => {}
+            Splitting::Running => {
+                if self.core.seldom && self.splitter.found_few(FEW_EVERY) {
+                    self.splitter.stop();
+                    self.splitting = Splitting::Possible;
+                    self.seldom = Some(Meter { begun: at, spent: 0 });
+                    return None;
+                }
+            }
+            Splitting::Possible if self.seldom.is_some() => return None,
             Splitting::Possible => {
                 let Engine::Complete(dfa) = &self.core.engine else {
                     return None;
@@ -364,10 +426,35 @@ impl Search<'_, '_> {
         let budget = self.budget;
         let cache = self.cache();
         Work {
-            steps: cache.marks.steps + cache.automata.steps() + (budget - cache.memory.fuel),
+            steps: cache.marks.steps + cache.memory.ahead.steps + cache.automata.steps() + (budget - cache.memory.fuel),
             table: cache.sweep.as_ref().map_or(0, Sweep::work),
             swept: cache.sweep.is_some(),
         }
+    }
+
+    /// Whether a match begins at `at` or later.
+    pub fn is_match(&mut self, at: usize) -> Result<bool, SearchError> {
+        // One pass that stops at the first end is enough, once it is worth an automaton of its own.
+        let one_pass = self.anywhere.is_some() && self.core.anywhere.as_ref().is_some_and(Anywhere::reads_all);
+        Ok(if one_pass { self.shortest(at)?.is_some() } else { self.bounds(at)?.is_some() })
+    }
+
+    /// The least end of a match that begins at `at` or later; where no automaton can tell, that of the leftmost match.
+    pub fn shortest(&mut self, at: usize) -> Result<Option<usize>, SearchError> {
+        let (core, text) = (self.core, self.text);
+        if core.least_ends {
+            if !self.required_ahead(at) {
+                return Ok(None);
+            }
+            let Some((start, _)) = core.prefilter.candidate(&core.program, text, at, &mut self.window) else {
+                return Ok(None);
+            };
+            match self.cache().automata.shortest(&core.program, text, start, core.dfa_size_limit) {
+                Ok(found) => return Ok(found),
+                Err(Full) => {}
+            }
+        }
+        Ok(self.bounds(at)?.map(|(_, end)| end))
     }
 
     /// The leftmost match that begins at `at` or later.
@@ -398,24 +485,15 @@ impl Search<'_, '_> {
         if !self.required_ahead(at) {
             return Ok(None);
         }
-        let mut from = at;
-        while let Some((anywhere, progress)) = core.anywhere.as_ref().zip(self.anywhere.as_mut()) {
-            let cache = self.cache.as_mut().expect(HELD);
-            match anywhere.next(progress, &mut cache.automata, &core.program, text, (at, from)) {
-                Next::Nothing => return Ok(None),
-                Next::Match(start, end) => return Ok(Some((start, end))),
-                Next::Candidate { start, from: next } => {
-                    if let Some(end) = self.match_at(start)? {
-                        return Ok(Some((start, end)));
-                    }
-                    from = next;
-                }
-                Next::GaveUp => self.anywhere = None,
-            }
-        }
         let mut at = at;
         loop {
-            let Some((start, end)) = core.prefilter.candidate(&core.program, text, at) else {
+            if self.anywhere.is_some()
+                && self.seldom.is_none()
+                && let Some(found) = self.in_one_pass(at)?
+            {
+                return Ok(found);
+            }
+            let Some((start, end)) = core.prefilter.candidate(&core.program, text, at, &mut self.window) else {
                 return Ok(None);
             };
             if end.is_some() {
@@ -435,7 +513,15 @@ impl Search<'_, '_> {
                 at = core.step(text, start);
                 continue;
             }
-            if let Some(end) = self.match_at(start)? {
+            let found = self.match_at(start)?;
+            if let Some(meter) = &mut self.seldom {
+                let steps = &mut self.cache.as_mut().expect(HELD).marks.attempt;
+                meter.spent += ATTEMPT + std::mem::take(steps);
+                if meter.spent > (start - meter.begun.min(start)) as u64 + ADVANCE {
+                    self.seldom = None;
+                }
+            }
+            if let Some(end) = found {
                 return Ok(Some((start, end)));
             }
             if start >= text.len() {
@@ -445,12 +531,40 @@ impl Search<'_, '_> {
         }
     }
 
+    /// The leftmost match in one pass; `None` when that is given up.
+    fn in_one_pass(&mut self, at: usize) -> Result<Option<Option<(usize, usize)>>, SearchError> {
+        let (core, text) = (self.core, self.text);
+        let mut from = at;
+        while let Some((anywhere, progress)) = core.anywhere.as_ref().zip(self.anywhere.as_mut()) {
+            let cache = self.cache.as_mut().expect(HELD);
+            match anywhere.next(progress, &mut cache.automata, &core.program, text, (at, from)) {
+                Next::Nothing => return Ok(Some(None)),
+                Next::Match(start, end) => return Ok(Some(Some((start, end)))),
+                Next::Candidate { start, from: next } => {
+                    if let Some(end) = self.match_at(start)? {
+                        return Ok(Some(Some((start, end))));
+                    }
+                    from = next;
+                }
+                Next::GaveUp => self.anywhere = None,
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether the text that every match contains occurs at `at` or later.
     fn required_ahead(&mut self, at: usize) -> bool {
         if self.required < at || self.required == 0 {
-            match self.core.prefilter.required_from(self.text, at) {
-                Some(place) => self.required = place,
-                None => return false,
+            let Some(place) = self.core.prefilter.required_from(self.text, at) else {
+                return false;
+            };
+            self.required = place;
+            let (times, far) = &mut self.required_seen;
+            *times += 1;
+            *far = far.saturating_add(place - at);
+            if *times >= REQUIRED_TIMES && *far < *times * REQUIRED_EVERY {
+                // It is nearly everywhere, so that looking for it does not help.
+                self.required = usize::MAX;
             }
         }
         true
@@ -464,6 +578,13 @@ impl Search<'_, '_> {
             return Ok(sweep.end(at));
         }
         if self.automaton {
+            for &guard in &core.guards {
+                let negative = matches!(core.program.subs[guard as usize].kind, SubKind::Ahead { negative: true });
+                let held = core.aheads.holds(&core.program, guard, text, at, &mut cache.memory.ahead);
+                if held == Some(negative) {
+                    return Ok(None);
+                }
+            }
             let found = match &core.engine {
                 Engine::Complete(dfa) => match_at(&mut Run::Complete(dfa), &core.program, text, at, &mut cache.marks),
                 Engine::Lazy(start) => {
@@ -480,7 +601,7 @@ impl Search<'_, '_> {
                 }
             }
         }
-        match Backtracker::new(&core.program, &mut cache.memory, false).match_at(text, at) {
+        match Backtracker::new(&core.program, &core.aheads, &mut cache.memory, false).match_at(text, at) {
             Ok(found) => Ok(found),
             Err(OutOfFuel) => self.swept()?.end(at).map_or(Ok(None), |end| Ok(Some(end))),
         }
@@ -514,7 +635,7 @@ impl Search<'_, '_> {
         let cache = self.cache();
         let found = match cache.sweep {
             Some(_) => Err(OutOfFuel),
-            None => Backtracker::new(&core.program, &mut cache.memory, true).match_at(text, start),
+            None => Backtracker::new(&core.program, &core.aheads, &mut cache.memory, true).match_at(text, start),
         };
         match found {
             Ok(_) => {
@@ -530,6 +651,30 @@ impl Search<'_, '_> {
         }
         slots[1] = end;
         Ok(())
+    }
+}
+
+/// The engine for a program, and the lookaheads that must hold before it begins.
+fn choose(program: &mut Program, aheads: &Aheads, config: &Config, valid: bool) -> (Engine, Vec<u32>) {
+    let nothing = (Engine::Backtrack, Vec::new());
+    if !config.automaton || program.has_backrefs {
+        return nothing;
+    }
+    let (guards, entry) = if program.has_subs {
+        match program.split_guards(|sub| aheads.has(sub)) {
+            Some((guards, entry)) if ahead::is_regular(program, entry) => (guards, entry),
+            _ => return nothing,
+        }
+    } else {
+        (Vec::new(), program.subs[0].entry)
+    };
+    let Ok(start) = Dfa::from_entry(program, entry, config.dfa_size_limit, Purpose::Here) else {
+        return nothing;
+    };
+    let mut dfa = start.clone();
+    match dfa.complete(program, EAGER_STATES, valid) {
+        Ok(()) => (Engine::Complete(dfa), guards),
+        Err(_) => (Engine::Lazy(start), guards),
     }
 }
 

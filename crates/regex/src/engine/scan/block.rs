@@ -57,6 +57,8 @@ pub struct Splitter {
     active: bool,
     /// The text is known to be UTF-8.
     valid: bool,
+    /// Matches that ended in the block.
+    found: usize,
     /// Borders where there are gaps: distances, from where, and the end of a gap that more gaps may follow.
     joined: Vec<u32>,
     joined_from: Option<usize>,
@@ -75,6 +77,7 @@ impl Splitter {
         self.waiting = None;
         self.state = machine.start(before);
         self.active = true;
+        self.found = usize::MAX;
     }
 
     /// Stops; [`Splitter::next_end`] gives nothing more.
@@ -82,6 +85,11 @@ impl Splitter {
         self.active = false;
         self.count = 0;
         self.handed = 0;
+    }
+
+    /// Whether a whole block had at most one match in `every` bytes.
+    pub fn found_few(&self, every: usize) -> bool {
+        self.active && self.len >= BLOCK / 2 && self.found <= self.len / every
     }
 
     /// The end of the next match, or of the gap before it, if it is already known.
@@ -197,6 +205,7 @@ impl Splitter {
         self.state = run(machine, kinds, self.state);
         self.count = 0;
         self.handed = 0;
+        self.found = 0;
         self.collect(machine.gaps, alphabet, text);
     }
 
@@ -223,6 +232,7 @@ impl Splitter {
                 ends &= !inner;
                 gaps &= !inner;
             }
+            self.found += (ends & !gaps).count_ones() as usize;
             self.push_bits(ends, gaps, (self.shift + number * CHUNK) as u32);
             if !self.active {
                 break;
