@@ -136,6 +136,7 @@ impl Core {
         }
         let groups = lowered.group_names.len();
         let mut program = program::compile(&hir, groups, by_bytes, config.size_limit).ok_or_else(too_large)?;
+        program.alphabet.valid = !bytes;
         let aheads = if config.automaton && program.has_subs {
             Aheads::new(&program, EAGER_STATES, config.dfa_size_limit, !bytes)
         } else {
@@ -147,11 +148,14 @@ impl Core {
             Engine::Complete(dfa)
                 if config.splitting && guards.is_empty() && !program.has_keep && !prefilter.is_literal() =>
             {
-                Machine::new(dfa, &program)
+                Machine::new(dfa, &program, !bytes)
             }
             _ => None,
         };
-        let scan = scan.map(|machine| (machine, Classifier::new(&program.alphabet, !bytes)));
+        let scan = scan.map(|machine| {
+            let classifier = Classifier::new(&program.alphabet, &machine.column_of, !bytes);
+            (machine, classifier)
+        });
         let regular = !matches!(engine, Engine::Backtrack) && guards.is_empty();
         let anywhere = (regular && scan.is_none() && !program.nullable && prefilter.is_by_symbol())
             .then(|| Anywhere::new(&hir, by_bytes, config.size_limit, config.dfa_size_limit));
@@ -209,6 +213,12 @@ impl Core {
             required: 0,
             required_seen: (0, 0),
         }
+    }
+
+    /// The machine for splitting.
+    #[cfg(test)]
+    pub fn machine(&self) -> Option<&Machine> {
+        self.scan.as_ref().map(|(machine, _)| machine)
     }
 
     /// Begins to split `text` from its beginning; false when there is no machine for that.
@@ -285,6 +295,9 @@ impl Core {
                  blocks of text without going back.",
                 machine.len()
             ));
+            if machine.pairs.is_some() {
+                out.push_str(" It reads two symbols at a time.");
+            }
         }
         if let Some(anywhere) = &self.anywhere {
             out.push_str(&anywhere.describe());
@@ -328,7 +341,7 @@ struct Meter {
 }
 
 /// An attempt costs as much as it takes to read so many bytes, and what it reads.
-const ATTEMPT: u64 = 8;
+const ATTEMPT: u64 = 24;
 
 /// That much may be spent in advance.
 const ADVANCE: u64 = 512;

@@ -27,7 +27,7 @@ pub struct Marks {
     failed: HashSet<(u32, usize)>,
     /// Symbols read so far, over all searches with these marks.
     pub steps: u64,
-    /// Those since this was last set to zero.
+    /// Bytes read since this was last set to zero, skipped ones in part.
     pub attempt: u64,
 }
 
@@ -94,7 +94,7 @@ fn go<'a>(
     let mut pos = at;
     let mut last = usize::MAX;
     let mut check = if marks.failed.is_empty() { usize::MAX } else { next_check(at) };
-    let mut steps = 0;
+    let (mut steps, mut skipped) = (0, 0);
     loop {
         if pos >= check {
             if marks.failed.contains(&(state, pos)) {
@@ -118,6 +118,7 @@ fn go<'a>(
                     last = alphabet.prev(text, stop).map_or(pos, |(_, len)| stop - len);
                 }
                 steps += (stop - pos) as u64 / LOOP_STEPS;
+                skipped += (stop - pos) - (stop - pos) / LOOP_STEPS as usize;
                 pos = stop;
             }
         }
@@ -142,7 +143,7 @@ fn go<'a>(
         }
     }
     marks.steps += steps;
-    marks.attempt += steps;
+    marks.attempt += (pos - at - skipped) as u64;
     Ok((last != usize::MAX).then_some(last))
 }
 
