@@ -6,6 +6,7 @@
 
 use regex_syntax::utf8::{Utf8Sequence, Utf8Sequences};
 
+use crate::alphabet::Kind;
 use crate::byteset::{ByteSet, has_simd};
 use crate::hir::Side;
 use crate::program::Program;
@@ -28,6 +29,8 @@ pub struct Starts {
     before: Option<(ByteSet, bool)>,
     /// An assertion that holds at the beginning of each match.
     lead: Option<u32>,
+    /// By the kind before: a bit for each kind with which a match can begin behind it.
+    behind: Option<Box<[u64]>>,
     /// Tests of ASCII beside ASCII leave nothing open.
     exact: bool,
     /// How many ASCII bytes are members.
@@ -83,8 +86,13 @@ impl Starts {
                 exact = true;
             }
         }
+        let begins = |before: Kind, after: Kind| {
+            program.first.contains(after) && lead.is_none_or(|id| program.assertion(id, before, after))
+        };
+        let row = |before| (0..=edge).fold(0, |row, after| row | u64::from(begins(before, after)) << after);
+        let behind = (edge < 64).then(|| (0..=edge).map(row).collect());
         let simd = has_simd() && count <= SELECTIVE;
-        Starts { first: ByteSet::new(member, false), leads, multi, before, lead, exact, count, simd }
+        Starts { first: ByteSet::new(member, false), leads, multi, before, lead, behind, exact, count, simd }
     }
 
     /// Whether few enough symbols are members that it is worth looking for them.
@@ -160,7 +168,11 @@ impl Starts {
         let mut at = at;
         while let Some((kind, len)) = alphabet.next(text, at) {
             let first = program.first.contains(kind);
-            if first && self.lead.is_none_or(|id| program.assertion(id, before, kind)) {
+            let begins = match &self.behind {
+                Some(rows) => rows[usize::from(before)] >> kind & 1 != 0,
+                None => first && self.lead.is_none_or(|id| program.assertion(id, before, kind)),
+            };
+            if begins {
                 return Ok(at);
             }
             let ascii = text[at] < 0x80;
@@ -275,17 +287,29 @@ mod x86 {
                 base = skip(first, halves, text, base + BLOCK);
                 continue;
             }
-            let mut bits = nonzero(found_a, found_b);
-            let mut beyond = 0;
+            let (mut found_a, mut found_b) = (found_a, found_b);
             if wide {
-                beyond = u64::from(_mm256_movemask_epi8(a) as u32) | u64::from(_mm256_movemask_epi8(b) as u32) << 32;
-                bits |= match &starts.multi {
-                    Multi::None => 0,
-                    Multi::Bytes => beyond,
-                    // SAFETY: 66 bytes can be read.
-                    Multi::Groups(tables) => unsafe { groups(tables, p) },
-                };
+                match &starts.multi {
+                    Multi::None => {}
+                    Multi::Bytes => {
+                        let beyond = _mm256_set1_epi8(i8::MIN);
+                        found_a = _mm256_or_si256(found_a, _mm256_and_si256(a, beyond));
+                        found_b = _mm256_or_si256(found_b, _mm256_and_si256(b, beyond));
+                    }
+                    Multi::Groups(bytes) => {
+                        let tables = Tables { first, halves, groups: bytes.each_ref().map(|bytes| table(bytes)) };
+                        // SAFETY: 66 bytes can be read.
+                        (found_a, found_b) = unsafe { (tables.found(p), tables.found(p.add(32))) };
+                        let any = _mm256_or_si256(found_a, found_b);
+                        if _mm256_testz_si256(any, any) != 0 {
+                            base = tables.skip(text, base + BLOCK);
+                            continue;
+                        }
+                    }
+                }
             }
+            let mut bits = nonzero(found_a, found_b);
+            let beyond = u64::from(_mm256_movemask_epi8(a) as u32) | u64::from(_mm256_movemask_epi8(b) as u32) << 32;
             if bits != 0
                 && let Some((before, _)) = &starts.before
             {
@@ -324,34 +348,48 @@ mod x86 {
         base
     }
 
-    /// At which of 64 positions a character may stand whose first three bytes are of one group.
-    ///
-    /// # Safety
-    /// From `p` on 66 bytes can be read.
-    #[target_feature(enable = "avx2")]
-    unsafe fn groups(tables: &[[u8; 16]; 6], p: *const u8) -> u64 {
-        let (mut a, mut b) = (_mm256_set1_epi8(-1), _mm256_set1_epi8(-1));
-        for place in 0..3 {
-            let (low, high) = (table(&tables[2 * place]), table(&tables[2 * place + 1]));
-            // SAFETY: the last byte read is that 65 places behind `p`.
-            let (v, w) =
-                unsafe { (_mm256_loadu_si256(p.add(place).cast()), _mm256_loadu_si256(p.add(place + 32).cast())) };
-            a = _mm256_and_si256(a, own(low, high, v));
-            b = _mm256_and_si256(b, own(low, high, w));
-            // Most scripts differ in the first byte already.
-            let any = _mm256_or_si256(a, b);
-            if _mm256_testz_si256(any, any) != 0 {
-                return 0;
-            }
-        }
-        nonzero(a, b)
+    /// What tells members of one byte, and of several.
+    struct Tables {
+        first: __m256i,
+        halves: __m256i,
+        groups: [__m256i; 6],
     }
 
-    /// The groups of which each byte may be.
-    #[target_feature(enable = "avx2")]
-    fn own(low: __m256i, high: __m256i, v: __m256i) -> __m256i {
-        let lower = _mm256_and_si256(v, _mm256_set1_epi8(15));
-        _mm256_and_si256(_mm256_shuffle_epi8(low, lower), _mm256_shuffle_epi8(high, upper(v)))
+    impl Tables {
+        /// Which of 32 bytes are members of one byte, or may begin one of several since the first three bytes are of one group.
+        ///
+        /// # Safety
+        /// From `p` on 34 bytes can be read.
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        unsafe fn found(&self, p: *const u8) -> __m256i {
+            // SAFETY: the last byte read is that 33 places behind `p`; unaligned loads are allowed.
+            let [u, v, w] = unsafe { [0, 1, 2].map(|place| _mm256_loadu_si256(p.add(place).cast())) };
+            let own = |place: usize, v: __m256i| {
+                let lower = _mm256_and_si256(v, _mm256_set1_epi8(15));
+                let (low, high) = (self.groups[2 * place], self.groups[2 * place + 1]);
+                _mm256_and_si256(_mm256_shuffle_epi8(low, lower), _mm256_shuffle_epi8(high, upper(v)))
+            };
+            let several = _mm256_and_si256(_mm256_and_si256(own(0, u), own(1, v)), own(2, w));
+            let one = _mm256_and_si256(_mm256_shuffle_epi8(self.first, u), _mm256_shuffle_epi8(self.halves, upper(u)));
+            _mm256_or_si256(one, several)
+        }
+
+        /// Goes on without members.
+        #[target_feature(enable = "avx2")]
+        fn skip(&self, text: &[u8], from: usize) -> usize {
+            let mut base = from;
+            while let Some(block) = text.get(base..base + BLOCK + 2) {
+                let p = block.as_ptr();
+                // SAFETY: the block has 66 bytes.
+                let any = unsafe { _mm256_or_si256(self.found(p), self.found(p.add(32))) };
+                if _mm256_testz_si256(any, any) == 0 {
+                    break;
+                }
+                base += BLOCK;
+            }
+            base
+        }
     }
 }
 

@@ -251,7 +251,8 @@ impl Dfa {
             && byte < 0x80
         {
             let entry = self.table[state as usize + usize::from(alphabet.single[usize::from(byte)])];
-            if entry >= MATCH || entry == 0 {
+            // Neither the dead state nor a flag nor what is not known.
+            if entry.wrapping_sub(1) >= MATCH - 1 {
                 break;
             }
             state = entry;
