@@ -35,7 +35,7 @@ pub struct Splitter {
     buffer: Vec<u8>,
     len: usize,
     /// Numbers of pairs of kinds.
-    numbers: Vec<u8>,
+    numbers: Vec<u16>,
     /// Ends of matches in the block, relative to `base`: room for them, how many there are, how many have been handed
     /// out.
     ends: Vec<u32>,

@@ -52,8 +52,8 @@ pub struct Machine {
     pub pairs: Option<Box<[u32]>>,
 }
 
-/// So many columns at most have pairs whose numbers are bytes.
-const PAIRED: usize = 16;
+/// With more columns the first-level cache does not hold what is used of the table.
+const PAIRED: usize = 24;
 
 /// A run that has died without an end while a run before it goes on. If it is ever needed, the machine is stuck.
 const DEAD: u32 = u32::MAX;

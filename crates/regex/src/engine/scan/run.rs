@@ -27,7 +27,7 @@ const CHUNK: usize = 64;
 const AROUND: usize = 16;
 
 /// Replaces kinds by actions; returns the state behind the block. `numbers` is working memory.
-pub fn run(machine: &Machine, buffer: &mut [u8], numbers: &mut Vec<u8>, state: u32) -> u32 {
+pub fn run(machine: &Machine, buffer: &mut [u8], numbers: &mut Vec<u16>, state: u32) -> u32 {
     if buffer.len() >= LONG {
         let stride = buffer.len() / MANY / 2 * 2;
         let Some(states) = states_at(machine, buffer, stride, state) else {
@@ -97,9 +97,9 @@ fn cut(machine: &Machine, kinds: &[u8]) -> Option<[(usize, u16); LANES - 1]> {
 /// # Safety
 /// `state` is the offset of a row of the table in bytes, and `kind` is below the length of a row.
 #[inline(always)]
-unsafe fn transition(table: *const u32, state: usize, kind: u8) -> u32 {
+unsafe fn transition(table: *const u32, state: usize, kind: impl Into<usize>) -> u32 {
     // SAFETY: the row and the column exist, as the caller promises.
-    unsafe { table.add(usize::from(kind)).byte_add(state).read() }
+    unsafe { table.add(kind.into()).byte_add(state).read() }
 }
 
 fn single(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
@@ -159,7 +159,7 @@ fn steps(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
 }
 
 /// The number of each pair of kinds; false where that would not pay.
-fn number_pairs(columns: usize, kinds: &[u8], numbers: &mut Vec<u8>) -> bool {
+fn number_pairs(columns: usize, kinds: &[u8], numbers: &mut Vec<u16>) -> bool {
     #[cfg(target_arch = "x86_64")]
     if has_simd() {
         if numbers.len() < kinds.len() / 2 {
@@ -175,24 +175,21 @@ fn number_pairs(columns: usize, kinds: &[u8], numbers: &mut Vec<u8>) -> bool {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn number_pairs_avx2(columns: u8, kinds: &[u8], numbers: &mut [u8]) {
+fn number_pairs_avx2(columns: u8, kinds: &[u8], numbers: &mut [u16]) {
     use std::arch::x86_64::*;
-    // The first of a pair counts `columns` times; at most 255 comes out.
+    // The first of a pair counts `columns` times.
     let weights = _mm256_set1_epi16(i16::from_le_bytes([columns, 1]));
-    let (blocks, rest) = kinds.as_chunks::<64>();
-    let (outs, last) = numbers.as_chunks_mut::<32>();
-    for (block, out) in blocks.iter().zip(&mut *outs) {
-        let at = block.as_ptr();
-        // SAFETY: the block has 64 bytes; unaligned loads are allowed.
-        let (a, b) = unsafe { (_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())) };
-        let (a, b) = (_mm256_maddubs_epi16(weights, a), _mm256_maddubs_epi16(weights, b));
-        let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi16(a, b));
-        // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
-        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), packed) };
+    let (blocks, rest) = kinds.as_chunks::<32>();
+    let (done, last) = numbers[..kinds.len() / 2].split_at_mut(16 * blocks.len());
+    for (block, out) in blocks.iter().zip(done.chunks_exact_mut(16)) {
+        // SAFETY: the block has 32 bytes and `out` as many; unaligned loads and stores are allowed.
+        unsafe {
+            let numbers = _mm256_maddubs_epi16(weights, _mm256_loadu_si256(block.as_ptr().cast()));
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), numbers);
+        }
     }
-    let last = outs.get_mut(blocks.len()).map_or(last, |out| &mut out[..]);
     for (pair, out) in rest.chunks_exact(2).zip(last) {
-        *out = pair[0] * columns + pair[1];
+        *out = u16::from(pair[0]) * u16::from(columns) + u16::from(pair[1]);
     }
 }
 
@@ -202,7 +199,7 @@ fn by_pairs(
     machine: &Machine,
     pairs: &[u32],
     buffer: &mut [u8],
-    numbers: &[u8],
+    numbers: &[u16],
     stride: usize,
     states: [u32; MANY],
 ) -> u32 {
