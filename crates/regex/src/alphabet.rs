@@ -40,6 +40,8 @@ impl KindSet {
 pub struct Alphabet {
     /// Symbols are single bytes rather than characters.
     pub bytes: bool,
+    /// Texts are UTF-8, and positions lie between characters.
+    pub valid: bool,
     /// Number of kinds, the edge of the text not counted.
     pub len: usize,
     /// The kind of a byte that is no part of valid UTF-8.
@@ -109,7 +111,7 @@ impl Alphabet {
             *kind = spans[at].2;
         }
         let (index, blocks) = if bytes { (Box::default(), Box::default()) } else { tables(&spans) };
-        Some(Alphabet { bytes, len, invalid, single, index, blocks, members })
+        Some(Alphabet { bytes, valid: false, len, invalid, single, index, blocks, members })
     }
 
     /// The number that stands for the beginning and the end of the text.
@@ -136,17 +138,32 @@ impl Alphabet {
         self.blocks[block * BLOCK + (symbol as usize & (BLOCK - 1))]
     }
 
-    /// For each of the prefixes of 64 characters, the kind of all of them, if it is one.
-    pub fn uniform(&self, prefixes: std::ops::Range<u32>) -> impl Iterator<Item = Option<Kind>> {
-        let halves: Vec<[Option<Kind>; 2]> = self
+    /// For each of the prefixes of 64 characters, the column of all of them, if it is one: kinds are told apart by their columns.
+    pub fn uniform(&self, prefixes: std::ops::Range<u32>, columns: &[u8]) -> impl Iterator<Item = Option<u8>> {
+        let column = |kind: Kind| columns[usize::from(kind)];
+        let halves: Vec<[Option<u8>; 2]> = self
             .blocks
             .chunks(BLOCK)
             .map(|block| {
                 let (low, high) = block.split_at(BLOCK / 2);
-                [low, high].map(|half| half.iter().all(|kind| *kind == half[0]).then_some(half[0]))
+                let first = |half: &[Kind]| Some(column(half[0]));
+                [low, high].map(|half| first(half).filter(|&first| half.iter().all(|&kind| column(kind) == first)))
             })
             .collect();
         prefixes.map(move |prefix| halves[usize::from(self.index[prefix as usize / 2])][prefix as usize % 2])
+    }
+
+    /// The kinds that symbols beyond ASCII have, and unless text is `valid`, that of invalid bytes.
+    pub fn kinds_beyond_ascii(&self, valid: bool) -> Vec<Kind> {
+        let mut found = vec![false; self.len + 1];
+        found[usize::from(self.invalid)] = !valid && !self.bytes;
+        // The first block is that of ASCII, and its like beyond has the same kinds.
+        let mut blocks = vec![false; self.blocks.len() / BLOCK];
+        self.index.iter().skip(1).for_each(|&block| blocks[usize::from(block)] = true);
+        let kinds = self.blocks.chunks(BLOCK).zip(blocks).filter(|(_, used)| *used).flat_map(|(kinds, _)| kinds);
+        let bytes = self.bytes.then_some(&self.single[128..]).into_iter().flatten();
+        kinds.chain(bytes).for_each(|&kind| found[usize::from(kind)] = true);
+        (0..self.len as Kind).filter(|&kind| found[usize::from(kind)]).collect()
     }
 
     /// The symbol at `at`: its kind and its length in bytes. `None` at the end.
@@ -161,7 +178,7 @@ impl Alphabet {
 
     #[inline]
     pub(crate) fn next_multi(&self, text: &[u8], at: usize) -> (Kind, usize) {
-        match decode(text, at) {
+        match if self.valid { decode_valid(text, at) } else { decode(text, at) } {
             Some((symbol, len)) => (self.kind_of(symbol), len),
             None => (self.invalid, 1),
         }
@@ -179,6 +196,10 @@ impl Alphabet {
         let last = *text.get(at.checked_sub(1)?)?;
         if last < 0x80 || self.bytes {
             return Some((self.single[usize::from(last)], 1));
+        }
+        if self.valid {
+            let len = (2..4.min(at)).find(|&len| text[at - len] & 0xC0 != 0x80).unwrap_or(4.min(at));
+            return Some((self.next_multi(text, at - len).0, len));
         }
         for len in 2..=4.min(at) {
             if let Some((symbol, found)) = decode(text, at - len)
@@ -199,6 +220,19 @@ impl Alphabet {
     /// Bytes held by the tables.
     pub fn memory(&self) -> usize {
         2 * (self.index.len() + self.blocks.len() + 256)
+    }
+}
+
+/// As [`decode`], for a character beyond ASCII in text that is UTF-8.
+#[inline]
+fn decode_valid(text: &[u8], at: usize) -> Option<(u32, usize)> {
+    let bits = |byte: u8| u32::from(byte & 0x3F);
+    match text[at..] {
+        [a @ 0xE0..=0xEF, b, c, ..] => Some((u32::from(a & 0x0F) << 12 | bits(b) << 6 | bits(c), 3)),
+        [a @ 0xC2..=0xDF, b, ..] => Some((u32::from(a & 0x1F) << 6 | bits(b), 2)),
+        [a @ 0xF0..=0xF4, b, c, d, ..] => Some((u32::from(a & 0x07) << 18 | bits(b) << 12 | bits(c) << 6 | bits(d), 4))
+            .filter(|found| found.0 < 0x11_0000),
+        _ => None,
     }
 }
 
@@ -289,6 +323,13 @@ mod tests {
             assert_eq!(decode(&text, at), expected, "at {at}");
         }
         let alphabet = Alphabet::new(&[SymSet::single(0x4E2D)], false).unwrap();
+        let valid = Alphabet { valid: true, ..alphabet.clone() };
+        let good = "aé中😀ſ\u{7FF}\u{800}\u{FFFF}\u{10FFFF}";
+        for (at, c) in good.char_indices() {
+            assert_eq!(valid.next(good.as_bytes(), at), alphabet.next(good.as_bytes(), at), "{c:?}");
+            let end = at + c.len_utf8();
+            assert_eq!(valid.prev(good.as_bytes(), end), alphabet.prev(good.as_bytes(), end), "{c:?}");
+        }
         let mut at = 0;
         while let Some((kind, len)) = alphabet.next(&text, at) {
             assert_eq!(alphabet.prev(&text, at + len), Some((kind, len)), "before {}", at + len);

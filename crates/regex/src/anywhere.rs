@@ -9,13 +9,10 @@ use std::sync::OnceLock;
 
 use memchr::memmem::Finder;
 
-use crate::engine::dfa::{Backward, Full, Through};
+use crate::engine::dfa::{Backward, Earliest, Full, Through};
 use crate::hir::Hir;
 use crate::literals;
 use crate::program::{self, Program};
-
-/// Memory that each automaton may take.
-const MEMORY: usize = 4 << 20;
 
 /// Places of the inner text may come this often, in bytes between two of them; if they come more often, reading the text
 /// through is faster.
@@ -26,6 +23,8 @@ const PLACES_EVERY: usize = 48;
 pub struct Anywhere {
     reversed: Reversed,
     inner: Option<Inner>,
+    /// Bytes that each automaton may take.
+    memory: usize,
 }
 
 /// A literal text inside, and what comes before it.
@@ -60,6 +59,8 @@ impl Reversed {
 pub struct Automata {
     through: Option<Through>,
     before: Option<Backward>,
+    /// Tells the least end.
+    earliest: Option<Earliest>,
 }
 
 impl Automata {
@@ -71,6 +72,25 @@ impl Automata {
         if let Some(before) = &mut self.before {
             before.steps = 0;
         }
+    }
+
+    /// The least end of all matches that begin at `at` or later, for a regular pattern.
+    pub fn shortest(
+        &mut self,
+        program: &Program,
+        text: &[u8],
+        at: usize,
+        memory: usize,
+    ) -> Result<Option<usize>, Full> {
+        let earliest = match &mut self.earliest {
+            Some(earliest) => earliest,
+            none => none.insert(Earliest::new(program, memory)?),
+        };
+        let found = earliest.end(program, text, at);
+        if found.is_err() {
+            self.earliest = None;
+        }
+        found
     }
 
     /// Symbols read in this text.
@@ -105,12 +125,17 @@ pub enum Next {
 
 impl Anywhere {
     /// For a regular pattern.
-    pub fn new(hir: &Hir, by_bytes: bool, limit: usize) -> Self {
+    pub fn new(hir: &Hir, by_bytes: bool, limit: usize, memory: usize) -> Self {
         let inner = literals::inner(hir).map(|(before, text)| Inner {
             finder: Finder::new(&text).into_owned(),
             before: Reversed::new(before, by_bytes, limit),
         });
-        Anywhere { reversed: Reversed::new(hir.clone(), by_bytes, limit), inner }
+        Anywhere { reversed: Reversed::new(hir.clone(), by_bytes, limit), inner, memory }
+    }
+
+    /// Whether every symbol is read, as there is no inner text.
+    pub fn reads_all(&self) -> bool {
+        self.inner.is_none()
     }
 
     /// At the beginning of a text.
@@ -160,7 +185,7 @@ impl Anywhere {
                 let before = inner.before.get()?;
                 let backward = match &mut automata.before {
                     Some(backward) => backward,
-                    none => none.insert(Backward::new(before, MEMORY)?),
+                    none => none.insert(Backward::new(before, self.memory)?),
                 };
                 if let Some(start) = backward.start(before, text, at, place)? {
                     return Ok(Next::Candidate { start, from });
@@ -173,7 +198,7 @@ impl Anywhere {
         let reversed = self.reversed.get()?;
         let through = match &mut automata.through {
             Some(through) => through,
-            none => none.insert(Through::new(program, reversed, MEMORY)?),
+            none => none.insert(Through::new(program, reversed, self.memory)?),
         };
         let found = through.find(program, reversed, text, at)?;
         Ok(found.map_or(Next::Nothing, |(start, end)| Next::Match(start, end)))

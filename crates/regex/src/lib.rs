@@ -22,7 +22,7 @@
 //! | `utf8` | characters | bytes, where a pattern needs that |
 //! | `program` | `hir` | instructions over kinds of symbols (`alphabet`) |
 //! | `engine` | instructions and a text | matches; each engine says why it exists |
-//! | `literals`, `prefilter` | `hir` | where a match can begin |
+//! | `literals`, `prefilter`, `starts`, `byteset` | `hir` | where a match can begin |
 //! | `core`, `pool` | pattern, options | the choice of engine, working memory |
 //! | `api` | all of the above | the public types |
 
@@ -35,6 +35,7 @@ pub struct Readme;
 mod alphabet;
 mod anywhere;
 mod api;
+mod byteset;
 mod core;
 mod engine;
 mod error;
@@ -48,6 +49,7 @@ mod literals;
 pub mod pool;
 mod prefilter;
 mod program;
+mod starts;
 mod symset;
 mod syntax;
 #[doc = include_str!("../SYNTAX.md")]
@@ -61,8 +63,8 @@ pub use api::borders::BorderMemory;
 pub use api::captures::CaptureLocations;
 pub use api::haystack::Haystack;
 pub use api::regex::CaptureNames;
-pub use api::replace::{NoExpand, Replacer};
-pub use api::set::{SetMatches, SetMatchesIntoIter};
+pub use api::replace::{NoExpand, Replacer, ReplacerRef};
+pub use api::set::{SetMatches, SetMatchesIntoIter, SetMatchesIter};
 pub use error::{Error, SearchError};
 pub use unicode::UNICODE_VERSION;
 
@@ -78,6 +80,16 @@ pub type RegexSetBuilder = generic::RegexSetBuilder<str>;
 pub type Match<'h> = generic::Match<'h, str>;
 /// The groups of one match in a text.
 pub type Captures<'h> = generic::Captures<'h, str>;
+/// All matches in a text.
+pub type Matches<'r, 'h> = generic::Matches<'r, 'h, str>;
+/// The groups of all matches in a text.
+pub type CaptureMatches<'r, 'h> = generic::CaptureMatches<'r, 'h, str>;
+/// The groups of one match by number.
+pub type SubCaptureMatches<'c, 'h> = generic::SubCaptureMatches<'c, 'h, str>;
+/// The parts of a text between matches.
+pub type Split<'r, 'h> = generic::Split<'r, 'h, str>;
+/// At most so many parts of a text.
+pub type SplitN<'r, 'h> = generic::SplitN<'r, 'h, str>;
 
 /// The types behind the aliases, each for both kinds of haystack.
 pub mod generic {
@@ -96,8 +108,8 @@ pub mod bytes {
     pub use crate::api::borders::BorderMemory;
     pub use crate::api::captures::CaptureLocations;
     pub use crate::api::regex::CaptureNames;
-    pub use crate::api::replace::{NoExpand, Replacer};
-    pub use crate::api::set::{SetMatches, SetMatchesIntoIter};
+    pub use crate::api::replace::{NoExpand, Replacer, ReplacerRef};
+    pub use crate::api::set::{SetMatches, SetMatchesIntoIter, SetMatchesIter};
 
     /// A compiled pattern for bytes. See [`crate::generic::Regex`] for its methods.
     pub type Regex = crate::generic::Regex<[u8]>;
@@ -111,6 +123,16 @@ pub mod bytes {
     pub type Match<'h> = crate::generic::Match<'h, [u8]>;
     /// The groups of one match.
     pub type Captures<'h> = crate::generic::Captures<'h, [u8]>;
+    /// All matches.
+    pub type Matches<'r, 'h> = crate::generic::Matches<'r, 'h, [u8]>;
+    /// The groups of all matches.
+    pub type CaptureMatches<'r, 'h> = crate::generic::CaptureMatches<'r, 'h, [u8]>;
+    /// The groups of one match by number.
+    pub type SubCaptureMatches<'c, 'h> = crate::generic::SubCaptureMatches<'c, 'h, [u8]>;
+    /// The parts between matches.
+    pub type Split<'r, 'h> = crate::generic::Split<'r, 'h, [u8]>;
+    /// At most so many parts.
+    pub type SplitN<'r, 'h> = crate::generic::SplitN<'r, 'h, [u8]>;
 }
 
 /// `text` as a pattern that matches it literally, also under the `x` flag.

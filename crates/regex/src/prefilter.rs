@@ -3,10 +3,10 @@
 use aho_corasick::{AhoCorasick, MatchKind, StartKind};
 use memchr::memmem::Finder;
 
-use crate::alphabet::KindSet;
 use crate::hir::Hir;
 use crate::literals::{self, Prefixes};
-use crate::program::Program;
+use crate::program::{self, Program};
+use crate::starts::{Starts, Window};
 
 /// What is known of matches from the literals in a pattern.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ enum First {
     Anywhere,
     /// Only at the beginning of the text.
     Start,
-    /// With one of these bytes.
-    Bytes(Box<[bool; 256]>),
+    /// With one of these symbols.
+    Symbols(Box<Starts>),
     /// With this text.
     Literal(Box<Finder<'static>>),
     /// With one of several texts.
@@ -55,10 +55,11 @@ impl Prefilter {
         }
         let required = literals::required(hir);
         let required = (!required.is_empty()).then(|| Finder::new(&required).into_owned());
-        let first = if program.nullable || program.first.contains(program.alphabet.edge()) {
+        let invalid = program.first.contains(program.alphabet.invalid) && !program.alphabet.bytes;
+        let first = if program.nullable || invalid || program.first.contains(program.alphabet.edge()) {
             First::Anywhere
         } else {
-            First::Bytes(Box::new(first_bytes(program, &program.first)))
+            First::Symbols(Box::new(Starts::new(program, &program::first_side(hir))))
         };
         Prefilter { first, exact: false, required }
     }
@@ -70,25 +71,32 @@ impl Prefilter {
 
     /// Whether nothing better is known than the symbols with which a match may begin.
     pub fn is_by_symbol(&self) -> bool {
-        matches!(self.first, First::Anywhere | First::Bytes(_))
+        matches!(self.first, First::Anywhere | First::Symbols(_))
     }
 
-    /// The first position from `at` on where a match may begin, and its end if that is known too.
+    /// Whether the assertion with which matches begin has been tested at each candidate.
+    pub fn tests_lead(&self) -> bool {
+        matches!(self.first, First::Symbols(_))
+    }
+
+    /// Whether matches begin with few of all symbols.
+    pub fn is_selective(&self) -> bool {
+        matches!(&self.first, First::Symbols(starts) if starts.is_selective())
+    }
+
+    /// The first position from `at` on where a match may begin, and its end if that is known too. `window` belongs to the text.
     #[inline]
-    pub fn candidate(&self, program: &Program, text: &[u8], at: usize) -> Option<(usize, Option<usize>)> {
+    pub fn candidate(
+        &self,
+        program: &Program,
+        text: &[u8],
+        at: usize,
+        window: &mut Window,
+    ) -> Option<(usize, Option<usize>)> {
         match &self.first {
             First::Anywhere => (at <= text.len()).then_some((at, None)),
             First::Start => (at == 0).then_some((at, None)),
-            First::Bytes(first) => {
-                let mut at = at;
-                loop {
-                    let byte = *text.get(at)?;
-                    if first[usize::from(byte)] {
-                        return Some((at, None));
-                    }
-                    at += if byte < 0x80 { 1 } else { program.alphabet.next(text, at)?.1 };
-                }
-            }
+            First::Symbols(starts) => starts.next(program, text, at, window).map(|at| (at, None)),
             First::Literal(finder) => {
                 let found = at + finder.find(text.get(at..)?)?;
                 Some((found, self.exact.then(|| found + finder.needle().len())))
@@ -114,10 +122,7 @@ impl Prefilter {
         let mut out = match &self.first {
             First::Anywhere => "Every position is tried.".to_owned(),
             First::Start => "Only the beginning of the text is tried.".to_owned(),
-            First::Bytes(first) => {
-                let count = first.iter().filter(|b| **b).count();
-                format!("Positions are skipped unless they hold one of {count} first bytes.")
-            }
+            First::Symbols(starts) => starts.describe(),
             First::Literal(_) => "Places of a literal text are found by SIMD search.".to_owned(),
             First::Literals(automaton) => {
                 format!("Places of {} literal texts are found by SIMD search.", automaton.patterns_len())
@@ -132,16 +137,6 @@ impl Prefilter {
         }
         out
     }
-}
-
-/// A set of kinds as a table over first bytes: which of them can begin a member.
-fn first_bytes(program: &Program, kinds: &KindSet) -> [bool; 256] {
-    let mut table = [false; 256];
-    for (byte, can) in table.iter_mut().enumerate() {
-        // Bytes beyond ASCII begin many characters; the automaton will tell.
-        *can = byte >= 0x80 && !program.alphabet.bytes || kinds.contains(program.alphabet.single[byte]);
-    }
-    table
 }
 
 /// Whether every match begins at the beginning of the text.

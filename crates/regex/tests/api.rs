@@ -1,6 +1,6 @@
 //! The public interface as its users meet it.
 
-use cupola_regex::{NoExpand, Regex, RegexBuilder, RegexSet, RegexSetBuilder, SearchError, bytes, escape};
+use cupola_regex::{NoExpand, Regex, RegexBuilder, RegexSet, RegexSetBuilder, Replacer, SearchError, bytes, escape};
 
 fn spans(regex: &Regex, text: &str) -> Vec<std::ops::Range<usize>> {
     regex.find_iter(text).map(|m| m.range()).collect()
@@ -20,6 +20,10 @@ fn every_option_of_the_builder_counts() {
     assert_eq!(spans(&build("a+", &|b| _ = b.swap_greed(true)), "aa"), [0..1, 1..2]);
     assert!(build("a b # c", &|b| _ = b.ignore_whitespace(true)).is_match("ab"));
     assert!(!build(r"^\w$", &|b| _ = b.unicode(false)).is_match("é"));
+    assert_eq!(spans(&build("(?m)^.+$", &|b| _ = b.line_terminator(b';')), "a\nb;c"), [0..3, 4..5]);
+    assert!(RegexBuilder::new("a").line_terminator(0xFF).build().is_err());
+    let counted = |limit: usize| build("(?:a|b)*a(?:a|b){5}c", &|b| _ = b.dfa_size_limit(limit)).memory();
+    assert!(counted(1 << 10) < counted(4 << 20));
     assert!(RegexBuilder::new("((a))").nest_limit(2).build().is_err());
     assert!(RegexBuilder::new("(a)").nest_limit(2).build().is_ok());
 }
@@ -78,7 +82,8 @@ fn plans_name_the_engine() {
         (r"\w+|\s+(?!\S)|[^\w\s]", "transducer"),
         ("a[bc]+d", "automaton"),
         (r"(a)\1", "backreferences"),
-        ("(?=ab)a", "sweep"),
+        ("(?=ab)a", "lookaheads at its beginning"),
+        ("a(?=ab)a", "sweep"),
         ("Romeo", "SIMD"),
     ] {
         let plan = Regex::new(pattern).unwrap().plan();
@@ -158,4 +163,72 @@ fn the_number_of_groups_that_take_part_is_known_where_it_is_fixed() {
 #[should_panic(expected = "group 2 took no part")]
 fn a_group_that_took_no_part_cannot_be_extracted() {
     Regex::new("(a)(b)?").unwrap().captures("a").unwrap().extract::<2>();
+}
+
+#[test]
+fn the_shortest_match_is_told_as_soon_as_it_is_known() {
+    let ends = |pattern: &str, text: &str| {
+        let ours = Regex::new(pattern).unwrap();
+        let theirs = regex::Regex::new(pattern).unwrap();
+        assert_eq!(ours.shortest_match(text), theirs.shortest_match(text), "{pattern:?} on {text:?}");
+        assert_eq!(ours.shortest_match_at(text, 1), theirs.shortest_match_at(text, 1), "{pattern:?} on {text:?}");
+        let in_bytes = bytes::Regex::new(pattern).unwrap();
+        assert_eq!(in_bytes.shortest_match(text.as_bytes()), ours.shortest_match(text));
+        assert_eq!(in_bytes.shortest_match_at(text.as_bytes(), 1), ours.shortest_match_at(text, 1));
+        ours.shortest_match(text)
+    };
+    assert_eq!(ends("a+", "baaa"), Some(2));
+    assert_eq!(ends("a+?b|c", "xaabc"), Some(4));
+    assert_eq!(ends("a*", "aaa"), Some(0));
+    assert_eq!(ends(r"\bfoo\b", "food foo"), Some(8));
+    assert_eq!(ends("é|e", "xé"), Some(3));
+    assert_eq!(ends("q", "xyz"), None);
+    // What is not regular ends where the leftmost match does, and what is possessive where it must.
+    assert_eq!(Regex::new(r"(?=(a+))\1").unwrap().shortest_match("xaaab"), Some(4));
+    assert_eq!(Regex::new("a++").unwrap().shortest_match("xaaab"), Some(4));
+    let limited = RegexBuilder::new(r"(a|a)*\1[bc]").backtrack_limit(1000).build().unwrap();
+    assert!(limited.try_shortest_match_at(&"a".repeat(200), 0).is_err());
+    assert_eq!(limited.shortest_match(&"a".repeat(200)), None);
+}
+
+#[test]
+fn replacements_can_be_borrowed_and_say_that_they_are_constant() {
+    let regex = Regex::new("a|b").unwrap();
+    let mut seen = Vec::new();
+    let mut note = |c: &cupola_regex::Captures<'_>| {
+        seen.push(c[0].to_owned());
+        "-"
+    };
+    assert_eq!(regex.replace_all("xayb", note.by_ref()), "x-y-");
+    assert_eq!(regex.replace_all("b", note.by_ref()), "-");
+    assert_eq!(seen, ["a", "b", "b"]);
+    let constant = |mut text: &str| Replacer::<str>::no_expansion(&mut text).map(|t| t.into_owned());
+    assert_eq!(constant("plain"), Some("plain".to_owned()));
+    assert_eq!(constant("$0"), None);
+    assert_eq!(Replacer::<str>::no_expansion(&mut NoExpand("$0")).as_deref(), Some("$0"));
+    assert_eq!(regex.replacen("abab", 3, "").into_owned(), "b");
+    assert_eq!(regex.replace_all("ab", std::borrow::Cow::Borrowed("[$0]")), "[a][b]");
+    let in_bytes = bytes::Regex::new("a").unwrap();
+    assert_eq!(&*in_bytes.replace_all(b"xax", b"<$0>"), b"x<a>x");
+    assert_eq!(&*in_bytes.replace_all(b"xax", *b"-"), b"x-x");
+}
+
+#[test]
+fn conversions_and_iterators_know_what_they_hold() {
+    let regex: Regex = String::from(r"(?<a>x)(y)?").try_into().unwrap();
+    assert_eq!(String::from(regex.clone()), r"(?<a>x)(y)?");
+    let found = regex.captures("zx").unwrap();
+    assert_eq!((found.iter().len(), regex.capture_names().len()), (3, 3));
+    let mut groups = found.iter();
+    groups.next();
+    assert_eq!((groups.len(), groups.clone().count()), (2, 2));
+    assert_eq!(<&str>::from(found.get_match()), "x");
+    let in_bytes = bytes::Regex::new("x").unwrap();
+    assert_eq!(<&[u8]>::from(in_bytes.find(b"zx").unwrap()), b"x");
+    let set = RegexSet::new(["a", "b", "^c"]).unwrap();
+    let matched = set.matches_at("acb", 1);
+    assert_eq!((&matched).into_iter().rev().collect::<Vec<_>>(), [1]);
+    assert_eq!(set.matches("ab").into_iter().rev().collect::<Vec<_>>(), [1, 0]);
+    assert!(set.is_match_at("ab", 1) && !set.is_match_at("a", 1) && !matched.matched_all());
+    assert!(RegexSet::default().matches("").matched_all());
 }

@@ -76,6 +76,13 @@ impl<H: Haystack + ?Sized> RegexBuilder<H> {
         self
     }
 
+    /// The line end of `^`, `$` and `.` where `crlf` is off: a line feed by default. Only ASCII; a pattern with another byte
+    /// does not compile.
+    pub fn line_terminator(&mut self, byte: u8) -> &mut Self {
+        self.config.flags.line_terminator = byte;
+        self
+    }
+
     /// How deep groups and classes may be nested: 250 by default, 500 at most.
     pub fn nest_limit(&mut self, levels: usize) -> &mut Self {
         self.config.nest_limit = levels.min(500);
@@ -85,6 +92,12 @@ impl<H: Haystack + ?Sized> RegexBuilder<H> {
     /// How many instructions the pattern may compile to: 400,000 by default.
     pub fn size_limit(&mut self, instructions: usize) -> &mut Self {
         self.config.size_limit = instructions;
+        self
+    }
+
+    /// How many bytes each automaton of the pattern may take: 4 MiB by default. Where that is not enough, slower engines run.
+    pub fn dfa_size_limit(&mut self, bytes: usize) -> &mut Self {
+        self.config.dfa_size_limit = bytes;
         self
     }
 

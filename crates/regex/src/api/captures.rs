@@ -91,6 +91,18 @@ impl<H: Haystack + ?Sized> fmt::Debug for Match<'_, H> {
     }
 }
 
+impl<'h> From<Match<'h, str>> for &'h str {
+    fn from(m: Match<'h, str>) -> &'h str {
+        m.as_str()
+    }
+}
+
+impl<'h> From<Match<'h, [u8]>> for &'h [u8] {
+    fn from(m: Match<'h, [u8]>) -> &'h [u8] {
+        m.as_bytes()
+    }
+}
+
 impl<H: Haystack + ?Sized> From<Match<'_, H>> for Range<usize> {
     fn from(m: Match<'_, H>) -> Range<usize> {
         m.range()
@@ -289,7 +301,22 @@ impl<'h, H: Haystack + ?Sized> Iterator for SubCaptureMatches<'_, 'h, H> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let index = self.next;
-        self.next += 1;
+        self.next = (index + 1).min(self.captures.len());
         (index < self.captures.len()).then(|| self.captures.get(index))
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.captures.len().saturating_sub(self.next);
+        (left, Some(left))
+    }
 }
+
+impl<H: Haystack + ?Sized> Clone for SubCaptureMatches<'_, '_, H> {
+    fn clone(&self) -> Self {
+        SubCaptureMatches { ..*self }
+    }
+}
+
+impl<H: Haystack + ?Sized> ExactSizeIterator for SubCaptureMatches<'_, '_, H> {}
+
+impl<H: Haystack + ?Sized> std::iter::FusedIterator for SubCaptureMatches<'_, '_, H> {}

@@ -128,6 +128,8 @@ impl<H: Haystack + ?Sized> Matches<'_, '_, H> {
     }
 }
 
+impl<H: Haystack + ?Sized> std::iter::FusedIterator for TryMatches<'_, '_, H> {}
+
 impl<H: Haystack + ?Sized> std::iter::FusedIterator for Matches<'_, '_, H> {}
 
 /// The groups of all matches that do not overlap, with limits reported as errors; after an error there is nothing more.
@@ -163,6 +165,8 @@ impl<'h, H: Haystack + ?Sized> Iterator for CaptureMatches<'_, 'h, H> {
         self.0.next()?.ok()
     }
 }
+
+impl<H: Haystack + ?Sized> std::iter::FusedIterator for TryCaptureMatches<'_, '_, H> {}
 
 impl<H: Haystack + ?Sized> std::iter::FusedIterator for CaptureMatches<'_, '_, H> {}
 
@@ -242,6 +246,10 @@ impl<'h, H: Haystack + ?Sized> Iterator for Split<'_, 'h, H> {
     }
 }
 
+impl<H: Haystack + ?Sized> std::iter::FusedIterator for TrySplit<'_, '_, H> {}
+
+impl<H: Haystack + ?Sized> std::iter::FusedIterator for Split<'_, '_, H> {}
+
 /// At most so many parts of a haystack, the last of them with everything that is left.
 #[derive(Debug)]
 pub struct SplitN<'r, 'h, H: Haystack + ?Sized = str> {
@@ -263,3 +271,5 @@ impl<'h, H: Haystack + ?Sized> Iterator for SplitN<'_, 'h, H> {
         if self.left == 0 { self.split.rest() } else { self.split.next() }
     }
 }
+
+impl<H: Haystack + ?Sized> std::iter::FusedIterator for SplitN<'_, '_, H> {}

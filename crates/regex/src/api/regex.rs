@@ -55,8 +55,12 @@ impl<H: Haystack + ?Sized> Regex<H> {
     }
 
     /// As [`Regex::is_match`], starting at byte `start` with the text before it in view.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
     pub fn is_match_at(&self, haystack: &H, start: usize) -> bool {
-        self.find_at(haystack, start).is_some()
+        self.try_is_match_at(haystack, start).unwrap_or(false)
     }
 
     /// As [`Regex::is_match`], with limits reported.
@@ -64,7 +68,54 @@ impl<H: Haystack + ?Sized> Regex<H> {
     /// # Errors
     /// When the search reached its limit.
     pub fn try_is_match(&self, haystack: &H) -> Result<bool, SearchError> {
-        Ok(self.core.search(haystack.raw()).find(0)?.is_some())
+        self.try_is_match_at(haystack, 0)
+    }
+
+    /// As [`Regex::is_match_at`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn try_is_match_at(&self, haystack: &H, start: usize) -> Result<bool, SearchError> {
+        check(haystack, start);
+        self.core.search(haystack.raw()).is_match(start)
+    }
+
+    /// A position at which a match ends, told as soon as it is known. Where an automaton can follow the pattern that is the
+    /// least end of all matches, otherwise the end of the leftmost one, which [`Regex::find`] gives.
+    ///
+    /// ```
+    /// # use cupola_regex::Regex;
+    /// assert_eq!(Regex::new("a+|b")?.shortest_match("xaaa"), Some(2));
+    /// # Ok::<(), cupola_regex::Error>(())
+    /// ```
+    pub fn shortest_match(&self, haystack: &H) -> Option<usize> {
+        self.shortest_match_at(haystack, 0)
+    }
+
+    /// As [`Regex::shortest_match`], for matches that begin at byte `start` or later.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn shortest_match_at(&self, haystack: &H, start: usize) -> Option<usize> {
+        self.try_shortest_match_at(haystack, start).ok().flatten()
+    }
+
+    /// As [`Regex::shortest_match_at`], with limits reported.
+    ///
+    /// # Errors
+    /// When the search reached its limit.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn try_shortest_match_at(&self, haystack: &H, start: usize) -> Result<Option<usize>, SearchError> {
+        check(haystack, start);
+        self.core.search(haystack.raw()).shortest(start)
     }
 
     /// The leftmost match.
@@ -271,6 +322,23 @@ impl<H: Haystack + ?Sized> Regex<H> {
         let mut out: Option<H::Owned> = None;
         let mut stopped = None;
         let mut from = 0;
+        // Without references no groups are needed.
+        if let Some(literal) = replacement.no_expansion() {
+            for found in self.try_find_iter(haystack).take(limit) {
+                let found = match found {
+                    Ok(found) => found,
+                    Err(error) => {
+                        stopped = Some(error);
+                        break;
+                    }
+                };
+                let to = out.get_or_insert_with(Default::default);
+                H::append(to, haystack.part(from, found.start().max(from)));
+                H::append(to, &literal);
+                from = found.end();
+            }
+            return (rest_of(haystack, from, out), stopped);
+        }
         for captures in self.try_captures_iter(haystack).take(limit) {
             let captures = match captures {
                 Ok(captures) => captures,
@@ -285,14 +353,7 @@ impl<H: Haystack + ?Sized> Regex<H> {
             replacement.replace_append(&captures, to);
             from = whole.end();
         }
-        let text = match out {
-            None => Cow::Borrowed(haystack),
-            Some(mut to) => {
-                H::append(&mut to, haystack.part(from, haystack.raw().len()));
-                Cow::Owned(to)
-            }
-        };
-        (text, stopped)
+        (rest_of(haystack, from, out), stopped)
     }
 
     /// Names of the groups by number; group 0 has none.
@@ -325,6 +386,25 @@ impl<'r> Iterator for CaptureNames<'r> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.0.next().map(|name| name.as_deref())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for CaptureNames<'_> {}
+
+impl std::iter::FusedIterator for CaptureNames<'_> {}
+
+/// The replaced text with what follows the last match, or the haystack where there was none.
+fn rest_of<H: Haystack + ?Sized>(haystack: &H, from: usize, replaced: Option<H::Owned>) -> Cow<'_, H> {
+    match replaced {
+        None => Cow::Borrowed(haystack),
+        Some(mut to) => {
+            H::append(&mut to, haystack.part(from, haystack.raw().len()));
+            Cow::Owned(to)
+        }
     }
 }
 
@@ -370,5 +450,19 @@ impl<H: Haystack + ?Sized> TryFrom<&str> for Regex<H> {
 
     fn try_from(pattern: &str) -> Result<Self, Error> {
         Self::new(pattern)
+    }
+}
+
+impl<H: Haystack + ?Sized> TryFrom<String> for Regex<H> {
+    type Error = Error;
+
+    fn try_from(pattern: String) -> Result<Self, Error> {
+        Self::new(&pattern)
+    }
+}
+
+impl<H: Haystack + ?Sized> From<Regex<H>> for String {
+    fn from(regex: Regex<H>) -> String {
+        regex.as_str().to_owned()
     }
 }

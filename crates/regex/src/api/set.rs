@@ -35,9 +35,27 @@ impl<H: Haystack + ?Sized> RegexSet<H> {
         self.patterns.iter().any(|p| p.is_match(haystack))
     }
 
+    /// As [`RegexSet::is_match`], starting at byte `start` with the text before it in view.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn is_match_at(&self, haystack: &H, start: usize) -> bool {
+        self.patterns.iter().any(|p| p.is_match_at(haystack, start))
+    }
+
     /// Which patterns match.
     pub fn matches(&self, haystack: &H) -> SetMatches {
-        SetMatches { matched: self.patterns.iter().map(|p| p.is_match(haystack)).collect() }
+        self.matches_at(haystack, 0)
+    }
+
+    /// As [`RegexSet::matches`], starting at byte `start` with the text before it in view.
+    ///
+    /// # Panics
+    /// When `start` is beyond the end, or inside a character.
+    #[track_caller]
+    pub fn matches_at(&self, haystack: &H, start: usize) -> SetMatches {
+        SetMatches { matched: self.patterns.iter().map(|p| p.is_match_at(haystack, start)).collect() }
     }
 
     /// As [`RegexSet::is_match`], with limits reported: an error only when no pattern is known to match.
@@ -77,6 +95,12 @@ impl<H: Haystack + ?Sized> RegexSet<H> {
     /// The patterns as written.
     pub fn patterns(&self) -> &[String] {
         &self.strings
+    }
+}
+
+impl<H: Haystack + ?Sized> Default for RegexSet<H> {
+    fn default() -> Self {
+        Self::empty()
     }
 }
 
@@ -123,7 +147,8 @@ impl<H: Haystack + ?Sized> RegexSetBuilder<H> {
 
     options! {
         case_insensitive: bool, multi_line: bool, dot_matches_new_line: bool, crlf: bool, swap_greed: bool,
-        ignore_whitespace: bool, unicode: bool, nest_limit: usize, size_limit: usize, backtrack_limit: u64
+        ignore_whitespace: bool, unicode: bool, line_terminator: u8, nest_limit: usize, size_limit: usize,
+        dfa_size_limit: usize, backtrack_limit: u64
     }
 }
 
@@ -137,6 +162,11 @@ impl SetMatches {
     /// Whether any pattern matched.
     pub fn matched_any(&self) -> bool {
         self.matched.contains(&true)
+    }
+
+    /// Whether all patterns matched, which those of an empty set do.
+    pub fn matched_all(&self) -> bool {
+        self.matched.iter().all(|matched| *matched)
     }
 
     /// Whether pattern number `index` matched.
@@ -155,8 +185,8 @@ impl SetMatches {
     }
 
     /// Numbers of the patterns that matched, ascending.
-    pub fn iter(&self) -> impl Iterator<Item = usize> {
-        self.matched.iter().enumerate().filter(|(_, matched)| **matched).map(|(index, _)| index)
+    pub fn iter(&self) -> SetMatchesIter<'_> {
+        SetMatchesIter(self.matched.iter().enumerate())
     }
 }
 
@@ -169,9 +199,22 @@ impl IntoIterator for SetMatches {
     }
 }
 
+impl<'s> IntoIterator for &'s SetMatches {
+    type Item = usize;
+    type IntoIter = SetMatchesIter<'s>;
+
+    fn into_iter(self) -> SetMatchesIter<'s> {
+        self.iter()
+    }
+}
+
 /// Numbers of the patterns that matched, ascending.
 #[derive(Debug)]
 pub struct SetMatchesIntoIter(std::iter::Enumerate<std::vec::IntoIter<bool>>);
+
+/// The same, borrowed.
+#[derive(Debug, Clone)]
+pub struct SetMatchesIter<'s>(std::iter::Enumerate<std::slice::Iter<'s, bool>>);
 
 impl Iterator for SetMatchesIntoIter {
     type Item = usize;
@@ -179,4 +222,36 @@ impl Iterator for SetMatchesIntoIter {
     fn next(&mut self) -> Option<usize> {
         self.0.by_ref().find(|(_, matched)| *matched).map(|(index, _)| index)
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.0.len()))
+    }
 }
+
+impl DoubleEndedIterator for SetMatchesIntoIter {
+    fn next_back(&mut self) -> Option<usize> {
+        self.0.by_ref().rev().find(|(_, matched)| *matched).map(|(index, _)| index)
+    }
+}
+
+impl std::iter::FusedIterator for SetMatchesIntoIter {}
+
+impl Iterator for SetMatchesIter<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        self.0.by_ref().find(|(_, matched)| **matched).map(|(index, _)| index)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.0.len()))
+    }
+}
+
+impl DoubleEndedIterator for SetMatchesIter<'_> {
+    fn next_back(&mut self) -> Option<usize> {
+        self.0.by_ref().rev().find(|(_, matched)| **matched).map(|(index, _)| index)
+    }
+}
+
+impl std::iter::FusedIterator for SetMatchesIter<'_> {}

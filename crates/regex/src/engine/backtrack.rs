@@ -4,6 +4,7 @@
 //! lookaround, atomic groups, backreferences. It can also take exponential time, so every step is paid for: when the
 //! meter runs out, patterns without backreferences go to [`super::sweep`], those with them end in an error.
 
+use super::ahead::{Aheads, Known};
 use super::behind::{Nested, Tracker, step_back};
 use crate::alphabet::decode;
 use crate::hir::Fold;
@@ -53,6 +54,8 @@ pub struct Memory {
     /// Positions of groups; slot 0 is only used by `\K`.
     pub slots: Vec<usize>,
     trackers: Vec<Tracker>,
+    /// What lookaheads have found.
+    pub ahead: Known,
     /// Steps left.
     pub fuel: u64,
 }
@@ -61,6 +64,7 @@ impl Memory {
     /// Forgets what belongs to a text; the next one has `len` bytes.
     pub fn new_text(&mut self, len: usize) {
         self.trackers.clear();
+        self.ahead.clear();
         self.room = STACK.saturating_add(STACK_PER_BYTE.saturating_mul(len));
         self.full = false;
     }
@@ -70,22 +74,24 @@ impl Memory {
         self.stack.clear();
         self.stack.shrink_to(STACK_KEPT);
         self.trackers.clear();
+        self.ahead = Known::default();
     }
 }
 
 /// One attempt: the program, its memory, and whether groups are wanted.
 pub struct Backtracker<'a> {
     program: &'a Program,
+    aheads: &'a Aheads,
     memory: &'a mut Memory,
     groups: bool,
 }
 
 impl<'a> Backtracker<'a> {
     /// Prepares an attempt. With `groups` unset only what backreferences need is recorded.
-    pub fn new(program: &'a Program, memory: &'a mut Memory, groups: bool) -> Self {
+    pub fn new(program: &'a Program, aheads: &'a Aheads, memory: &'a mut Memory, groups: bool) -> Self {
         memory.trackers.resize(program.subs.len(), Tracker::default());
         let groups = groups || program.has_backrefs || program.has_keep;
-        Backtracker { program, memory, groups }
+        Backtracker { program, aheads, memory, groups }
     }
 
     /// Matches at exactly `at`; returns the end. Slots hold the groups afterwards.
@@ -243,6 +249,11 @@ impl<'a> Backtracker<'a> {
         let sub = &self.program.subs[id as usize];
         match sub.kind {
             SubKind::Ahead { negative } => {
+                if !(sub.captures && self.groups && !negative)
+                    && let Some(found) = self.aheads.holds(self.program, id, text, at, &mut self.memory.ahead)
+                {
+                    return Ok(found != negative);
+                }
                 let base = self.memory.stack.len();
                 let found = self.run(sub.entry, text, at, None)?.is_some();
                 if negative {

@@ -4,6 +4,7 @@
 //!   symbol, and linear over all matches of a text.
 //! - `scan`: the automaton turned into a transducer that runs over blocks of text without going back, for patterns that
 //!   know soon where a match ends, as those of tokenizers do.
+//! - `ahead`: lookaheads that are regular, as automata that tell yes or no.
 //! - `backtrack`: for captures, lookaround and backreferences; metered.
 //! - `sweep`: right to left over the text once; slow but linear whatever the pattern, for when the meter runs out.
 //! - `groups`, `reach`: the groups of the matches that the sweep finds, in linear time for all of them together.
@@ -11,6 +12,7 @@
 //!
 //! The definition of the syntax, executed word by word, is `fuzz/reference.rs`; all engines are compared with it.
 
+pub mod ahead;
 pub mod backtrack;
 pub mod behind;
 pub mod dfa;

@@ -2,6 +2,7 @@
 
 use super::reference;
 use crate::core::{Config, Core};
+use crate::engine::ahead::Aheads;
 use crate::engine::backtrack::{Backtracker, Memory, UNSET};
 use crate::engine::dfa::{Dfa, Marks, Run, match_at};
 use crate::engine::sweep::Sweep;
@@ -40,11 +41,12 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
     let regular = !program.has_subs && !program.has_backrefs;
     let complete = regular.then(|| {
         let mut dfa = Dfa::new(&program, 1 << 22).ok()?;
-        dfa.complete(&program, 10_000).ok().map(|()| dfa)
+        dfa.complete(&program, 10_000, true).ok().map(|()| dfa)
     });
     let mut lazy = if regular { Dfa::new(&program, 1 << 22).ok() } else { None };
     let mut sweep = if program.has_backrefs { None } else { Sweep::new(&program, text.as_bytes()).ok() };
     let mut marks = Marks::default();
+    let aheads = Aheads::new(&program, 10_000, 1 << 22, true);
     for at in (0..=text.len()).filter(|&p| text.is_char_boundary(p)) {
         // The match that begins at exactly this position.
         let Ok(found) = reference::find(&hir, groups, text, at) else {
@@ -56,7 +58,7 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
 
         memory.new_text(text.len());
         memory.fuel = 3_000_000;
-        let mut backtracker = Backtracker::new(&program, &mut memory, true);
+        let mut backtracker = Backtracker::new(&program, &aheads, &mut memory, true);
         if let Ok(found) = backtracker.match_at(text.as_bytes(), at) {
             same!(found, end, "backtrack: {:?} on {:?} at {}", pattern, text, at);
             if let Some(slots) = here {
@@ -65,7 +67,7 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
             }
         }
         memory.fuel = 3_000_000;
-        if let Ok(found) = Backtracker::new(&program, &mut memory, false).match_at(text.as_bytes(), at) {
+        if let Ok(found) = Backtracker::new(&program, &aheads, &mut memory, false).match_at(text.as_bytes(), at) {
             same!(found, end, "without groups: {:?} on {:?} at {}", pattern, text, at);
         }
         if let Some(sweep) = &mut sweep {
@@ -99,7 +101,26 @@ pub fn check(pattern: &str, text: &str) -> Result<(), String> {
         else {
             return Ok(());
         };
-        same!(found, expected.as_ref().map(reference::span), "find: {:?} on {:?} from {}", pattern, text, at);
+        let expected = expected.as_ref().map(reference::span);
+        same!(found, expected, "find: {:?} on {:?} from {}", pattern, text, at);
+        let Ok(shortest) = core.search(text.as_bytes()).shortest(at) else {
+            return Ok(());
+        };
+        if regular && !hir.any(|h| matches!(h, Hir::Atomic(_))) {
+            let Ok(expected) = reference::shortest(&hir, groups, text, at) else {
+                return Ok(());
+            };
+            same!(shortest, expected, "shortest: {:?} on {:?} from {}", pattern, text, at);
+        } else {
+            same!(shortest, expected.map(|e| e.1), "shortest: {:?} on {:?} from {}", pattern, text, at);
+        }
+        same!(
+            core.search(text.as_bytes()).is_match(at),
+            Ok(expected.is_some()),
+            "is_match: {:?} on {:?}",
+            pattern,
+            text
+        );
     }
     // All matches, through the public API.
     let Ok(expected) = reference::find_all(&hir, groups, text) else {

@@ -44,6 +44,24 @@ pub fn find(hir: &Hir, groups: usize, text: &str, at: usize) -> Result<Option<Sl
     Ok(None)
 }
 
+/// The least end of all matches from `at` on.
+pub fn shortest(hir: &Hir, groups: usize, text: &str, at: usize) -> Result<Option<usize>, TooSlow> {
+    let mut least = None;
+    let mut steps = 20_000;
+    for start in (at..=text.len()).filter(|&p| text.is_char_boundary(p)) {
+        let mut state = State { text, slots: vec![None; 2 * groups], keep: None, steps };
+        go(hir, &mut state, start, &mut |_, end| {
+            least = least.filter(|&least| least <= end).or(Some(end));
+            false
+        });
+        if state.steps == 0 {
+            return Err(TooSlow);
+        }
+        steps = state.steps;
+    }
+    Ok(least)
+}
+
 /// Where a match begins and ends.
 pub fn span(slots: &Slots) -> (usize, usize) {
     slots[0].zip(slots[1]).expect("a match has set both ends")

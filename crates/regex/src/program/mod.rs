@@ -9,7 +9,7 @@ mod relax;
 mod reverse;
 
 pub use compile::compile;
-pub use relax::{relax, tighten};
+pub use relax::{first_side, relax, tighten};
 pub use reverse::reverse;
 
 use crate::alphabet::{Alphabet, Kind, KindSet};
@@ -105,12 +105,46 @@ impl Program {
         self.asserts[id as usize].iter().any(|(b, a)| b.contains(before) && a.contains(after))
     }
 
-    /// The assertion with which the program begins.
+    /// An assertion that holds where a match begins, whatever way the match takes.
     pub fn lead(&self) -> Option<u32> {
-        match self.insts[self.subs[0].entry as usize] {
-            Inst::Assert { id, .. } => Some(id),
-            _ => None,
+        let mut pc = self.subs[0].entry;
+        loop {
+            match self.insts[pc as usize] {
+                Inst::Assert { id, .. } => return Some(id),
+                Inst::Look { next, .. } | Inst::Save { next, .. } => pc = next,
+                _ => return None,
+            }
         }
+    }
+
+    /// The lookarounds that hold where a match begins, all of which `known` has to know, and where the program goes on behind
+    /// them; instructions are added for the assertions among them.
+    pub fn split_guards(&mut self, known: impl Fn(u32) -> bool) -> Option<(Vec<u32>, Pc)> {
+        let (mut guards, mut assertions) = (Vec::new(), Vec::new());
+        let mut pc = self.subs[0].entry;
+        loop {
+            match self.insts[pc as usize] {
+                Inst::Assert { id, next } => {
+                    assertions.push(id);
+                    pc = next;
+                }
+                Inst::Look { sub, next } if known(sub) => {
+                    guards.push(sub);
+                    pc = next;
+                }
+                // Groups are found when the match is known.
+                Inst::Save { next, .. } => pc = next,
+                _ => break,
+            }
+        }
+        if guards.is_empty() {
+            return None;
+        }
+        for id in assertions {
+            self.insts.push(Inst::Assert { id, next: pc });
+            pc = self.insts.len() as Pc - 1;
+        }
+        Some((guards, pc))
     }
 
     /// Bytes held by the program, roughly.

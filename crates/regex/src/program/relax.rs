@@ -106,6 +106,7 @@ fn rewrite(hir: Hir, after: &Follow) -> Hir {
                 out.push(item);
             }
             out.reverse();
+            asserts_first(&mut out);
             Hir::concat(out)
         }
         Hir::Alternate(items) => Hir::alternate(items.into_iter().map(|item| rewrite(item, after)).collect()),
@@ -128,6 +129,17 @@ fn rewrite(hir: Hir, after: &Follow) -> Hir {
         }
         other => other,
     }
+}
+
+/// Of tests at the same place, those of neighbours come first: they are cheap, and lookarounds wait for them.
+fn asserts_first(items: &mut [Hir]) {
+    for tests in items.chunk_by_mut(|a, b| is_test(a) && is_test(b)) {
+        tests.sort_by_key(|test| matches!(test, Hir::Look { .. }));
+    }
+}
+
+fn is_test(hir: &Hir) -> bool {
+    matches!(hir, Hir::Assert(_) | Hir::Look { .. })
 }
 
 /// Whether giving back symbols of the run `item` is useless, since the rest cannot begin with one of them.

@@ -17,6 +17,8 @@ pub struct Flags {
     pub verbose: bool,
     /// `R`: `\r\n` is one line end for `^`, `$` and `.`.
     pub crlf: bool,
+    /// The line end where `R` is off.
+    pub line_terminator: u8,
 }
 
 impl Default for Flags {
@@ -29,6 +31,7 @@ impl Default for Flags {
             unicode: true,
             verbose: false,
             crlf: false,
+            line_terminator: b'\n',
         }
     }
 }

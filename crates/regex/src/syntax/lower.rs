@@ -121,7 +121,7 @@ impl Lowering {
         let (unit, max) = if self.by_bytes() { (Unit::Byte, 0xFF) } else { (Unit::Char, MAX_CHAR) };
         let excluded = match (all, self.flags.crlf) {
             (true, _) => SymSet::empty(),
-            (false, false) => SymSet::single(0x0A),
+            (false, false) => SymSet::single(u32::from(self.flags.line_terminator)),
             (false, true) => SymSet::new(vec![(0x0A, 0x0A), (0x0D, 0x0D)]),
         };
         Hir::Class(unit, excluded.negate(max))
@@ -130,6 +130,7 @@ impl Lowering {
     fn anchor(&self, anchor: Anchor) -> Hir {
         let newline = || Side::only(SymSet::single(0x0A));
         let carriage = || Side::only(SymSet::single(0x0D));
+        let terminator = || Side::only(SymSet::single(u32::from(self.flags.line_terminator)));
         let pairs = match anchor {
             Anchor::Start => vec![(Side::edge(), Side::any())],
             Anchor::End => vec![(Side::any(), Side::edge())],
@@ -141,8 +142,8 @@ impl Lowering {
             Anchor::Dollar if self.flags.crlf => {
                 vec![(Side::any(), Side::edge().union(&carriage())), (carriage().complement(), newline())]
             }
-            Anchor::Caret => vec![(Side::edge().union(&newline()), Side::any())],
-            Anchor::Dollar => vec![(Side::any(), Side::edge().union(&newline()))],
+            Anchor::Caret => vec![(Side::edge().union(&terminator()), Side::any())],
+            Anchor::Dollar => vec![(Side::any(), Side::edge().union(&terminator()))],
             Anchor::EndBeforeNewline => {
                 let end = || Hir::Assert(Assertion::ahead(Side::edge()));
                 let newline = Hir::concat(vec![Hir::char('\n'), end()]);

@@ -19,7 +19,7 @@ fn work(pattern: &str, text: &str, splitting: bool) -> (usize, Work) {
 }
 
 /// Patterns and units of text on which many engines need quadratic time or worse.
-const HOSTILE: [(&str, &str); 16] = [
+const HOSTILE: [(&str, &str); 21] = [
     ("a*b|a", "a"),
     ("(?:a+)+$", "a"),
     ("(?:a|a)*b", "a"),
@@ -36,6 +36,13 @@ const HOSTILE: [(&str, &str); 16] = [
     ("(?:a*)*(?!a)b", "a"),
     (r"\s+(?!\S)|\s+x", " "),
     (r"(?=\X+b)\X", "e\u{301}"),
+    // Lookaheads that hold, and that do not, at the beginning and inside.
+    ("(?=a*$)a", "a"),
+    ("(?!a*b)a", "a"),
+    ("a(?=[^b]*$)", "a"),
+    // Loops that are skipped, and read in vain.
+    ("a[^b]*c|a", "a"),
+    ("\"[^\"]*x|\"", "\"a"),
 ];
 
 #[test]

@@ -2,4 +2,4 @@
 
 mod differential;
 mod growth;
-mod splitting;
+pub mod splitting;

@@ -20,6 +20,9 @@ pub const DEEPSEEK: &str = concat!(
     r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 );
 
+/// Patterns that have a machine.
+pub const PATTERNS: [&str; 7] = [GPT2, CL100K, LLAMA3, O200K, DEEPSEEK, r"\w+", r"\d{1,3}|\b\w"];
+
 /// The same pattern without the machine for splitting.
 fn plain(pattern: &str) -> std::sync::Arc<Core> {
     Core::new(pattern, &Config { splitting: false, ..Config::default() }, false).unwrap()
@@ -79,7 +82,7 @@ proptest! {
 
     #[test]
     fn the_transducer_agrees_with_the_automaton(texts in prop::collection::vec(text(), 4), repeat in 1usize..80) {
-        for pattern in [GPT2, CL100K, LLAMA3, O200K, DEEPSEEK, r"\w+", r"\d{1,3}|\b\w"] {
+        for pattern in PATTERNS {
             let regex = Regex::new(pattern).unwrap();
             prop_assert!(regex.plan().contains("transducer"), "{}", regex.plan());
             let slow = plain(pattern);

@@ -9,14 +9,31 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::alphabet::Kind;
+use crate::alphabet::{Alphabet, Kind};
+use crate::byteset::ByteSet;
 use crate::program::{Inst, Pc, Program};
 
 /// Flag of a transition: a match ends before the symbol.
 const MATCH: u32 = 1 << 31;
 
+/// Flag of a transition of a complete automaton: the state that it leads to has a [`Loop`].
+const LOOPS: u32 = 1 << 30;
+
 /// A transition that has not been worked out yet.
 const UNKNOWN: u32 = u32::MAX;
+
+/// A state is left by at most so many ASCII bytes when it pays to look for them.
+const FEW: usize = 8;
+
+/// A state that most symbols lead back to.
+#[derive(Debug, Clone)]
+pub struct Loop {
+    state: u32,
+    /// The bytes with which something else may begin.
+    pub leaving: ByteSet,
+    /// A match ends before each symbol that leads back.
+    pub matched: bool,
+}
 
 /// Stands last in the list of a state in which a match may still begin at the next symbol.
 const RESTART: Pc = Pc::MAX;
@@ -54,6 +71,10 @@ pub struct Dfa {
     before_members: Vec<Kind>,
     max_states: usize,
     purpose: Purpose,
+    /// Where matches begin.
+    entry: Pc,
+    /// Of a complete automaton, by state.
+    loops: Vec<Loop>,
     scratch: Scratch,
 }
 
@@ -84,12 +105,18 @@ struct Scratch {
 
 impl Dfa {
     /// The automaton with only its start states. Tables may grow to `memory` bytes.
+    #[cfg(any(test, feature = "fuzz"))]
     pub fn new(program: &Program, memory: usize) -> Result<Self, Full> {
         Self::with_purpose(program, memory, Purpose::Here)
     }
 
-    /// As [`Dfa::new`], for other matches than those that begin where the search does.
+    /// The automaton with only its start states, for any matches. Tables may grow to `memory` bytes.
     pub fn with_purpose(program: &Program, memory: usize, purpose: Purpose) -> Result<Self, Full> {
+        Self::from_entry(program, program.subs[0].entry, memory, purpose)
+    }
+
+    /// As [`Dfa::with_purpose`], for the part of a program that begins at `start` and is regular.
+    pub fn from_entry(program: &Program, start: Pc, memory: usize, purpose: Purpose) -> Result<Self, Full> {
         let kinds = program.alphabet.len + 1;
         let (before_groups, before_members) =
             groups(kinds, |kind| program.asserts.iter().flatten().map(|(before, _)| before.contains(kind)).collect());
@@ -104,11 +131,13 @@ impl Dfa {
             before_groups,
             after_groups,
             before_members,
-            max_states: (memory / (4 * kinds + 64)).max(4).min((MATCH as usize - 1) / kinds),
+            max_states: (memory / (4 * kinds + 64)).max(4).min((LOOPS as usize - 1) / kinds),
             purpose,
+            entry: start,
+            loops: Vec::new(),
             scratch: Scratch::default(),
         };
-        let entry = if purpose == Purpose::Anywhere { RESTART } else { program.subs[0].entry };
+        let entry = if purpose == Purpose::Anywhere { RESTART } else { start };
         for before in 0..dfa.before_members.len() {
             let start = dfa.state(vec![entry], before as u16)?;
             dfa.starts.push(start);
@@ -116,8 +145,8 @@ impl Dfa {
         Ok(dfa)
     }
 
-    /// Works out every transition. `Full` when that takes more than `max_states` states.
-    pub fn complete(&mut self, program: &Program, max_states: usize) -> Result<(), Full> {
+    /// Works out every transition. `Full` when that takes more than `max_states` states. `valid` promises that texts are UTF-8.
+    pub fn complete(&mut self, program: &Program, max_states: usize, valid: bool) -> Result<(), Full> {
         let mut row = 1;
         while row < self.states.len() {
             if self.states.len() > max_states {
@@ -126,7 +155,43 @@ impl Dfa {
             self.fill_row(program, row * self.stride)?;
             row += 1;
         }
+        self.find_loops(&program.alphabet, valid);
         Ok(())
+    }
+
+    /// Marks the states that few symbols lead out of, so that these can be looked for.
+    fn find_loops(&mut self, alphabet: &Alphabet, valid: bool) {
+        let mut beyond = None;
+        for row in (self.stride..self.table.len()).step_by(self.stride) {
+            let entries = &self.table[row..row + self.stride];
+            let Some(&back) = entries.iter().find(|&&entry| entry & !MATCH == row as u32) else {
+                continue;
+            };
+            let leaves = |kind: Kind| entries[usize::from(kind)] != back;
+            let leaving = |byte: u8| leaves(alphabet.single[usize::from(byte)]);
+            if (0..128).filter(|&byte| leaving(byte)).count() > FEW {
+                continue;
+            }
+            let beyond: &Vec<Kind> = beyond.get_or_insert_with(|| alphabet.kinds_beyond_ascii(valid));
+            let high = beyond.iter().any(|&kind| leaves(kind));
+            if high && valid {
+                // Text is either ASCII, or has too many bytes at which to stop.
+                continue;
+            }
+            let leaving = ByteSet::new(leaving, high);
+            self.loops.push(Loop { state: row as u32, leaving, matched: back & MATCH != 0 });
+        }
+        let marked: Vec<u32> = self.loops.iter().map(|l| l.state).collect();
+        for entry in &mut self.table {
+            if marked.binary_search(&(*entry & !MATCH)).is_ok() {
+                *entry |= LOOPS;
+            }
+        }
+    }
+
+    /// What is known of a state to which a transition with a loop leads.
+    pub fn loop_at(&self, state: u32) -> Option<&Loop> {
+        self.loops.binary_search_by_key(&state, |l| l.state).ok().map(|at| &self.loops[at])
     }
 
     /// Whether every transition of a state tells of a match, so that one ends here whatever comes.
@@ -167,8 +232,33 @@ impl Dfa {
     /// The transition of a complete automaton: the next state, and whether a match ends before the symbol.
     #[inline]
     pub fn next(&self, state: u32, kind: Kind) -> (u32, bool) {
+        let (state, matched, _) = self.next_or_loop(state, kind);
+        (state, matched)
+    }
+
+    /// As [`Dfa::next`], and whether the next state has a loop.
+    #[inline]
+    pub fn next_or_loop(&self, state: u32, kind: Kind) -> (u32, bool, bool) {
         let entry = self.table[state as usize + usize::from(kind)];
-        (entry & !MATCH, entry & MATCH != 0)
+        (entry & !(MATCH | LOOPS), entry & MATCH != 0, entry & LOOPS != 0)
+    }
+
+    /// Goes on over ASCII as long as transitions are known and no match ends; returns the state and the position reached.
+    #[inline]
+    pub fn run_ascii(&self, alphabet: &Alphabet, state: u32, text: &[u8], at: usize) -> (u32, usize) {
+        let (mut state, mut at) = (state, at);
+        while let Some(&byte) = text.get(at)
+            && byte < 0x80
+        {
+            let entry = self.table[state as usize + usize::from(alphabet.single[usize::from(byte)])];
+            // Neither the dead state nor a flag nor what is not known.
+            if entry.wrapping_sub(1) >= MATCH - 1 {
+                break;
+            }
+            state = entry;
+            at += 1;
+        }
+        (state, at)
     }
 
     /// The transition, worked out if need be.
@@ -248,7 +338,7 @@ impl Dfa {
         self.scratch.begin(program.insts.len());
         for &root in kernel {
             closure.restarts = root == RESTART;
-            self.scratch.stack.push(if root == RESTART { program.subs[0].entry } else { root });
+            self.scratch.stack.push(if root == RESTART { self.entry } else { root });
             while let Some(pc) = self.scratch.stack.pop() {
                 if !self.scratch.visit(pc) {
                     continue;

@@ -8,6 +8,7 @@ mod build;
 mod search;
 mod through;
 
-pub use build::{Dfa, Full};
+pub use build::{Dfa, Full, Purpose};
 pub use search::{Marks, Run, match_at};
-pub use through::{Backward, Through};
+pub(super) use search::{SHORT, next_check};
+pub use through::{Backward, Earliest, Through};

@@ -7,15 +7,19 @@
 
 use std::collections::HashSet;
 
-use super::build::{Dfa, Full};
-use crate::alphabet::Kind;
+use super::build::{Dfa, Full, Loop};
+use crate::alphabet::{Alphabet, Kind};
+use crate::byteset::ByteSet;
 use crate::program::Program;
 
 /// Overshoots up to this length are not worth remembering.
-pub(super) const SHORT: usize = 128;
+pub(in crate::engine) const SHORT: usize = 128;
 
 /// Marks are set at the first symbol of every so many bytes.
 const SPACING: usize = 64;
+
+/// Bytes that are skipped in the time of one step.
+const LOOP_STEPS: u64 = 16;
 
 /// Pairs of state and position that lead to no further match.
 #[derive(Debug, Default, Clone)]
@@ -23,6 +27,8 @@ pub struct Marks {
     failed: HashSet<(u32, usize)>,
     /// Symbols read so far, over all searches with these marks.
     pub steps: u64,
+    /// Bytes read since this was last set to zero, skipped ones in part.
+    pub attempt: u64,
 }
 
 impl Marks {
@@ -30,6 +36,7 @@ impl Marks {
     pub fn clear(&mut self) {
         self.failed.clear();
         self.steps = 0;
+        self.attempt = 0;
     }
 }
 
@@ -61,14 +68,21 @@ pub fn match_at(
     let before = program.alphabet.kind_before(text, at);
     let start = run.start(before);
     match run {
-        Run::Complete(dfa) => go(&mut |s, k| Ok(dfa.next(s, k)), program, text, at, start, marks),
-        Run::Lazy(dfa, p) => go(&mut |s, k| dfa.next_lazy(p, s, k), program, text, at, start, marks),
+        Run::Complete(dfa) => {
+            let next = &mut |s, k| Ok(dfa.next_or_loop(s, k));
+            go(next, &|state| dfa.loop_at(state), program, text, at, start, marks)
+        }
+        Run::Lazy(dfa, p) => {
+            let next = &mut |s, k| dfa.next_lazy(p, s, k).map(|(to, matched)| (to, matched, false));
+            go(next, &|_| None, program, text, at, start, marks)
+        }
     }
 }
 
 #[inline(always)]
-fn go(
-    next: &mut impl FnMut(u32, Kind) -> Result<(u32, bool), Full>,
+fn go<'a>(
+    next: &mut impl FnMut(u32, Kind) -> Result<(u32, bool, bool), Full>,
+    loop_at: &impl Fn(u32) -> Option<&'a Loop>,
     program: &Program,
     text: &[u8],
     at: usize,
@@ -80,7 +94,7 @@ fn go(
     let mut pos = at;
     let mut last = usize::MAX;
     let mut check = if marks.failed.is_empty() { usize::MAX } else { next_check(at) };
-    let mut steps = 0;
+    let (mut steps, mut skipped) = (0, 0);
     loop {
         if pos >= check {
             if marks.failed.contains(&(state, pos)) {
@@ -89,7 +103,7 @@ fn go(
             check = next_check(pos);
         }
         let (kind, len) = alphabet.next(text, pos).unwrap_or((alphabet.edge(), 0));
-        let (to, matched) = next(state, kind)?;
+        let (to, matched, loops) = next(state, kind)?;
         last = if matched { pos } else { last };
         state = to;
         steps += 1;
@@ -97,6 +111,17 @@ fn go(
             break;
         }
         pos += len;
+        if loops && let Some(found) = loop_at(state) {
+            let stop = leave(alphabet, &found.leaving, text, pos, check);
+            if stop > pos {
+                if found.matched {
+                    last = alphabet.prev(text, stop).map_or(pos, |(_, len)| stop - len);
+                }
+                steps += (stop - pos) as u64 / LOOP_STEPS;
+                skipped += (stop - pos) - (stop - pos) / LOOP_STEPS as usize;
+                pos = stop;
+            }
+        }
     }
     let from = if last == usize::MAX { at } else { last };
     if pos - from > SHORT {
@@ -118,10 +143,23 @@ fn go(
         }
     }
     marks.steps += steps;
+    marks.attempt += (pos - at - skipped) as u64;
     Ok((last != usize::MAX).then_some(last))
 }
 
+/// Where a loop is left that goes on at `at`, or a place before that where the states that were marked are to be looked at.
+#[inline]
+fn leave(alphabet: &Alphabet, leaving: &ByteSet, text: &[u8], at: usize, check: usize) -> usize {
+    let mut to = check.min(text.len());
+    if to < text.len() && !alphabet.bytes {
+        while to > at && text[to] & 0xC0 == 0x80 {
+            to -= 1;
+        }
+    }
+    leaving.find(text, at, to.max(at))
+}
+
 /// The next multiple of [`SPACING`] beyond `at`.
-pub(super) fn next_check(at: usize) -> usize {
+pub(in crate::engine) fn next_check(at: usize) -> usize {
     (at / SPACING + 1) * SPACING
 }

@@ -63,6 +63,7 @@ impl Through {
         let mut state = forward.start(alphabet.kind_before(text, at));
         let mut pos = at;
         loop {
+            (state, pos) = forward.run_ascii(alphabet, state, text, pos);
             let (kind, len) = alphabet.next(text, pos).unwrap_or((alphabet.edge(), 0));
             let (to, matched) = forward.next_lazy(program, state, kind)?;
             state = to;
@@ -107,6 +108,40 @@ impl Through {
             }
         }
         Ok(Some(last))
+    }
+}
+
+/// Finds where the first match ends, and nothing else.
+#[derive(Debug, Clone)]
+pub struct Earliest {
+    dfa: Dfa,
+}
+
+impl Earliest {
+    /// For a regular program. The table may grow to `memory` bytes.
+    pub fn new(program: &Program, memory: usize) -> Result<Self, Full> {
+        Dfa::with_purpose(program, memory, Purpose::Anywhere).map(|dfa| Earliest { dfa })
+    }
+
+    /// The least end of all matches that begin at `at` or later. Nothing that an earlier state of the automaton leaves out
+    /// could have ended before.
+    pub fn end(&mut self, program: &Program, text: &[u8], at: usize) -> Result<Option<usize>, Full> {
+        let alphabet = &program.alphabet;
+        let mut state = self.dfa.start(alphabet.kind_before(text, at));
+        let mut pos = at;
+        loop {
+            (state, pos) = self.dfa.run_ascii(alphabet, state, text, pos);
+            let (kind, len) = alphabet.next(text, pos).unwrap_or((alphabet.edge(), 0));
+            let (to, matched) = self.dfa.next_lazy(program, state, kind)?;
+            if matched {
+                return Ok(Some(pos));
+            }
+            if len == 0 {
+                return Ok(None);
+            }
+            state = to;
+            pos += len;
+        }
     }
 }
 

@@ -1,24 +1,20 @@
 //! Runs the transducer over blocks of text and hands out the ends of matches.
 //!
 //! A step of the machine depends on the one before it, and a look into its table takes five cycles. A block is therefore
-//! cut into lanes that run side by side. A lane begins behind a pair of symbols after which the machine's state is the
-//! same whatever came before, of which ordinary text has one every few bytes.
+//! cut into lanes that run side by side.
 
+use super::actions::{CHUNK, any, bits};
 use super::classify::Classifier;
-use super::machine::{COMMIT, GAP, HERE, LOST, Machine, NO_SYNC, PREVIOUS, SET};
+use super::machine::{COMMIT, GAP, HERE, LOST, Machine, PREVIOUS, SET};
+use super::run::run;
 use crate::alphabet::Alphabet;
 
-/// Bytes of text in one block; its kinds stay in the first-level cache.
-const BLOCK: usize = 16 << 10;
+/// Bytes of text in one block; its kinds stay in the first-level cache. Half of it and the like are no multiples of 4096, so
+/// that lanes do not get into each other's way in the cache.
+const BLOCK: usize = 16128;
 
 /// The first block is smaller, so that looking at only a few matches costs little.
 const FIRST_BLOCK: usize = 1 << 10;
-
-/// Lanes of a block.
-const LANES: usize = 4;
-
-/// A lane would be at least this long; shorter blocks are not worth the search for where lanes can begin.
-const LANE_MIN: usize = 12;
 
 /// An end handed out.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +34,8 @@ pub struct Splitter {
     /// Kinds of the block, then actions. It never shrinks; `len` bytes of it are in use.
     buffer: Vec<u8>,
     len: usize,
+    /// Numbers of pairs of kinds.
+    numbers: Vec<u16>,
     /// Ends of matches in the block, relative to `base`: room for them, how many there are, how many have been handed
     /// out.
     ends: Vec<u32>,
@@ -57,6 +55,8 @@ pub struct Splitter {
     active: bool,
     /// The text is known to be UTF-8.
     valid: bool,
+    /// Matches that ended in the block.
+    found: usize,
     /// Borders where there are gaps: distances, from where, and the end of a gap that more gaps may follow.
     joined: Vec<u32>,
     joined_from: Option<usize>,
@@ -75,6 +75,7 @@ impl Splitter {
         self.waiting = None;
         self.state = machine.start(before);
         self.active = true;
+        self.found = usize::MAX;
     }
 
     /// Stops; [`Splitter::next_end`] gives nothing more.
@@ -82,6 +83,11 @@ impl Splitter {
         self.active = false;
         self.count = 0;
         self.handed = 0;
+    }
+
+    /// Whether a whole block had at most one match in `every` bytes.
+    pub fn found_few(&self, every: usize) -> bool {
+        self.active && self.len >= BLOCK / 2 && self.found <= self.len / every
     }
 
     /// The end of the next match, or of the gap before it, if it is already known.
@@ -194,14 +200,33 @@ impl Splitter {
         let (kinds, beyond) = self.buffer[..room].split_at_mut(self.len);
         beyond.fill(0);
         classifier.classify(alphabet, block, kinds);
-        self.state = run(machine, kinds, self.state);
+        self.state = run(machine, kinds, &mut self.numbers, self.state);
         self.count = 0;
         self.handed = 0;
+        self.found = 0;
         self.collect(machine.gaps, alphabet, text);
     }
 
     /// Turns the actions of the block into ends.
     fn collect(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("popcnt") {
+            // SAFETY: the instructions were found just now.
+            unsafe { self.collect_by_bits(gaps_possible, alphabet, text) };
+            return;
+        }
+        self.collect_in_any_way(gaps_possible, alphabet, text);
+    }
+
+    /// Without AVX2, with which the positions of bits would be found by vectors, and later.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "bmi1,popcnt")]
+    fn collect_by_bits(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
+        self.collect_in_any_way(gaps_possible, alphabet, text);
+    }
+
+    #[inline(always)]
+    fn collect_in_any_way(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
         let whole = std::mem::take(&mut self.buffer);
         let buffer = &whole[..self.len.next_multiple_of(CHUNK)];
         // A match has a byte at least; `push_bits` writes a few more than there are.
@@ -209,15 +234,16 @@ impl Splitter {
         if self.ends.len() < room {
             self.ends.resize(room, 0);
         }
-        for (number, chunk) in buffer.chunks_exact(CHUNK).enumerate() {
-            let words = words(chunk);
-            let mut ends = gather(&words, HERE);
-            if words.iter().any(|word| word & spread(PREVIOUS | COMMIT | LOST) != 0) {
-                self.active = self.unusual(&words, &mut ends, buffer, number * CHUNK, alphabet, text);
+        let (chunks, _) = buffer.as_chunks::<CHUNK>();
+        for (number, chunk) in chunks.iter().enumerate() {
+            let mut ends = bits(chunk, HERE);
+            if any(chunk, PREVIOUS | COMMIT | LOST) {
+                let sorts = [SET, COMMIT, PREVIOUS, LOST].map(|action| bits(chunk, action));
+                self.active = self.unusual(sorts, &mut ends, buffer, number * CHUNK, alphabet, text);
             }
             let mut gaps = 0;
             if gaps_possible {
-                gaps = gather(&words, GAP) & ends;
+                gaps = bits(chunk, GAP) & ends;
                 // Of gaps in a row only the last end is of interest.
                 let inner = gaps & gaps >> 1;
                 ends &= !inner;
@@ -238,16 +264,13 @@ impl Splitter {
     /// Adds to `ends` those that lie before the symbol that told of them; false when the machine is lost.
     fn unusual(
         &mut self,
-        words: &[u64; 8],
+        [set, commit, previous, lost]: [u64; 4],
         ends: &mut u64,
         buffer: &[u8],
         chunk: usize,
         alphabet: &Alphabet,
         text: &[u8],
     ) -> bool {
-        let set = gather(words, SET);
-        let (commit, previous) = (gather(words, COMMIT), gather(words, PREVIOUS));
-        let lost = gather(words, LOST);
         let known = if lost == 0 { u64::MAX } else { (1 << lost.trailing_zeros()) - 1 };
         *ends &= known;
         let block = self.base + self.shift;
@@ -322,9 +345,10 @@ impl Splitter {
     }
 
     /// Appends the positions of the bits of `ends`; those in `gaps` end gaps.
-    #[inline]
+    #[inline(always)]
     fn push_bits(&mut self, ends: u64, gaps: u64, at: u32) {
         let count = ends.count_ones() as usize;
+        self.found += count;
         let out = &mut self.ends[self.count..][..CHUNK];
         self.count += count;
         let mut rest = ends;
@@ -337,142 +361,10 @@ impl Splitter {
             }
         }
         if gaps != 0 {
+            self.found -= gaps.count_ones() as usize;
             for slot in &mut out[..count] {
                 *slot |= ((gaps >> (*slot - at)) as u32 & 1) << 31;
             }
         }
     }
-}
-
-/// Actions that are looked at together.
-const CHUNK: usize = 64;
-
-fn words(chunk: &[u8]) -> [u64; 8] {
-    let mut words = [0; 8];
-    for (word, bytes) in words.iter_mut().zip(chunk.chunks_exact(8)) {
-        *word = u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]]);
-    }
-    words
-}
-
-/// `actions` in every byte of a word.
-const fn spread(actions: u8) -> u64 {
-    actions as u64 * 0x0101_0101_0101_0101
-}
-
-/// Which of 64 bytes have the given action, one bit for each.
-#[inline]
-#[cfg(target_arch = "x86_64")]
-fn gather(words: &[u64; 8], action: u8) -> u64 {
-    use std::arch::x86_64::{_mm_cvtsi32_si128, _mm_movemask_epi8, _mm_set_epi64x, _mm_sll_epi64};
-    let mut bits = 0;
-    for (index, pair) in words.chunks_exact(2).enumerate() {
-        // SAFETY: SSE2 is part of x86-64, and nothing here touches memory.
-        let mask = unsafe {
-            let bytes = _mm_set_epi64x(pair[1] as i64, pair[0] as i64);
-            // The bit of each byte becomes its highest.
-            _mm_movemask_epi8(_mm_sll_epi64(bytes, _mm_cvtsi32_si128(action.leading_zeros() as i32)))
-        };
-        bits |= u64::from(mask as u16) << (16 * index);
-    }
-    bits
-}
-
-/// Which of 64 bytes have the given action, one bit for each.
-#[inline]
-#[cfg(not(target_arch = "x86_64"))]
-fn gather(words: &[u64; 8], action: u8) -> u64 {
-    let shift = action.trailing_zeros();
-    let mut bits = 0;
-    for (index, word) in words.iter().enumerate() {
-        // The multiplication moves the low bit of each byte into the top byte.
-        let low = word >> shift & spread(1);
-        bits |= low.wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index);
-    }
-    bits
-}
-
-/// Replaces kinds by actions; returns the state behind the block.
-fn run(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
-    let Some(cuts) = cut(machine, buffer) else {
-        return single(machine, buffer, state);
-    };
-    let states = [state, u32::from(cuts[0].1), u32::from(cuts[1].1), u32::from(cuts[2].1)];
-    let (a, rest) = buffer.split_at_mut(cuts[0].0);
-    let (b, rest) = rest.split_at_mut(cuts[1].0 - cuts[0].0);
-    let (c, d) = rest.split_at_mut(cuts[2].0 - cuts[1].0);
-    lanes(machine, [a, b, c, d], states)
-}
-
-/// Where the second to fourth lane begin, and in which states.
-fn cut(machine: &Machine, kinds: &[u8]) -> Option<[(usize, u16); LANES - 1]> {
-    let stride = kinds.len() / LANES;
-    if stride < LANE_MIN {
-        return None;
-    }
-    let count = machine.columns - 1;
-    let mut cuts = [(0, NO_SYNC); LANES - 1];
-    for (lane, cut) in cuts.iter_mut().enumerate() {
-        let from = (lane + 1) * stride;
-        // In long blocks the lanes are to be of about the same length, in short ones there may be few places to choose from.
-        let window = if stride < 256 { stride } else { stride / 2 };
-        *cut = (from..from + window).find_map(|at| {
-            // The two symbols before `at`, of which the second begins directly before it.
-            let second = usize::from(kinds[at - 1]);
-            let first = usize::from(*kinds[..at - 1].iter().rev().take(4).find(|&&kind| usize::from(kind) < count)?);
-            if second >= count {
-                return None;
-            }
-            let state = machine.sync[first * count + second];
-            (state != NO_SYNC).then_some((at, state))
-        })?;
-    }
-    Some(cuts)
-}
-
-/// Looks up a transition.
-///
-/// # Safety
-/// `state` is the offset of a row of the table in bytes, and `kind` is below the length of a row.
-#[inline(always)]
-unsafe fn transition(table: *const u32, state: usize, kind: u8) -> u32 {
-    // SAFETY: the row and the column exist, as the caller promises.
-    unsafe { table.add(usize::from(kind)).byte_add(state).read() }
-}
-
-#[inline(never)]
-fn single(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
-    let mut state = state as usize;
-    for byte in buffer {
-        // SAFETY: see `lanes`.
-        let entry = unsafe { transition(machine.table.as_ptr(), state, *byte) };
-        state = (entry >> 16) as usize;
-        *byte = entry as u8;
-    }
-    state as u32
-}
-
-#[inline(never)]
-fn lanes(machine: &Machine, mut parts: [&mut [u8]; LANES], states: [u32; LANES]) -> u32 {
-    let common = parts.iter().map(|p| p.len()).min().unwrap_or(0);
-    let table = machine.table.as_ptr();
-    let [mut s, mut t, mut u, mut v] = states.map(|s| s as usize);
-    let [a, b, c, d] = parts.each_mut().map(|part| part.as_mut_ptr());
-    for i in 0..common {
-        // SAFETY: `i` is below the length of each of the four separate parts. A state is the offset of a row of the
-        // table, as start states, synchronising states and the high halves of all entries are, and the classifier
-        // gives only kinds of the machine's alphabet and its continuation kind, the last column.
-        unsafe {
-            let (e, f) = (transition(table, s, *a.add(i)), transition(table, t, *b.add(i)));
-            let (g, h) = (transition(table, u, *c.add(i)), transition(table, v, *d.add(i)));
-            (*a.add(i), *b.add(i)) = (e as u8, f as u8);
-            (*c.add(i), *d.add(i)) = (g as u8, h as u8);
-            (s, t, u, v) = ((e >> 16) as usize, (f >> 16) as usize, (g >> 16) as usize, (h >> 16) as usize);
-        }
-    }
-    let mut last = 0;
-    for (part, state) in parts.iter_mut().zip([s, t, u, v]) {
-        last = single(machine, &mut part[common..], state as u32);
-    }
-    last
 }

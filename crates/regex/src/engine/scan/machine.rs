@@ -36,8 +36,10 @@ pub const LOST: u8 = 16;
 pub struct Machine {
     /// Transitions.
     pub table: Vec<u32>,
-    /// Entries of a row: the kinds, and continuation bytes as the last.
+    /// Entries of a row: one for all kinds that make no difference, and continuation bytes as the last.
     pub columns: usize,
+    /// The column of each kind of the alphabet and of continuation bytes.
+    pub column_of: Vec<u8>,
     /// States in which to begin, by group of the symbol before.
     starts: Vec<u32>,
     /// The actions of each state at the end of the text; [`LOST`] where the last match is not decided.
@@ -46,7 +48,12 @@ pub struct Machine {
     pub sync: Vec<u16>,
     /// There may be gaps between matches.
     pub gaps: bool,
+    /// Two symbols at a time, if that is small: a column for each pair of columns, and the two actions one behind the other.
+    pub pairs: Option<Box<[u32]>>,
 }
+
+/// With more columns the first-level cache does not hold what is used of the table.
+const PAIRED: usize = 24;
 
 /// A run that has died without an end while a run before it goes on. If it is ever needed, the machine is stuck.
 const DEAD: u32 = u32::MAX;
@@ -88,8 +95,8 @@ enum Age {
 }
 
 impl Machine {
-    /// The machine of a complete automaton, if there is one.
-    pub fn new(dfa: &Dfa, program: &Program) -> Option<Machine> {
+    /// The machine of a complete automaton, if there is one. `valid` promises that texts are UTF-8.
+    pub fn new(dfa: &Dfa, program: &Program, valid: bool) -> Option<Machine> {
         let kinds = program.alphabet.len;
         if program.nullable || kinds >= 64 || program.alphabet.bytes {
             return None;
@@ -121,9 +128,14 @@ impl Machine {
             let state = states[next].clone();
             finish.push(step(dfa, &state, program.alphabet.edge()).map_or(LOST, |(_, actions)| actions));
             for kind in 0..kinds as Kind {
+                // Text has no invalid bytes, so they need not be provided for.
+                if valid && kind == program.alphabet.invalid {
+                    table.push(entry(LOST_STATE, LOST));
+                    continue;
+                }
                 table.push(match step(dfa, &state, kind) {
                     Some((to, actions)) => entry(intern(to, &mut states)?, actions),
-                    // Text has no invalid bytes, so they need not be provided for.
+                    // They are seldom, and the automaton can go on.
                     None if kind == program.alphabet.invalid => entry(LOST_STATE, LOST),
                     None => return None,
                 });
@@ -131,16 +143,21 @@ impl Machine {
             table.push(entry((next * columns * size_of::<u32>()) as u32, 0));
             next += 1;
         }
-        let mut machine = Machine { table, columns, starts, finish, sync: Vec::new(), gaps: false }.smallest();
-        machine.sync = machine.sync_pairs(kinds);
+        let column_of = (0..columns as u8).collect();
+        let mut machine =
+            Machine { table, columns, column_of, starts, finish, sync: Vec::new(), gaps: false, pairs: None }
+                .smallest(valid.then_some(usize::from(program.alphabet.invalid)));
+        machine.sync = machine.sync_pairs(machine.columns - 1);
         let gap = |&actions: &u8| actions & GAP != 0;
+        machine.pairs = machine.pair_table();
         machine.gaps = machine.table.iter().any(|&e| gap(&(e as u8))) || machine.finish.iter().any(gap);
         Some(machine)
     }
 
     /// The same machine with as few states as possible (Moore's algorithm): states that tell the same of every text are
-    /// one. More pairs of symbols then determine the state.
-    fn smallest(self) -> Machine {
+    /// one. More pairs of symbols then determine the state. Kinds that make no difference are one as well, and what a kind that
+    /// is `absent` from texts does is of no interest.
+    fn smallest(self, absent: Option<usize>) -> Machine {
         let row = |state: usize| &self.table[state * self.columns..(state + 1) * self.columns];
         let to = |entry: u32| (entry >> 16) as usize / size_of::<u32>() / self.columns;
         let number = |keys: Vec<Vec<u32>>| -> Vec<u32> {
@@ -166,17 +183,29 @@ impl Machine {
             }
         }
         let count = class.iter().max().map_or(0, |&c| c as usize + 1);
-        let offset = |class: u32| class * (self.columns * size_of::<u32>()) as u32;
-        let mut table = Vec::with_capacity(count * self.columns);
-        let mut finish = Vec::with_capacity(count);
-        for wanted in 0..count as u32 {
-            // A class is numbered where its first member stands.
-            let first = class.iter().position(|&c| c == wanted).unwrap_or(0);
-            table.extend(row(first).iter().map(|&e| entry(offset(class[to(e)]), e as u8)));
-            finish.push(self.finish[first]);
+        // A class is numbered where its first member stands.
+        let first_of = |wanted: u32| class.iter().position(|&c| c == wanted).unwrap_or(0);
+        let firsts: Vec<usize> = (0..count as u32).map(first_of).collect();
+        let continuation = self.columns - 1;
+        let key = |kind: usize| {
+            let entries = firsts.iter().map(|&state| row(state)[kind]);
+            entries.map(|e| class[to(e)] << 16 | e & 0xFF).chain([u32::from(kind == continuation)]).collect()
+        };
+        let present: Vec<usize> = (0..self.columns).filter(|&kind| Some(kind) != absent).collect();
+        let numbers = number(present.iter().map(|&kind| key(kind)).collect());
+        let columns = numbers.iter().max().map_or(0, |&c| c as usize + 1);
+        let mut column_of = vec![columns as u8 - 1; self.columns];
+        let mut members = vec![continuation; columns];
+        for (&kind, &column) in present.iter().zip(&numbers).rev() {
+            column_of[kind] = column as u8;
+            members[column as usize] = kind;
         }
+        let offset = |class: u32| class * (columns * size_of::<u32>()) as u32;
+        let entries = firsts.iter().flat_map(|&state| members.iter().map(move |&kind| row(state)[kind]));
+        let table = entries.map(|e| entry(offset(class[to(e)]), e as u8)).collect();
+        let finish = firsts.iter().map(|&state| self.finish[state]).collect();
         let starts = self.starts.iter().map(|&s| offset(class[s as usize / size_of::<u32>() / self.columns])).collect();
-        Machine { table, starts, finish, ..self }
+        Machine { table, columns, column_of, starts, finish, ..self }
     }
 
     /// The state in which to begin behind a symbol of group `before`.
@@ -196,7 +225,26 @@ impl Machine {
 
     /// Bytes held.
     pub fn memory(&self) -> usize {
-        4 * self.table.len() + 2 * self.sync.len()
+        4 * self.table.len() + 2 * self.sync.len() + 4 * self.pairs.as_ref().map_or(0, |pairs| pairs.len())
+    }
+
+    fn pair_table(&self) -> Option<Box<[u32]>> {
+        let width = self.columns * self.columns;
+        let offset = |row: usize| u16::try_from(row * width * size_of::<u32>()).ok();
+        // The last row has to have an offset too.
+        offset(self.len()).filter(|_| self.columns <= PAIRED)?;
+        let row_of = |entry: u32| (entry >> 16) as usize / size_of::<u32>() / self.columns;
+        let mut table = Vec::with_capacity(self.len() * width);
+        for row in self.table.chunks_exact(self.columns) {
+            for &first in row {
+                let middle = row_of(first) * self.columns;
+                for &second in &self.table[middle..middle + self.columns] {
+                    let to = u32::from(offset(row_of(second))?);
+                    table.push(to << 16 | (second & 0xFF) << 8 | first & 0xFF);
+                }
+            }
+        }
+        Some(table.into())
     }
 
     fn sync_pairs(&self, kinds: usize) -> Vec<u16> {

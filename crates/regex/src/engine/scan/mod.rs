@@ -6,11 +6,14 @@
 //!
 //! - `machine`: turns the automaton of such a pattern into a transducer that never goes back.
 //! - `classify`: symbol kinds of a block of text, 32 or 64 bytes at a time.
-//! - `block`: runs the transducer over a block in several lanes and collects the ends.
+//! - `run`: runs the transducer over the kinds of a block.
+//! - `block`, `actions`: go from block to block and collect the ends.
 
+mod actions;
 mod block;
 mod classify;
 mod machine;
+mod run;
 
 pub use block::{End, Splitter};
 pub use classify::Classifier;
