@@ -92,6 +92,11 @@ impl Bpe {
                 ids[i] = id;
                 others |= u32::from(!there) << i;
             }
+            let mut rest = others;
+            while rest != 0 {
+                scratch.cache.fetch(key::hash_of(keys[rest.trailing_zeros() as usize % AHEAD].0));
+                rest &= rest - 1;
+            }
             // From one of the others to the next.
             let mut done = 0;
             while others != 0 {
