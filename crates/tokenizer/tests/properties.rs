@@ -143,7 +143,8 @@ fn ranks_give_what_their_list_of_merges_gives() {
         let mut text = String::new();
         for _ in 0..1 + random(12) {
             let (low, count) = ranges[random(ranges.len())];
-            for _ in 0..1 + random(if random(6) == 0 { 60 } else { 8 }) {
+            let most = if random(6) == 0 { 60 } else { 8 };
+            for _ in 0..1 + random(most) {
                 text.extend(char::from_u32(low + random(count) as u32));
             }
             text.push_str(["", "", " ", "\n", "\u{200d}", "  "][random(6)]);
