@@ -27,7 +27,7 @@ impl Line {
     fn find(&self, key: Key) -> (bool, u32) {
         let is = |k: &Key| usize::from((k[0] ^ key[0]) | (k[1] ^ key[1]) == 0);
         let [a, b, c] = &self.keys;
-        let place = (is(a) | is(b) << 1 | 3 * is(c)) & EACH;
+        let place = (is(a) + 2 * is(b) + 3 * is(c)) & EACH;
         (place != 0, self.ids[place])
     }
 }
