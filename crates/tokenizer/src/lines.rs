@@ -125,8 +125,9 @@ mod tests {
         for n in [0, 1, 2, 50, 5000u32] {
             let mut lines = Lines::new(n as usize);
             let entry = |lines: &Lines, i: u32| {
-                let key =
-                    key::of(&[&[b'x'; 8][..if i % 2 == 0 { 0 } else { 8 }], &(i + 1).to_le_bytes()[..3]].concat());
+                let key = key::of(
+                    &[&[b'x'; 8][..if i.is_multiple_of(2) { 0 } else { 8 }], &(i + 1).to_le_bytes()[..3]].concat(),
+                );
                 (key, lines.home(key::hash_of(key)))
             };
             for i in 0..n {
