@@ -27,6 +27,8 @@ pub mod format;
 #[doc(hidden)]
 pub mod fuzz;
 mod hash;
+mod key;
+mod lines;
 pub mod model;
 pub mod normalize;
 mod rng;

@@ -2,28 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::hash;
+use crate::key::{self, Key};
+use crate::lines::Lines;
 
 /// No token; also the largest id is below it.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// Bytes after the last token, so that short tokens can be copied with one load of this size.
 const PADDING: usize = 16;
-
-/// Strings of at most this many bytes are kept in the table itself.
-const SHORT: usize = 7;
-
-/// A string of at most seven bytes and its length in one word.
-#[inline(always)]
-fn short_key(s: &[u8]) -> u64 {
-    let n = s.len();
-    let bytes = match n {
-        0 => 0,
-        1..=3 => u64::from(s[0]) | u64::from(s[n / 2]) << (8 * (n / 2)) | u64::from(s[n - 1]) << (8 * (n - 1)),
-        // Two loads that overlap in equal bytes.
-        _ => hash::load4(s, 0) | hash::load4(s, n - 4) << (8 * (n - 4)),
-    };
-    bytes | (n as u64) << 56
-}
 
 /// Slots for a number of entries: a third stay empty. Tables are no larger than they have to be, as what matters is that they
 /// stay in the cache of the processor.
@@ -37,45 +23,30 @@ fn slot_of(h: u64, slots: usize) -> usize {
     ((u128::from(h) * slots as u128) >> 64) as usize
 }
 
-/// Hashes and what belongs to them, roughly in the order of their slots: a large table is then filled from one end to the
-/// other instead of all over the memory. Equal hashes keep their order.
-fn by_slot<T: Copy>(list: &[(u64, T)]) -> Vec<(u64, T)> {
-    const PARTS: u32 = 8;
-    let part = |h: u64| (h >> (64 - PARTS)) as usize;
-    let mut places = [0; (1 << PARTS) + 1];
-    for (h, _) in list {
-        places[part(*h) + 1] += 1;
-    }
-    for i in 1..places.len() {
-        places[i] += places[i - 1];
-    }
-    let mut sorted = list.to_vec();
-    for entry in list {
-        let place = &mut places[part(entry.0)];
-        sorted[*place] = *entry;
-        *place += 1;
-    }
-    sorted
-}
+/// Entries that are put into the table together.
+const GROUP: usize = 16;
 
-/// A string of at most [`SHORT`] bytes as [`short_key`] gives it, in two halves, and its id and one; zero is empty.
-type ShortSlot = [u32; 3];
+/// The key of a string that is not empty, if it has one.
+#[inline(always)]
+fn short_key(s: &[u8]) -> Option<Key> {
+    (s.len().wrapping_sub(1) < key::LONGEST).then(|| key::of(s))
+}
 
 /// Marks an id without a token.
 const HOLE: u32 = 1 << 31;
 
 /// Byte strings by id and ids by byte string.
 ///
-/// All strings lie in one block in the order of their ids. Short ones, which are asked for most, have a table that holds them
-/// whole, so that a lookup touches one slot of 12 bytes; for the others it touches one of 8 bytes (32 bits of hash, 32 bits
-/// of id) and, when these bits agree, the string itself.
+/// All strings lie in one block in the order of their ids. Those that have a key, which are nearly all, have a table that holds
+/// them whole, so that a lookup touches one cache line; for the others it touches one slot of 8 bytes (32 bits of hash, 32
+/// bits of id) and, when these bits agree, the string itself.
 #[derive(Clone, Debug, Default)]
 pub struct Vocab {
     blob: Vec<u8>,
     /// Where each id's string begins in `blob`, with [`HOLE`] for an id without one, and the end of the last.
     starts: Vec<u32>,
+    short: Lines,
     slots: Vec<u64>,
-    short: Vec<ShortSlot>,
     /// A bit for the hash of each string: most questions about strings that are not there end here, in a table that stays
     /// in the cache of the processor.
     filter: Vec<u64>,
@@ -103,40 +74,39 @@ impl Vocab {
         if total >= HOLE as usize {
             return Err(Error::malformed(format, format!("the tokens have {total} bytes; 2 GiB is the limit")));
         }
-        let short = entries.iter().filter(|e| e.1.as_ref().len() <= SHORT).count();
+        let short = entries.iter().filter(|e| short_key(e.1.as_ref()).is_some()).count();
         let mut vocab = Self {
             blob: Vec::with_capacity(total + PADDING),
             starts: Vec::with_capacity(max_id + 1),
+            short: Lines::new(short),
             slots: vec![0; table_size(entries.len() - short)],
-            short: vec![[0; 3]; table_size(short)],
             filter: vec![0; (entries.len() / 8).next_power_of_two().clamp(8, 1 << 15)],
             len: entries.len(),
             longest: 0,
         };
         vocab.fill_blob(format, &entries)?;
-        let mut shorts = Vec::with_capacity(short);
-        let mut longs = Vec::with_capacity(entries.len() - short);
-        for (id, token) in &entries {
-            let token = token.as_ref();
-            vocab.longest = vocab.longest.max(token.len());
-            let h = if token.len() <= SHORT {
-                let key = short_key(token);
-                let h = hash::words(key, 0);
-                shorts.push((h, (key, *id)));
-                h
-            } else {
-                let h = hash::bytes(token);
-                longs.push((h, *id));
-                h
-            };
-            let (word, bit) = vocab.filter_bit(h);
-            vocab.filter[word] |= bit;
-        }
-        for (h, (key, id)) in by_slot(&shorts) {
-            vocab.insert_short(h, key, id);
-        }
-        for (h, id) in by_slot(&longs) {
-            vocab.insert_long(h, id);
+        // A few at a time, so that memory is on its way when it is asked for.
+        for entries in entries.chunks(GROUP) {
+            let mut keys = [([0; 2], 0); GROUP];
+            for ((id, token), slot) in entries.iter().zip(&mut keys) {
+                let token = token.as_ref();
+                vocab.longest = vocab.longest.max(token.len());
+                let h = if let Some(key) = short_key(token) {
+                    let h = key::hash_of(key);
+                    *slot = (key, vocab.short.home(h));
+                    vocab.short.fetch(slot.1);
+                    h
+                } else {
+                    let h = hash::bytes(token);
+                    vocab.insert_long(h, *id);
+                    h
+                };
+                let (word, bit) = vocab.filter_bit(h);
+                vocab.filter[word] |= bit;
+            }
+            for ((id, _), (key, home)) in entries.iter().zip(keys).filter(|(_, (key, _))| key[1] != 0) {
+                vocab.short.insert(key, home, *id);
+            }
         }
         Ok(vocab)
     }
@@ -179,18 +149,6 @@ impl Vocab {
         Ok(())
     }
 
-    fn insert_short(&mut self, h: u64, key: u64, id: u32) {
-        let [low, high] = [key as u32, (key >> 32) as u32];
-        let mut at = slot_of(h, self.short.len());
-        while self.short[at][2] != 0 {
-            if self.short[at][..2] == [low, high] {
-                return;
-            }
-            at = if at + 1 == self.short.len() { 0 } else { at + 1 };
-        }
-        self.short[at] = [low, high, id + 1];
-    }
-
     fn insert_long(&mut self, h: u64, id: u32) {
         let mut at = slot_of(h, self.slots.len());
         while self.slots[at] != 0 {
@@ -209,27 +167,42 @@ impl Vocab {
         ((h >> 16) as usize & (self.filter.len() - 1), 1 << (h >> 10 & 63))
     }
 
-    /// [`Vocab::id`] of at most [`SHORT`] bytes that are likely to be there: the filter is not asked.
-    #[inline]
-    pub(crate) fn id_of_short(&self, token: &[u8]) -> Option<u32> {
-        if self.short.is_empty() {
-            return None;
-        }
-        let key = short_key(token);
-        self.find_short(hash::words(key, 0), key)
+    /// Whether one of the strings may have this hash; most of those that are not there are known by that.
+    #[inline(always)]
+    pub(crate) fn may_have(&self, hash: u64) -> bool {
+        let (word, bit) = self.filter_bit(hash);
+        self.filter[word] & bit != 0
     }
 
+    /// The first place where a key with this hash can be; the processor is told to fetch it.
     #[inline(always)]
-    fn find_short(&self, h: u64, key: u64) -> Option<u32> {
-        let [low, high] = [key as u32, (key >> 32) as u32];
-        let mut at = slot_of(h, self.short.len());
-        loop {
-            match self.short[at] {
-                [_, _, 0] => return None,
-                [a, b, id] if a == low && b == high => return Some(id - 1),
-                _ => at = if at + 1 == self.short.len() { 0 } else { at + 1 },
-            }
+    pub(crate) fn fetch(&self, hash: u64) -> usize {
+        let home = self.short.home(hash);
+        self.short.fetch(home);
+        home
+    }
+
+    /// Whether the first place of a key has it, and the id there; another one if it has not.
+    #[inline(always)]
+    pub(crate) fn id_at(&self, key: Key, home: usize) -> (bool, u32) {
+        self.short.at_home(key, home)
+    }
+
+    /// The id of a string that has a key, with the hash of the key; the filter is not asked.
+    #[inline(always)]
+    pub(crate) fn id_of_key(&self, key: Key, hash: u64) -> Option<u32> {
+        self.short.find(key, self.short.home(hash))
+    }
+
+    /// [`Vocab::id`] of `text[start..start + len]`.
+    #[inline(always)]
+    pub(crate) fn id_of_part(&self, text: &[u8], start: usize, len: usize) -> Option<u32> {
+        if len.wrapping_sub(1) >= key::LONGEST {
+            return self.id(&text[start..start + len]);
         }
+        let key = key::of_part(text, start, len);
+        let hash = key::hash_of(key);
+        if self.may_have(hash) { self.id_of_key(key, hash) } else { None }
     }
 
     /// The id of a byte string.
@@ -238,18 +211,12 @@ impl Vocab {
         if token.len() > self.longest || self.slots.is_empty() {
             return None;
         }
-        if token.len() <= SHORT {
-            let key = short_key(token);
-            let h = hash::words(key, 0);
-            let (word, bit) = self.filter_bit(h);
-            if self.filter[word] & bit == 0 {
-                return None;
-            }
-            return self.find_short(h, key);
+        if let Some(key) = short_key(token) {
+            let hash = key::hash_of(key);
+            return if self.may_have(hash) { self.id_of_key(key, hash) } else { None };
         }
         let h = hash::bytes(token);
-        let (word, bit) = self.filter_bit(h);
-        if self.filter[word] & bit == 0 {
+        if !self.may_have(h) {
             return None;
         }
         let mut at = slot_of(h, self.slots.len());
@@ -339,12 +306,20 @@ mod tests {
     #[test]
     fn finds_every_token_of_every_length_and_no_other() {
         let tokens: Vec<Vec<u8>> = (0..300usize).map(|i| (0..i % 40).map(|k| (i * 7 + k) as u8).collect()).collect();
-        let mut unique = tokens.clone();
+        let zeros = [1, 2, 5, 8, 9, 15, 16].map(|n| vec![0; n]);
+        let mut unique: Vec<Vec<u8>> = tokens.into_iter().chain(zeros).collect();
         unique.sort();
         unique.dedup();
         let vocab = Vocab::new("test", unique.iter().enumerate().map(|(i, t)| (i as u32 * 2, t))).unwrap();
         for (i, token) in unique.iter().enumerate() {
             assert_eq!(vocab.id(token), Some(i as u32 * 2));
+            if (1..16).contains(&token.len()) {
+                let key = key::of(token);
+                let hash = key::hash_of(key);
+                assert!(vocab.may_have(hash));
+                assert_eq!(vocab.id_of_key(key, hash), Some(i as u32 * 2));
+                assert_eq!(vocab.id_of_part(token, 0, token.len()), Some(i as u32 * 2));
+            }
             assert_eq!(vocab.bytes(i as u32 * 2), Some(&token[..]));
             assert_eq!(vocab.bytes(i as u32 * 2 + 1), None);
             let mut other = token.clone();

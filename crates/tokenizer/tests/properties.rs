@@ -122,3 +122,49 @@ fn large_batches_on_threads_equal_single_calls() {
         assert!(bytes.iter().zip(&texts).all(|(bytes, text)| bytes == text.as_bytes()));
     }
 }
+
+/// The ways that a vocabulary of ranks has for short pieces, long ones and those in many scripts, against the loop that a list of
+/// merges is followed by.
+#[test]
+#[cfg(feature = "vocabularies")]
+fn ranks_give_what_their_list_of_merges_gives() {
+    use cupola_tokenizer::model::bpe::{Bpe, BpeConfig};
+    use cupola_tokenizer::{Model, TokenizerParts};
+
+    let mut state = 7u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let ranges = [(0x61, 26), (0x21, 15), (0x4E00, 0x900), (0x3041, 80), (0x430, 32), (0xAC00, 0x400), (0x1F600, 80)];
+    let ranges = [&ranges[..], &[(0xE0, 64), (0x300, 40), (0x0, 2), (0x30, 10), (0xE01, 50), (0x915, 60)]].concat();
+    let mut texts = Vec::new();
+    for _ in 0..300 {
+        let mut text = String::new();
+        for _ in 0..1 + random(12) {
+            let (low, count) = ranges[random(ranges.len())];
+            let most = if random(6) == 0 { 60 } else { 8 };
+            for _ in 0..1 + random(most) {
+                text.extend(char::from_u32(low + random(count) as u32));
+            }
+            text.push_str(["", "", " ", "\n", "\u{200d}", "  "][random(6)]);
+        }
+        texts.push(text);
+    }
+    texts.push(texts.concat());
+    for name in ["cl100k_base", "o200k_base"] {
+        let ranks = Tokenizer::named(name).unwrap();
+        let Model::Bpe(bpe) = ranks.model() else { panic!("{name} is not BPE") };
+        let config = BpeConfig { whole_first: true, ..BpeConfig::default() };
+        let list = Bpe::from_merges(bpe.vocab().clone(), bpe.merges(), config);
+        let parts = TokenizerParts { model: Model::Bpe(list), ..ranks.parts().clone() };
+        let merges = Tokenizer::new(parts).unwrap();
+        let options = EncodeOptions::default();
+        for text in &texts {
+            let ids = ranks.encode(text).unwrap();
+            assert_eq!(ids, merges.encode(text).unwrap(), "{name}: {text:?}");
+            let [one, other] = [&ranks, &merges].map(|t| t.encoding(Input::Single(text), &options).unwrap());
+            assert_eq!((&one.ids, &one.offsets), (&ids, &other.offsets), "{name}: {text:?}");
+        }
+    }
+}

@@ -46,8 +46,10 @@ pub(crate) struct Scratch {
     pub long: bpe::cache::LongCache,
     pub pairs: bpe::rules::PairCache,
     pub greedy: bpe::greedy::GreedyBuffers,
-    /// Pieces that were merged because the tables for reading them were not made.
+    pub short: bpe::short::ShortBuffers,
+    /// Pieces that were merged because the tables for reading or cutting them were not made.
     pub unread: u32,
+    pub uncut: u32,
     pub ids: Vec<u32>,
     /// Memory for cutting the text; lent out while the pattern runs.
     pub borders: Option<Box<BorderMemory>>,

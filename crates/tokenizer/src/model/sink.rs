@@ -24,6 +24,12 @@ pub(crate) trait Sink {
         self.ids(&ids[..n]);
     }
 
+    /// The ids from one place up to another below 16, whose ranges nobody asked for.
+    #[inline(always)]
+    fn some(&mut self, ids: &[u32; 32], from: usize, to: usize) {
+        self.ids(&ids[from..to]);
+    }
+
     /// Where the next token will stand, for [`Sink::relocate`].
     fn mark(&self) -> usize {
         0
@@ -57,6 +63,14 @@ impl Sink for Vec<u32> {
     fn few(&mut self, ids: &[u32; 3], n: usize) {
         let len = self.len() + n;
         self.extend_from_slice(ids);
+        self.truncate(len);
+    }
+
+    /// As many as there can be, and what is too much goes.
+    #[inline(always)]
+    fn some(&mut self, ids: &[u32; 32], from: usize, to: usize) {
+        let len = self.len() + to - from;
+        self.extend_from_slice(&ids[from..from + 16]);
         self.truncate(len);
     }
 }
@@ -114,5 +128,10 @@ impl Sink for Counter {
     #[inline(always)]
     fn few(&mut self, _: &[u32; 3], n: usize) {
         self.0 += n;
+    }
+
+    #[inline(always)]
+    fn some(&mut self, _: &[u32; 32], from: usize, to: usize) {
+        self.0 += to - from;
     }
 }

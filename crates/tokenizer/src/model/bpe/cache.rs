@@ -1,17 +1,13 @@
 //! Bounded caches from pieces to their ids.
 
 use crate::hash;
+use crate::key::{Key, hash_of};
 use cupola_regex::hint::prefetch;
 
-/// Pieces of at most this many bytes have a key.
-pub(crate) const MAX_PIECE: usize = 15;
 /// Up to this many ids lie in the entry itself.
 pub(crate) const INLINE: usize = 3;
 /// All others lie in a list of at most this many.
 const MAX_LIST: usize = 1 << 16;
-
-/// The key of a piece: its bytes, padded with zeros, and its length in the last byte.
-pub(crate) type Key = [u64; 2];
 
 /// A piece and its ids, or where they lie in the list when there are more than [`INLINE`]. No piece has the key zero.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,58 +40,6 @@ pub(crate) struct PieceCache {
     /// Ids of pieces that have more than [`INLINE`].
     list: Vec<u32>,
     inserted: usize,
-}
-
-/// Which bytes of a key belong to a piece of each length.
-const MASKS: [u128; 16] = {
-    let mut masks = [0; 16];
-    let mut len = 1;
-    while len < 16 {
-        masks[len] = (1 << (8 * len)) - 1;
-        len += 1;
-    }
-    masks
-};
-
-/// The key of `text[start..start + len]`, which has 1 to [`MAX_PIECE`] bytes.
-#[inline(always)]
-pub(crate) fn key(text: &[u8], start: usize, len: usize) -> Key {
-    let bytes = match text.get(start..start + 16) {
-        Some(bytes) => hash::load16(bytes),
-        None => last_bytes(text, start),
-    };
-    let key = bytes & MASKS[len & 15] | (len as u128) << 120;
-    [key as u64, (key >> 64) as u64]
-}
-
-/// The hash of a key.
-#[inline(always)]
-pub(crate) fn hash_of(key: Key) -> u64 {
-    hash::words(key[0], key[1])
-}
-
-/// The key of `text[start..end]` and its hash; zero for a piece that is empty or too long.
-#[inline(always)]
-pub(crate) fn key_of(text: &[u8], start: usize, end: usize) -> (Key, u64) {
-    let len = end - start;
-    if len.wrapping_sub(1) >= MAX_PIECE {
-        return ([0; 2], 0);
-    }
-    let key = key(text, start, len);
-    (key, hash_of(key))
-}
-
-/// The bytes from `start` on, of which there are fewer than 16.
-#[inline]
-fn last_bytes(text: &[u8], start: usize) -> u128 {
-    match text.last_chunk::<16>() {
-        Some(last) => u128::from_le_bytes(*last) >> (8 * (start + 16 - text.len())),
-        None => {
-            let mut padded = [0; 16];
-            padded[..text.len()].copy_from_slice(text);
-            u128::from_le_bytes(padded) >> (8 * start)
-        }
-    }
 }
 
 impl PieceCache {
@@ -184,7 +128,7 @@ impl PieceCache {
     }
 }
 
-/// Pieces of up to this many bytes, and longer than [`MAX_PIECE`], have a cache of their own.
+/// Pieces of up to this many bytes, and too long for a key, have a cache of their own.
 pub(crate) const MAX_LONG: usize = 64;
 
 /// What the cache of long pieces holds: places, bytes of pieces, and ids. When one of them is used up, everything goes.
@@ -272,24 +216,7 @@ impl LongCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn keys_differ_exactly_when_pieces_differ() {
-        let text = b"\0\0abcabcabc\0\0abcdefghijklmnopqrstuvwxyz\0";
-        let mut seen = std::collections::HashMap::new();
-        for text in [&text[..], &text[..14]] {
-            for start in 0..text.len() {
-                for end in start + 1..=(start + MAX_PIECE).min(text.len()) {
-                    let piece = text[start..end].to_vec();
-                    let k = key(text, start, end - start);
-                    assert_eq!(seen.entry(k).or_insert_with(|| piece.clone()), &piece);
-                    let mut padded = piece.clone();
-                    padded.resize(40, 7);
-                    assert_eq!(key(&padded, 0, piece.len()), k);
-                }
-            }
-        }
-    }
+    use crate::key;
 
     #[test]
     fn what_it_returns_is_what_was_put_in() {
@@ -297,12 +224,12 @@ mod tests {
         cache.prepare();
         let ids_of = |i: u32| (i..i + 1 + i % 5).collect::<Vec<u32>>();
         let get = |cache: &PieceCache, i: u32| {
-            let key = key(&i.to_le_bytes(), 0, 4);
+            let key = key::of(&i.to_le_bytes());
             let found = cache.find(key, hash_of(key)).or_else(|| cache.find_moved(key, hash_of(key)));
             found.map(|entry| cache.ids(entry).to_vec())
         };
         for i in 0..200_000u32 {
-            let key = key(&i.to_le_bytes(), 0, 4);
+            let key = key::of(&i.to_le_bytes());
             cache.insert(key, hash_of(key), &ids_of(i));
             assert_eq!(get(&cache, i), Some(ids_of(i)));
             if i == 20_000 {

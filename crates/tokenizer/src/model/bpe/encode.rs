@@ -1,11 +1,13 @@
 //! From pieces to ids: what is known of short pieces, and the way to merging for the others.
 
-use super::cache::{self, INLINE, MAX_LONG, MAX_PIECE};
+use super::cache::{INLINE, MAX_LONG};
+use super::cuts::{self, Cuts};
 use super::greedy::{self, Reader};
 use super::rules::{Concat, Remembered};
 use super::tables::Tables;
 use super::{Alphabet, Bpe, MARKER, RuleSet, char_len};
 use crate::error::Result;
+use crate::key::{self, Key};
 use crate::model::{Scratch, Sink};
 use crate::vocab::NONE;
 use std::sync::Arc;
@@ -30,14 +32,17 @@ impl Bpe {
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
-        let mut start = from;
-        // The loops that decide the speed on ordinary text: for most pieces one look-up, whose ids are copied without a
-        // branch for how many there are. In long texts keys come first, so that memory is on its way.
         scratch.cache.prepare();
+        if self.plain {
+            return self.encode_tokens(text, from, (base, ends), scratch, sink);
+        }
+        let mut start = from;
+        // For most pieces one look-up, whose ids are copied without a branch for how many there are. In long texts keys come
+        // first, so that memory is on its way.
         if ends.len() < 4 * AHEAD {
             for &end in ends {
                 let end = base + end as usize;
-                self.encode_keyed(text, start, end, cache::key_of(text, start, end), scratch, sink)?;
+                self.encode_keyed(text, start, end, key::with_hash(text, start, end), scratch, sink)?;
                 start = end;
             }
             return Ok(());
@@ -47,7 +52,7 @@ impl Bpe {
             let mut at = start;
             for (slot, &end) in keys.iter_mut().zip(ends) {
                 let end = base + end as usize;
-                *slot = cache::key_of(text, at, end);
+                *slot = key::with_hash(text, at, end);
                 scratch.cache.fetch(slot.1);
                 at = end;
             }
@@ -60,19 +65,67 @@ impl Bpe {
         Ok(())
     }
 
+    /// The loop that decides the speed on ordinary text, for a plain model: most pieces are tokens and are found in the table of
+    /// the vocabulary, several at a time without a branch between them.
+    #[inline]
+    fn encode_tokens<S: Sink>(
+        &self,
+        text: &[u8],
+        from: usize,
+        (base, ends): (usize, &[u32]),
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let mut start = from;
+        for ends in ends.chunks(AHEAD) {
+            let mut keys = [([0; 2], 0); AHEAD];
+            let mut at = start;
+            for (slot, &end) in keys.iter_mut().zip(ends) {
+                let end = base + end as usize;
+                let (key, hash) = key::with_hash(text, at, end);
+                *slot = (key, self.vocab.fetch(hash));
+                at = end;
+            }
+            let (mut ids, mut others) = ([0; 2 * AHEAD], 0u32);
+            for (i, &(key, home)) in keys[..ends.len()].iter().enumerate() {
+                let (there, id) = self.vocab.id_at(key, home);
+                ids[i] = id;
+                others |= u32::from(!there) << i;
+            }
+            let mut rest = others;
+            while rest != 0 {
+                scratch.cache.fetch(key::hash_of(keys[rest.trailing_zeros() as usize % AHEAD].0));
+                rest &= rest - 1;
+            }
+            // From one of the others to the next.
+            let mut done = 0;
+            while others != 0 {
+                let i = others.trailing_zeros() as usize % AHEAD;
+                others &= others - 1;
+                sink.some(&ids, done, i);
+                let from = if i == 0 { start } else { base + ends[i - 1] as usize };
+                let key = (keys[i].0, key::hash_of(keys[i].0));
+                self.encode_keyed(text, from, base + ends[i] as usize, key, scratch, sink)?;
+                done = i + 1;
+            }
+            sink.some(&ids, done, ends.len());
+            start = at;
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     fn encode_keyed<S: Sink>(
         &self,
         text: &[u8],
         start: usize,
         end: usize,
-        (key, hash): (cache::Key, u64),
+        (key, hash): (Key, u64),
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
         match scratch.cache.find(key, hash) {
-            // A piece without a key is found in empty entries.
-            Some(entry) if key[1] != 0 && entry.n as usize <= INLINE => {
+            Some(entry) if entry.n as usize <= INLINE => {
                 sink.few(&entry.ids, entry.n as usize);
                 Ok(())
             }
@@ -90,9 +143,15 @@ impl Bpe {
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
+        if let Some(cuts) = self.cuts(&text[start..end], scratch) {
+            let cut = cuts.next(text, [start, start, end]);
+            if cut < end {
+                return self.encode_islands(text, (start, cut, end), scratch, sink);
+            }
+        }
         match end - start {
             0 => Ok(()),
-            len if len <= MAX_PIECE => self.encode_short(text, start, end, scratch, sink),
+            len if len <= key::LONGEST => self.encode_short(text, start, end, scratch, sink),
             len if len <= MAX_LONG => self.encode_remembered(text, start, end, scratch, sink),
             _ => self.encode_uncached(text, start, end, scratch, sink),
         }
@@ -187,7 +246,7 @@ impl Bpe {
         if len == 0 {
             return Ok(());
         }
-        let cached = len <= MAX_PIECE && !S::RANGES && scratch.dropout.is_none();
+        let cached = len <= key::LONGEST && !S::RANGES && scratch.dropout.is_none();
         if !cached {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
@@ -204,14 +263,110 @@ impl Bpe {
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
-        let key = cache::key(text, start, end - start);
-        let hash = cache::hash_of(key);
+        let (key, hash) = key::with_hash(text, start, end);
+        if self.plain
+            && let Some(id) = self.vocab.id_of_key(key, hash)
+        {
+            sink.token(id, start, end);
+            return Ok(());
+        }
         scratch.cache.prepare();
         if let Some(entry) = scratch.cache.find(key, hash).or_else(|| scratch.cache.find_moved(key, hash)) {
             sink.ids(scratch.cache.ids(entry));
             return Ok(());
         }
+        if self.plain
+            && let Some(id) = self.vocab.id_of_key(key, hash)
+        {
+            // Its place in the vocabulary is taken by others.
+            scratch.cache.insert(key, hash, &[id]);
+            sink.token(id, start, end);
+            return Ok(());
+        }
+        if self.plain {
+            let tokens = scratch.short.merge(self.known(), key);
+            scratch.cache.insert(key, hash, tokens.ids());
+            sink.ids(tokens.ids());
+            return Ok(());
+        }
         self.encode_new(text, start, end, scratch, sink, |scratch, ids| scratch.cache.insert(key, hash, ids))
+    }
+
+    /// The table of cuts, for pieces that may have some, as soon as it is worth its while.
+    #[inline]
+    fn cuts(&self, piece: &[u8], scratch: &mut Scratch) -> Option<&Cuts> {
+        if !self.plain || !is_wide(piece) {
+            return None;
+        }
+        if self.cuts.get().is_none() && piece.len() < cuts::AT_ONCE && scratch.uncut < cuts::PATIENCE {
+            scratch.uncut += 1;
+            return None;
+        }
+        Some(&**self.cuts.get_or_init(|| Arc::new(Cuts::new(&self.vocab))))
+    }
+
+    /// A piece with cuts, the first of which is known: what lies between them is encoded as pieces are.
+    fn encode_islands<S: Sink>(
+        &self,
+        text: &[u8],
+        (start, cut, end): (usize, usize, usize),
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let Some(cuts) = self.cuts.get() else {
+            return self.encode_uncut(text, start, end, scratch, sink);
+        };
+        scratch.cache.prepare();
+        let (mut from, mut at) = (start, cut);
+        let mut ends = [0; AHEAD];
+        while from < end {
+            let mut n = 0;
+            let first = from;
+            while n < AHEAD && from < end {
+                (ends[n], from) = ((at - first) as u32, at);
+                n += 1;
+                if at < end {
+                    at = cuts.next(text, [start, at, end]);
+                }
+            }
+            if !S::RANGES {
+                self.encode_tokens(text, first, (first, &ends[..n]), scratch, sink)?;
+                continue;
+            }
+            let mut begin = first;
+            for &end in &ends[..n] {
+                let end = first + end as usize;
+                match self.vocab.id(&text[begin..end]) {
+                    Some(id) => sink.token(id, begin, end),
+                    None => self.encode_uncut(text, begin, end, scratch, sink)?,
+                }
+                begin = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece that is not a token, without a look at its cuts and without a cache.
+    fn encode_uncut<S: Sink>(
+        &self,
+        text: &[u8],
+        start: usize,
+        end: usize,
+        scratch: &mut Scratch,
+        sink: &mut S,
+    ) -> Result<()> {
+        let piece = &text[start..end];
+        if !self.plain || scratch.dropout.is_some() || piece.len() > key::LONGEST {
+            return self.encode_merged(piece, start, scratch, sink);
+        }
+        let tokens = scratch.short.merge(self.known(), key::of_part(text, start, piece.len()));
+        let (mut places, mut at) = (tokens.places >> 1, start);
+        for &id in tokens.ids() {
+            let len = 1 + places.trailing_zeros() as usize;
+            sink.token(id, at, at + len);
+            (places, at) = (places >> len, at + len);
+        }
+        Ok(())
     }
 
     /// A piece that no cache knows, and that `keep` puts into one.
@@ -253,6 +408,19 @@ impl Bpe {
             sink.token(id, start, end);
             return Ok(());
         }
+        if scratch.dropout.is_none()
+            && let Some(cuts) = self.cuts(piece, scratch)
+        {
+            let cut = cuts.next(text, [start, start, end]);
+            if cut < end {
+                return self.encode_islands(text, (start, cut, end), scratch, sink);
+            }
+        }
+        self.encode_uncut(text, start, end, scratch, sink)
+    }
+
+    /// A piece that is not taken as a whole: read token by token, or merged.
+    fn encode_merged<S: Sink>(&self, piece: &[u8], start: usize, scratch: &mut Scratch, sink: &mut S) -> Result<()> {
         if self.read_long(piece, scratch) {
             return self.emit(piece, start, &scratch.merge.symbols, sink);
         }
@@ -275,9 +443,7 @@ impl Bpe {
     /// Reads the tokens of a long piece into `scratch.merge.symbols`; false when that has to be left to the merge loop.
     fn read_long(&self, piece: &[u8], scratch: &mut Scratch) -> bool {
         let plain = self.alphabet == Alphabet::Bytes && self.prefix.is_empty() && self.suffix.is_empty();
-        let wide = |end: Option<&u8>| end.is_some_and(|byte| *byte >= 0x80);
-        let least = if wide(piece.first()) || wide(piece.last()) { greedy::LEAST_WIDE } else { greedy::LEAST };
-        if piece.len() < least
+        if piece.len() < greedy::LEAST
             || self.vocab.longest() > greedy::LONGEST
             || !plain
             || scratch.dropout.is_some()
@@ -295,13 +461,19 @@ impl Bpe {
         let Scratch { merge, greedy, pairs, .. } = scratch;
         match &self.rules {
             RuleSet::Pairs(rules) => {
-                Reader { rules, vocab, bytes, tables, by_id: false }.read(piece, &mut merge.symbols, greedy)
+                Reader { rules, vocab, bytes, tables, first: None }.read(piece, &mut merge.symbols, greedy)
             }
             RuleSet::Concat(concat) => {
                 let rules = &Remembered { rules: Concat { rules: concat, vocab }, pairs };
-                let by_id = concat.is_by_id();
-                Reader { rules, vocab, bytes, tables, by_id }.read(piece, &mut merge.symbols, greedy)
+                let first = self.plain.then_some(&concat.first[..]);
+                Reader { rules, vocab, bytes, tables, first }.read(piece, &mut merge.symbols, greedy)
             }
         }
     }
+}
+
+/// Whether characters of several bytes begin inside of a piece.
+#[inline]
+fn is_wide(piece: &[u8]) -> bool {
+    !piece.is_ascii() && piece.iter().skip(1).any(|&byte| byte >= 0xC0)
 }

@@ -15,9 +15,7 @@ use crate::vocab::{NONE, Vocab};
 use std::sync::atomic::Ordering;
 
 /// Shorter pieces are merged faster than they are read.
-pub(crate) const LEAST: usize = 24;
-/// The same where characters take several bytes.
-pub(crate) const LEAST_WIDE: usize = 7;
+pub(crate) const LEAST: usize = 20;
 
 /// The tables that reading needs are made when so many pieces have come that could have been read, or one of so many bytes:
 /// a few short texts are encoded before they would be ready.
@@ -44,7 +42,7 @@ pub(crate) struct GreedyBuffers {
     steps: u64,
 }
 
-const PAIRS: usize = 1 << 14;
+const PAIRS: usize = 1 << 13;
 
 /// What reading needs to know of the model.
 pub(crate) struct Reader<'a, R> {
@@ -52,8 +50,8 @@ pub(crate) struct Reader<'a, R> {
     pub vocab: &'a Vocab,
     pub bytes: &'a [u32; 256],
     pub tables: &'a Tables,
-    /// The rank of a token is its id.
-    pub by_id: bool,
+    /// Tokens of two bytes, where the rank of a token is its id.
+    pub first: Option<&'a [u32]>,
 }
 
 impl<R: Rules> Reader<'_, R> {
@@ -68,34 +66,35 @@ impl<R: Rules> Reader<'_, R> {
         buffers.dead.resize(piece.len() / 64 + 1, 0);
         tokens.clear();
         let (mut at, mut most) = (0, usize::MAX);
-        while at < piece.len() {
-            #[cfg(test)]
+        'next: while at < piece.len() {
+            let mut lengths = self.tables.lengths(self.vocab, &piece[at..], most);
+            while let Some((len, id)) =
+                lengths.next(self.vocab, self.first.unwrap_or_default(), self.bytes, &piece[at..])
             {
-                buffers.steps += 1;
+                #[cfg(test)]
+                {
+                    buffers.steps += 1;
+                }
+                let end = at + len;
+                let dead = buffers.dead[end / 64] >> (end % 64) & 1 != 0;
+                let fits = !dead
+                    && match tokens.last() {
+                        None => self.can_be_made(id, &piece[..end], buffers),
+                        Some(last) => self.apart(piece, *last, at, end, id, buffers),
+                    };
+                if fits {
+                    tokens.push(Symbol::new(at, id));
+                    (at, most) = (end, usize::MAX);
+                    continue 'next;
+                }
             }
-            let Some((len, id)) = self.tables.longest(self.vocab, self.bytes, &piece[at..], most) else {
-                // No token goes on from here.
-                let Some(last) = tokens.pop() else {
-                    return false;
-                };
-                buffers.dead[at / 64] |= 1 << (at % 64);
-                let start = last.start as usize;
-                (at, most) = (start, at - start - 1);
-                continue;
+            // No token goes on from here.
+            let Some(last) = tokens.pop() else {
+                return false;
             };
-            let end = at + len;
-            let dead = buffers.dead[end / 64] >> (end % 64) & 1 != 0;
-            let fits = !dead
-                && match tokens.last() {
-                    None => self.can_be_made(id, &piece[..end], buffers),
-                    Some(last) => self.apart(piece, *last, at, end, id, buffers),
-                };
-            if fits {
-                tokens.push(Symbol::new(at, id));
-                (at, most) = (end, usize::MAX);
-            } else {
-                most = len - 1;
-            }
+            buffers.dead[at / 64] |= 1 << (at % 64);
+            let start = last.start as usize;
+            (at, most) = (start, at - start - 1);
         }
         tokens.len() > 1
     }
@@ -105,7 +104,7 @@ impl<R: Rules> Reader<'_, R> {
         if text.len() == 1 || self.tables.is_made(id) {
             return true;
         }
-        let mut made = self.by_id && self.halves(id, text, buffers).is_some();
+        let mut made = self.first.is_some() && self.halves(id, text, buffers).is_some();
         if !made {
             self.merge(self.rules, text, buffers);
             made = matches!(buffers.pair.symbols[..], [one] if one.id == id);
@@ -128,17 +127,14 @@ impl<R: Rules> Reader<'_, R> {
         buffers: &mut GreedyBuffers,
     ) -> bool {
         let places = [last.start as usize, middle, end];
-        if self.tables.no_token_across(piece, places) && self.can_be_made(id, &piece[middle..end], buffers) {
-            return true;
-        }
         let key = u64::from(last.id) << 31 | u64::from(id);
         let slot = hash::pair(last.id, id) as usize & (PAIRS - 1);
         let entry = buffers.apart[slot];
         if entry >> 1 == key {
             return entry & 1 != 0;
         }
-        let halves = self.by_id.then(|| self.stay_apart(piece, places, last.id, id, buffers));
-        let apart = halves.flatten().unwrap_or_else(|| {
+        let halves = self.first.and_then(|first| self.stay_apart(piece, places, [last.id, id], first, buffers));
+        let apart = halves.unwrap_or_else(|| {
             let text = &piece[last.start as usize..end];
             self.merge(self.rules, text, buffers);
             matches!(buffers.pair.symbols[..], [a, b] if a.id == last.id && b.id == id
@@ -156,21 +152,33 @@ impl<R: Rules> Reader<'_, R> {
         run(rules, text, &mut buffers.pair);
     }
 
-    /// The two halves that a token was merged from. There are none when no merges lead to it, or only merges of higher ranks
-    /// than its own.
-    fn halves(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> Option<(u32, u32)> {
-        let place = &self.tables.halves[id as usize];
-        let mut known = place.load(Ordering::Relaxed);
-        if known == UNASKED {
-            self.merge(&Below { rules: self.rules, rank: id }, text, buffers);
-            known = match buffers.pair.symbols[..] {
-                [a, b] if a.id != NONE && b.id != NONE => u64::from(a.id) << 32 | u64::from(b.id),
-                _ => NO_HALVES,
-            };
-            // Whoever else works it out finds the same.
-            place.store(known, Ordering::Relaxed);
+    /// The two halves that a token was merged from, and the length of the left one. There are none when no merges lead to it, or
+    /// only merges of higher ranks than its own. Ids of models that have halves are below [`super::short::ID_BOUND`].
+    #[inline]
+    fn halves(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> Option<(u32, u32, usize)> {
+        if let &[a, b] = text {
+            return Some((self.bytes[usize::from(a)], self.bytes[usize::from(b)], 1));
         }
-        (known != NO_HALVES).then_some(((known >> 32) as u32, known as u32))
+        let mut known = self.tables.halves[id as usize].load(Ordering::Relaxed);
+        if known == UNASKED {
+            known = self.find_halves(id, text, buffers);
+        }
+        let half = |at: u32| (known >> at) as u32 & (super::short::ID_BOUND as u32 - 1);
+        (known != NO_HALVES).then_some((half(37), half(10), known as usize & 1023))
+    }
+
+    #[inline(never)]
+    fn find_halves(&self, id: u32, text: &[u8], buffers: &mut GreedyBuffers) -> u64 {
+        self.merge(&Below { rules: self.rules, rank: id }, text, buffers);
+        let found = match buffers.pair.symbols[..] {
+            [a, b] if a.id != NONE && b.id != NONE => {
+                u64::from(a.id) << 37 | u64::from(b.id) << 10 | u64::from(b.start)
+            }
+            _ => NO_HALVES,
+        };
+        // Whoever else works it out finds the same.
+        self.tables.halves[id as usize].store(found, Ordering::Relaxed);
+        found
     }
 
     /// Whether two neighbours stay apart, from their halves: back through the history of the symbols to the left and to the
@@ -183,30 +191,38 @@ impl<R: Rules> Reader<'_, R> {
         &self,
         piece: &[u8],
         [start, middle, end]: [usize; 3],
-        mut left: u32,
-        mut right: u32,
+        [mut left, mut right]: [u32; 2],
+        first: &[u32],
         buffers: &mut GreedyBuffers,
     ) -> Option<bool> {
         let (mut from, mut to) = (start, end);
         let mut next = u64::MAX;
         loop {
-            let pair = self.rules.merge(left, right, &piece[from..to]);
-            if pair.id != NONE && 2 * u64::from(pair.rank) < next {
-                return Some(false);
+            #[cfg(test)]
+            {
+                buffers.steps += 1;
             }
             let (one, other) = (middle - from == 1, to - middle == 1);
+            let pair = if one && other {
+                first[usize::from(piece[from]) << 8 | usize::from(piece[middle])]
+            } else {
+                self.vocab.id_of_part(piece, from, to - from).unwrap_or(NONE)
+            };
+            if pair != NONE && 2 * u64::from(pair) < next {
+                return Some(false);
+            }
             if one && other {
                 return Some(true);
             }
             // Undo the later of the two merges. Even numbers are ranks on the left; one more lets an equal rank pass first.
             if other || !one && left > right {
                 next = 2 * u64::from(left);
-                left = self.halves(left, &piece[from..middle], buffers)?.1;
-                from = middle - self.vocab.token_len(left);
+                let (_, half, len) = self.halves(left, &piece[from..middle], buffers)?;
+                (left, from) = (half, from + len);
             } else {
                 next = 2 * u64::from(right) + 1;
-                right = self.halves(right, &piece[middle..to], buffers)?.0;
-                to = middle + self.vocab.token_len(right);
+                let (half, _, len) = self.halves(right, &piece[middle..to], buffers)?;
+                (right, to) = (half, middle + len);
             }
         }
     }
@@ -244,13 +260,13 @@ mod tests {
             // One letter makes few different tokens.
             let size = if letters == 1 { 10 + round as usize / 4 } else { 10 + 3 * round as usize };
             let vocab = vocabulary(&mut rng, letters, size);
-            let rules = ConcatRules::by_id(&vocab);
-            let rules = Concat { rules: &rules, vocab: &vocab };
+            let concat = ConcatRules::by_id(&vocab);
+            let rules = Concat { rules: &concat, vocab: &vocab };
             let bytes = std::array::from_fn(|b| b as u32);
             let tables = Tables::new(&vocab);
             // From the halves, and by merging each two neighbours.
-            let by_id = round % 3 != 0;
-            let reader = Reader { rules: &rules, vocab: &vocab, bytes: &bytes, tables: &tables, by_id };
+            let by_id = (round % 3 != 0).then_some(&concat.first[..]);
+            let reader = Reader { rules: &rules, vocab: &vocab, bytes: &bytes, tables: &tables, first: by_id };
             let mut buffers = GreedyBuffers::default();
             for n in [2, 3, 25, 60, 90, 400] {
                 let text: Vec<u8> = (0..n).map(|_| (rng.next_u64() % letters) as u8).collect();
@@ -300,7 +316,7 @@ mod tests {
                     let mut buffers = GreedyBuffers::default();
                     let text: Vec<u8> =
                         unit.bytes().cycle().take(size / unit.len().min(size) * unit.len().min(size)).collect();
-                    let reader = Reader { rules, vocab, bytes, tables: &tables, by_id: true };
+                    let reader = Reader { rules, vocab, bytes, tables: &tables, first: Some(&concat.first) };
                     assert!(reader.read(&text, &mut Vec::new(), &mut buffers), "{name}: {unit:.9?}");
                     buffers.steps + rules.1.get()
                 };

@@ -2,6 +2,8 @@
 //!
 //! - `rules`: which pairs merge: a list of pairs, or any pair whose bytes are a token (by id or by score)
 //! - `merge`: the merge loop
+//! - `short`: the same for pieces of a few bytes
+//! - `cuts`: where the characters of a piece have nothing to do with one another
 //! - `greedy`: long pieces, token by token
 //! - `tables`: what that knows of the vocabulary
 //! - `cache`: short pieces and their ids
@@ -9,11 +11,13 @@
 //! - `emit`: what becomes of merged symbols
 
 pub(crate) mod cache;
+mod cuts;
 mod emit;
 mod encode;
 pub(crate) mod greedy;
 pub(crate) mod merge;
 pub(crate) mod rules;
+pub(crate) mod short;
 pub(crate) mod tables;
 
 use super::Scratch;
@@ -21,6 +25,7 @@ use crate::error::Result;
 use crate::rng::Rng;
 use crate::trie::Trie;
 use crate::vocab::{NONE, Vocab};
+use cuts::Cuts;
 use merge::{MergeBuffers, Symbol};
 pub use rules::MergeRule;
 use rules::{Below, Concat, ConcatRules, PairRules, Rules};
@@ -78,8 +83,11 @@ pub struct Bpe {
     unused: crate::hash::FastMap<u32, Vec<u32>>,
     /// Pieces that are tokens wherever they stand and merge with nothing (SentencePiece's user-defined symbols).
     frozen: Option<Trie>,
-    /// Made when the first long piece comes.
+    /// Bytes without affixes, all of them tokens, whose ranks are the ids; and a piece that is a token is that token.
+    plain: bool,
+    /// Made when the first pieces come that need them.
     tables: OnceLock<Arc<Tables>>,
+    cuts: OnceLock<Arc<Cuts>>,
 }
 
 /// SentencePiece's mark for a space, U+2581.
@@ -173,6 +181,13 @@ impl Bpe {
             && !whole_first
             && vocab.id(mark).is_some()
             && !vocab.iter().any(|(_, token)| crosses(token));
+        let plain = matches!(&rules, RuleSet::Concat(rules) if rules.is_by_id())
+            && alphabet == Alphabet::Bytes
+            && prefix.is_empty()
+            && suffix.is_empty()
+            && whole_first
+            && !bytes.contains(&NONE)
+            && vocab.id_bound() < short::ID_BOUND;
         let (unused, frozen) = (crate::hash::FastMap::default(), None);
         Self {
             frozen,
@@ -187,7 +202,9 @@ impl Bpe {
             suffix,
             cut_at_marker,
             unused,
+            plain,
             tables: OnceLock::new(),
+            cuts: OnceLock::new(),
         }
     }
 
@@ -200,6 +217,7 @@ impl Bpe {
     #[must_use]
     pub fn with_frozen(mut self, ids: &[u32]) -> Self {
         let entries = ids.iter().filter_map(|&id| Some((self.vocab.bytes(id)?, id)));
+        self.plain &= ids.is_empty();
         self.frozen = (!ids.is_empty()).then(|| Trie::new(entries));
         self
     }
@@ -271,6 +289,15 @@ impl Bpe {
             None => merge::run(rules, piece, buffers),
             Some((p, rng)) => merge::run_dropout(rules, piece, buffers, *p, rng),
         }
+    }
+
+    /// What merging short pieces of a plain model has to know.
+    fn known(&self) -> short::Known<'_> {
+        let first = match &self.rules {
+            RuleSet::Concat(rules) => &rules.first[..],
+            RuleSet::Pairs(_) => &[],
+        };
+        short::Known { vocab: &self.vocab, first, bytes: &self.bytes }
     }
 
     fn whole(&self, piece: &[u8]) -> Option<u32> {

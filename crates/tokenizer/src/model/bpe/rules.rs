@@ -109,7 +109,8 @@ impl Rules for PairRules {
 pub(crate) struct ConcatRules {
     /// Rank by id; empty when the rank is the id, as in `.tiktoken` files.
     ranks: Vec<u32>,
-    first: Vec<Merge>,
+    /// Tokens of two bytes by `left byte << 8 | right byte`, where the rank is the id.
+    pub(super) first: Vec<u32>,
 }
 
 impl ConcatRules {
@@ -143,13 +144,13 @@ impl ConcatRules {
     }
 
     fn fill_first(&mut self, vocab: &Vocab) {
-        self.first = vec![Merge::NONE; 1 << 16];
+        self.first = vec![NONE; 1 << 16];
         for (id, token) in vocab.iter() {
             // The first id of a repeated token is the one that a lookup finds.
             if let &[a, b] = token
                 && vocab.id(token) == Some(id)
             {
-                self.first[usize::from(a) << 8 | usize::from(b)] = Merge { rank: self.rank(id), id };
+                self.first[usize::from(a) << 8 | usize::from(b)] = id;
             }
         }
     }
@@ -175,7 +176,8 @@ impl Rules for Concat<'_> {
     #[inline]
     fn merge(&self, _: u32, _: u32, text: &[u8]) -> Merge {
         if let (&[a, b], false) = (text, self.rules.first.is_empty()) {
-            return self.rules.first[usize::from(a) << 8 | usize::from(b)];
+            let id = self.rules.first[usize::from(a) << 8 | usize::from(b)];
+            return Merge { rank: id, id };
         }
         match self.vocab.id(text) {
             Some(id) => match self.rules.rank(id) {
