@@ -354,3 +354,35 @@ engine!(
     avx512::Bf16, tier::Avx512, Bf16, F32, 2, avx512_bf16, 14, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14],
     "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16"; by_vector!();
 );
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[target_feature(enable = "avx2,fma")]
+    fn of_eight(x: [f32; 8]) -> [f32; 8] {
+        let mut y = [0.0; 8];
+        // SAFETY: this function enables the instructions; the arrays have a vector's length.
+        unsafe { avx2::F32::store(y.as_mut_ptr(), avx2::F32::exp2(avx2::F32::load(x.as_ptr()))) };
+        y
+    }
+
+    #[test]
+    fn eight_lanes_have_the_bits_of_one() {
+        if crate::isa::isa() < Isa::Avx2 {
+            return;
+        }
+        let edges = [0.0, -0.0, -0.5, -125.99, -126.0, -126.01, f32::NEG_INFINITY, f32::NAN];
+        for first in (0..=1400).step_by(8) {
+            let x: [f32; 8] = std::array::from_fn(|i| -((first + i) as f32) / 11.0);
+            for x in [x, edges] {
+                // SAFETY: the processor has the instructions, as was asked above.
+                let y = unsafe { of_eight(x) };
+                for (x, y) in x.into_iter().zip(y) {
+                    let one = Exp2::exp2::<tier::Avx2>(x);
+                    assert!(y.to_bits() == one.to_bits() || y.is_nan() && one.is_nan(), "2^{x} = {y}, {one}");
+                }
+            }
+        }
+    }
+}

@@ -11,8 +11,6 @@ use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
 use crate::isa::{Isa, isa};
 
-/// Lanes of a column panel; row panels are narrower, and several of them share the lines of an operand.
-const WIDE: usize = 32;
 /// Panels that a task packs.
 const TASK_PANELS: usize = 8;
 
@@ -208,9 +206,9 @@ pub unsafe fn pack_panels<P: Arithmetic>(
                     }
                 }
             }
-            // The pieces of rows of which the next panel is made.
+            // The pieces of rows of which the next row panel is made; column panels are wide enough for the processor to see.
             let next = first + here;
-            if !across && source.depth_stride == 1 && width < WIDE {
+            if !across && source.depth_stride == 1 && !whole {
                 for lane in next..lanes.min(next + width) {
                     let row = moved(source, lane, from, pack.size).ptr;
                     for offset in (0..step.min(depth - from) * pack.size).step_by(64) {

@@ -47,7 +47,8 @@ pub struct Tile<Acc> {
     pub next: *const Acc,
     /// From one row of `next` to the next.
     pub next_stride: usize,
-    /// A line to fetch into the second cache at each word of depth, and the step from one to the next.
+    /// An address to fetch into the second cache at each word of depth, and the step from one to the next. A kernel that takes
+    /// several words in a turn may fetch once in it, and the line beside for the other half of a panel.
     pub far: *const u8,
     pub far_step: usize,
 }

@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use cupola_core::dtype::{bf16, f16};
 
+use super::super::kernel::PANEL_BYTES;
 use super::{
     Bf16FromF32, Bf16Same, ByteSame, ByteShifted, F32FromBf16, F32FromF16, F32Same, Form, PackAcrossFn, View, portable,
 };
@@ -175,8 +176,8 @@ unsafe fn pack_along<F: Vectors, const ROWS: usize>(
     }
 }
 
-/// Neighbouring lanes that are read together: a column panel.
-const WIDE: usize = 32;
+/// Neighbouring lanes that are read together: those of a column panel.
+const WIDE: usize = PANEL_BYTES / size_of::<u32>();
 
 /// See [`super::PackFn`].
 ///

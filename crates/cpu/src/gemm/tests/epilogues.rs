@@ -220,3 +220,37 @@ fn integer_epilogues_wrap() {
         assert_eq!(c, [want], "{tier:?}");
     });
 }
+
+/// A bias and nothing else, which kernels add themselves, against the sums and the bias one after the other.
+fn check_bias<P: Product<Acc = A>, A, L: Number + Lhs<P>, R: Number + Rhs<P>>(sizes: (usize, usize, usize))
+where
+    A: Accumulator + Number + Output<A>,
+{
+    let (m, k, n) = sizes;
+    let (a, b) = (stored::<L>(1, m, k, 0), stored::<R>(2, k, n, 1));
+    let before = stored::<A>(3, m, n, 0);
+    let bias = stored::<A>(5, 1, n, 0);
+    let bias: Vec<A> = (0..n).map(|j| bias.get(0, j)).collect();
+    every_tier(|tier| {
+        for accumulate in [false, true] {
+            let rows: Vec<A> = (0..m * n).map(|i| before.get(i / n, i % n)).collect();
+            let (mut want, mut got) = (rows.clone(), rows);
+            let plain = Epilogue { accumulate, ..Epilogue::default() };
+            P::matmul(a.view(), b.view(), MatMut::new(&mut want, m, n), plain);
+            want.iter_mut().zip(bias.iter().cycle()).for_each(|(x, bias)| *x = x.plus(*bias));
+            let epilogue = Epilogue { accumulate, bias: Some(&bias), ..Epilogue::default() };
+            P::matmul(a.view(), b.view(), MatMut::new(&mut got, m, n), epilogue);
+            assert_eq!(bits(&got), bits(&want), "{sizes:?} accumulate {accumulate} {tier:?}");
+        }
+    });
+}
+
+#[test]
+fn a_bias_alone_is_added_to_finished_sums() {
+    // Few rows and many, whole panels of columns and a part of one, one block of depth and several.
+    for sizes in [(1, 20, 32), (3, 9, 130), (9, 20, 45), (150, 5, 64), (20, 700, 70)] {
+        check_bias::<F32, f32, f32, f32>(sizes);
+        check_bias::<F64, f64, f64, f64>(sizes);
+        check_bias::<Bf16, f32, bf16, bf16>(sizes);
+    }
+}
