@@ -2,7 +2,10 @@
 
 mod memory;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use cupola_tensor::{Segments, Tensor, no_grad};
 
@@ -143,11 +146,21 @@ fn a_panic_in_a_shared_step_fails_the_one_request_that_caused_it() {
 
 #[test]
 fn readers_that_go_away_free_their_place_at_once() {
-    let engine = engine(EngineConfig { max_concurrent: 2, ..config() });
+    /// Steps that may be taken before the readers of a round are gone.
+    static STEPS: AtomicUsize = AtomicUsize::new(0);
+    fn hold(_: &[u32]) {
+        let one_less = |left: usize| left.checked_sub(1);
+        eventually(|| STEPS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok());
+    }
+    let config = EngineConfig { max_concurrent: 2, ..config() };
+    let engine = Engine::start(model(""), config, Arc::default(), Some(hold)).unwrap();
+    let endless = |prompt: &[u32]| with(job(prompt, 400, 0), |generate| generate.ends.clear());
     for round in 0..20u32 {
-        let gone: Vec<Answer> = (0..4).map(|i| engine.submit(job(&[round, i], 400, 0)).unwrap()).collect();
+        STEPS.store(round as usize % 5, Ordering::Relaxed);
+        let gone: Vec<Answer> = (0..4).map(|i| engine.submit(endless(&[round, i])).unwrap()).collect();
         let one = engine.submit(job(&[9, 9], 4, 0)).unwrap();
         drop(gone);
+        STEPS.store(usize::MAX, Ordering::Relaxed);
         assert!(events(one).len() > 1);
     }
     eventually(|| engine.stats().running.get() == 0 && engine.stats().state_bytes.get() == 0);
