@@ -10,6 +10,10 @@ use crate::{Isa, kernel};
 
 /// Independent accumulators along a row: four registers of 16 hide the latency of an addition.
 const LANES: usize = 64;
+/// Blocks that are folded at a time.
+pub(crate) const FOLDED: usize = 4;
+/// Elements of a block that are folded before the next block has its turn.
+const TURN: usize = 2 * LANES;
 
 /// What a reduction does with each element and with two partial results.
 pub(crate) trait Fold: Copy + Send + Sync + 'static {
@@ -53,9 +57,31 @@ folds! { [I, R]
     SumExponentials: R::ZERO, |x, c| (x - c).exp::<I>(), |a, b| a + b;
 }
 
+/// Folds each of four blocks with its centre. What they have in common in length is read a piece of each in turn: memory gives
+/// more to several streams than to one. The order within a block is that of the block alone.
 #[inline(always)]
-fn fold_body<I: Tier, R: Real, O: Fold>(x: &[R], centre: R) -> R {
-    let mut lanes = [O::identity::<R>(); LANES];
+fn fold_body<I: Tier, R: Real, O: Fold>(blocks: [&[R]; FOLDED], centres: [R; FOLDED]) -> [R; FOLDED] {
+    let mut lanes = [[O::identity::<R>(); LANES]; FOLDED];
+    let common = blocks.iter().map(|block| block.len() / TURN).min().unwrap_or(0);
+    let mut turns = blocks.map(|block| block.chunks_exact(TURN));
+    for _ in 0..common {
+        for ((lanes, turns), &centre) in lanes.iter_mut().zip(&mut turns).zip(&centres) {
+            let Some((first, second)) = turns.next().and_then(|turn| turn.split_first_chunk::<LANES>()) else { break };
+            for ((lane, &a), &b) in lanes.iter_mut().zip(first).zip(second) {
+                *lane = O::merge(O::merge(*lane, O::lift::<I, R>(a, centre)), O::lift::<I, R>(b, centre));
+            }
+        }
+    }
+    let mut results = [O::identity::<R>(); FOLDED];
+    for k in 0..FOLDED {
+        results[k] = rest_body::<I, R, O>(lanes[k], &blocks[k][common * TURN..], centres[k]);
+    }
+    results
+}
+
+/// Folds the rest of a block onto the lanes, and the lanes to one.
+#[inline(always)]
+fn rest_body<I: Tier, R: Real, O: Fold>(mut lanes: [R; LANES], x: &[R], centre: R) -> R {
     let mut chunks = x.chunks_exact(LANES);
     for chunk in &mut chunks {
         for (lane, &x) in lanes.iter_mut().zip(chunk) {
@@ -107,8 +133,8 @@ fn merge_body<R: Real, O: Fold>(acc: &mut [R], x: &[R]) {
 }
 
 kernel! {
-    fn fold_f32[I; O: Fold](x: &[f32], centre: f32) -> f32 {
-        fold_body::<I, f32, O>(x, centre)
+    fn fold_f32[I; O: Fold](blocks: [&[f32]; FOLDED], centres: [f32; FOLDED]) -> [f32; FOLDED] {
+        fold_body::<I, f32, O>(blocks, centres)
     }
     fn rows_f32[I; O: Fold](acc: &mut [f32], x: &[f32], stride: usize, centres: &[f32]) {
         rows_body::<I, f32, O>(acc, x, stride, centres)
@@ -123,8 +149,8 @@ kernel! {
 pub(crate) struct Folder<R> {
     /// Zero, one or an infinity.
     pub identity: R,
-    /// A block of consecutive elements and a centre to one number.
-    pub fold: fn(Isa, &[R], R) -> R,
+    /// Blocks of consecutive elements, with a centre each, to one number each.
+    pub fold: fn(Isa, [&[R]; FOLDED], [R; FOLDED]) -> [R; FOLDED],
     /// `acc[j] = merge(acc[j], lift(x[i][j], centres[j]))` for each row i, at `stride` elements from the last.
     pub rows: fn(Isa, &mut [R], &[R], usize, &[R]),
     /// `acc[j] = merge(acc[j], x[j])`.
@@ -154,7 +180,7 @@ impl FoldReal for f64 {
     fn folder<O: Fold>() -> Folder<f64> {
         Folder {
             identity: O::identity(),
-            fold: |_, x, centre| fold_body::<Portable, f64, O>(x, centre),
+            fold: |_, blocks, centres| fold_body::<Portable, f64, O>(blocks, centres),
             rows: |_, acc, x, stride, centres| rows_body::<Portable, f64, O>(acc, x, stride, centres),
             merge_rows: |_, acc, x| merge_body::<f64, O>(acc, x),
             merge: O::merge,
@@ -188,7 +214,7 @@ integer_folds! {
 pub(crate) fn integer_folder<N: Integer, O: IntegerFold>() -> Folder<N> {
     Folder {
         identity: O::identity(),
-        fold: |_, x, _| x.iter().fold(O::identity(), |a, &x| O::merge(a, x)),
+        fold: |_, blocks, _| blocks.map(|x| x.iter().fold(O::identity(), |a, &x| O::merge(a, x))),
         rows: |_, acc, x, stride, _| {
             for row in x.chunks(stride) {
                 acc.iter_mut().zip(row).for_each(|(acc, &x)| *acc = O::merge(*acc, x));

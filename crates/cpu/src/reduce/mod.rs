@@ -21,7 +21,7 @@ use crate::binary::{Integer, Lane};
 use crate::real::{Number, Real};
 use crate::work::{PIECE, ROW_BLOCK, parallel_for};
 use crate::{Isa, instantiate, isa};
-pub(crate) use fold::{FoldReal, Folder, SumDeviations, SumExponentials};
+pub(crate) use fold::{FOLDED, FoldReal, Folder, SumDeviations, SumExponentials};
 
 /// Elements of a row that are folded at a time.
 const BLOCK: usize = 4096;
@@ -147,13 +147,14 @@ pub(crate) fn fold_rows<T: Lane>(
     if blocks <= PIECE / BLOCK {
         let rows = (PIECE / n).max(1);
         crate::work::pieces(out, rows, |first, out| {
-            let mut buffer = Vec::new();
             let mut parts = [folder.identity; PIECE / BLOCK];
+            if blocks == 1 {
+                return fold_blocks(isa, folder, |k| (&x[(first + k) * n..][..n], centre(first + k)), out);
+            }
             for (k, out) in out.iter_mut().enumerate() {
-                let row = first + k;
-                for (part, x) in parts.iter_mut().zip(x[row * n..][..n].chunks(BLOCK)) {
-                    *part = (folder.fold)(isa, lifted(isa, x, &mut buffer), centre(row));
-                }
+                let row = &x[(first + k) * n..][..n];
+                let block = |b: usize| (&row[b * BLOCK..n.min((b + 1) * BLOCK)], centre(first + k));
+                fold_blocks(isa, folder, block, &mut parts[..blocks]);
                 *out = tree(&parts[..blocks], folder.merge, folder.identity);
             }
         });
@@ -161,15 +162,35 @@ pub(crate) fn fold_rows<T: Lane>(
     }
     let mut parts = vec![folder.identity; out.len() * blocks];
     crate::work::pieces(&mut parts, PIECE / BLOCK, |first, parts| {
-        let mut buffer = Vec::new();
-        for (k, part) in parts.iter_mut().enumerate() {
+        let block = |k: usize| {
             let (row, block) = ((first + k) / blocks, (first + k) % blocks);
-            let x = &x[row * n + block * BLOCK..(row * n + (block + 1) * BLOCK).min((row + 1) * n)];
-            *part = (folder.fold)(isa, lifted(isa, x, &mut buffer), centre(row));
-        }
+            (&x[row * n + block * BLOCK..(row * n + (block + 1) * BLOCK).min((row + 1) * n)], centre(row))
+        };
+        fold_blocks(isa, folder, block, parts);
     });
     for (out, parts) in out.iter_mut().zip(parts.chunks(blocks)) {
         *out = tree(parts, folder.merge, folder.identity);
+    }
+}
+
+/// Folds the elements of `block(k)` with its centre to `out[k]`.
+fn fold_blocks<'a, T: Lane>(
+    isa: Isa,
+    folder: Folder<T::Compute>,
+    block: impl Fn(usize) -> (&'a [T], T::Compute),
+    out: &mut [T::Compute],
+) {
+    let mut buffers: [Vec<T::Compute>; FOLDED] = std::array::from_fn(|_| Vec::new());
+    for (group, out) in out.chunks_mut(FOLDED).enumerate() {
+        let mut centres = [T::Compute::default(); FOLDED];
+        let mut blocks: [&[T::Compute]; FOLDED] = [&[]; FOLDED];
+        for (k, buffer) in buffers.iter_mut().enumerate().take(out.len()) {
+            let (x, centre) = block(FOLDED * group + k);
+            blocks[k] = lifted(isa, x, buffer);
+            centres[k] = centre;
+        }
+        let results = (folder.fold)(isa, blocks, centres);
+        out.copy_from_slice(&results[..out.len()]);
     }
 }
 
