@@ -48,6 +48,11 @@ pub trait Real:
     fn copysign(self, sign: Self) -> Self;
     /// e^x.
     fn exp<I: Tier>(self) -> Self;
+    /// e^x of several numbers, as [`Real::exp`], step by step side by side.
+    #[inline(always)]
+    fn exp_of<I: Tier, const N: usize>(x: [Self; N]) -> [Self; N] {
+        x.map(Self::exp::<I>)
+    }
     /// e^x for x <= 0; results below the smallest normal number are 0.
     fn exp_nonpositive<I: Tier>(self) -> Self;
     /// e^x - 1.
@@ -70,8 +75,8 @@ pub trait Real:
     fn pow<I: Tier>(self, y: Self) -> Self;
     /// The standard normal distribution function and density.
     fn normal<I: Tier>(self) -> (Self, Self);
-    /// The standard normal distribution function at the negative of this, which must not be below zero.
-    fn normal_tail<I: Tier>(self) -> Self;
+    /// The standard normal distribution function at the negatives of these, which must not be below zero, step by step side by side.
+    fn normal_tail_of<I: Tier, const N: usize>(x: [Self; N]) -> [Self; N];
 
     /// The larger of two numbers; NaN when one of them is.
     #[inline(always)]
@@ -136,6 +141,10 @@ impl Real for f32 {
         vmath::exp::<I>(self)
     }
     #[inline(always)]
+    fn exp_of<I: Tier, const N: usize>(x: [f32; N]) -> [f32; N] {
+        vmath::exp_of::<I, N>(x)
+    }
+    #[inline(always)]
     fn exp_nonpositive<I: Tier>(self) -> Self {
         vmath::exp_nonpositive::<I>(self)
     }
@@ -180,8 +189,8 @@ impl Real for f32 {
         vmath::normal::<I>(self)
     }
     #[inline(always)]
-    fn normal_tail<I: Tier>(self) -> Self {
-        vmath::normal_tail::<I>(self).0
+    fn normal_tail_of<I: Tier, const N: usize>(x: [f32; N]) -> [f32; N] {
+        vmath::normal_tail_of::<I, N>(x).0
     }
 }
 
@@ -273,8 +282,8 @@ impl Real for f64 {
         (0.5 * libm::erfc(-self * std::f64::consts::FRAC_1_SQRT_2), density)
     }
     #[inline(always)]
-    fn normal_tail<I: Tier>(self) -> Self {
-        0.5 * libm::erfc(self * std::f64::consts::FRAC_1_SQRT_2)
+    fn normal_tail_of<I: Tier, const N: usize>(x: [f64; N]) -> [f64; N] {
+        x.map(|x| 0.5 * libm::erfc(x * std::f64::consts::FRAC_1_SQRT_2))
     }
 }
 

@@ -12,6 +12,8 @@ pub trait Tier: Copy + Send + Sync + 'static {
     /// Whether a fused multiply-add is one instruction. Where it is not, `mul_add` would be a call of the mathematical
     /// library, so products and sums are rounded separately.
     const FMA: bool;
+    /// Numbers of 32 bits in a register. Results do not depend on it.
+    const LANES: usize;
 }
 
 /// The tier of [`Isa::Scalar`](crate::Isa::Scalar).
@@ -26,12 +28,15 @@ pub struct Avx512;
 
 impl Tier for Portable {
     const FMA: bool = false;
+    const LANES: usize = 4;
 }
 impl Tier for Avx2 {
     const FMA: bool = true;
+    const LANES: usize = 8;
 }
 impl Tier for Avx512 {
     const FMA: bool = true;
+    const LANES: usize = 16;
 }
 
 /// Defines a function that runs its body compiled for the tier given as first argument.

@@ -71,14 +71,22 @@ pub struct Gelu;
 impl Unary for Gelu {
     const NAME: &'static str = "gelu";
     const SAVES: Saves = Saves::Input;
+    const ABREAST: bool = true;
     #[inline(always)]
     fn value<I: Tier, R: Real>(self, x: R) -> R {
+        let [y] = self.values::<I, R, 1>([x]);
+        y
+    }
+    #[inline(always)]
+    fn values<I: Tier, R: Real, const N: usize>(self, x: [R; N]) -> [R; N] {
         // x Phi(x) is max(x, 0) - |x| Phi(-|x|), where the tail keeps its relative precision and 1 + erf would cancel. The tail is
         // 0 to the last bit beyond 40; the cut keeps it from meeting an infinity.
-        let u = x.abs();
-        let u = if u > R::of(40.0) { R::of(40.0) } else { u };
-        let ramp = if x < R::ZERO { R::ZERO } else { x };
-        (-u).fma::<I>(u.normal_tail::<I>(), ramp)
+        let u = x.map(|x| x.abs()).map(|u| if u > R::of(40.0) { R::of(40.0) } else { u });
+        let tail = R::normal_tail_of::<I, N>(u);
+        std::array::from_fn(|k| {
+            let ramp = if x[k] < R::ZERO { R::ZERO } else { x[k] };
+            (-u[k]).fma::<I>(tail[k], ramp)
+        })
     }
     #[inline(always)]
     fn slope<I: Tier, R: Real>(self, x: R) -> R {

@@ -33,8 +33,6 @@ functions! {
     Neg, "neg", Nothing, [I, R] |x| -x, |_s| -R::ONE;
     /// |x|, with slope 0 at 0.
     Abs, "abs", Input, [I, R] |x| x.abs(), |x| sign(x);
-    /// e^x.
-    Exp, "exp", Output, [I, R] |x| x.exp::<I>(), |y| y;
     /// The natural logarithm.
     Log, "log", Input, [I, R] |x| x.ln::<I>(), |x| R::ONE / x;
     /// The square root.
@@ -65,6 +63,30 @@ functions! {
     /// 1 / x.
     Recip, "recip", Output, [I, R] |x| R::ONE / x, |y| -(y * y);
 }
+
+/// e^x.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Exp;
+
+impl Unary for Exp {
+    const NAME: &'static str = "exp";
+    const SAVES: Saves = Saves::Output;
+    const ABREAST: bool = true;
+    #[inline(always)]
+    fn value<I: Tier, R: Real>(self, x: R) -> R {
+        x.exp::<I>()
+    }
+    #[inline(always)]
+    fn values<I: Tier, R: Real, const N: usize>(self, x: [R; N]) -> [R; N] {
+        R::exp_of::<I, N>(x)
+    }
+    #[inline(always)]
+    fn slope<I: Tier, R: Real>(self, y: R) -> R {
+        y
+    }
+}
+
+unary_kernels!(Exp);
 
 #[inline(always)]
 fn sign<R: Real>(x: R) -> R {

@@ -35,6 +35,13 @@ pub trait Unary: Copy + Send + Sync + 'static {
     const SAVES: Saves;
     /// f(x).
     fn value<I: Tier, R: Real>(self, x: R) -> R;
+    /// Whether [`Unary::values`] takes its steps side by side.
+    const ABREAST: bool = false;
+    /// f of several numbers; the results are those of [`Unary::value`].
+    #[inline(always)]
+    fn values<I: Tier, R: Real, const N: usize>(self, x: [R; N]) -> [R; N] {
+        x.map(|x| self.value::<I, R>(x))
+    }
     /// f'(x), from x or from y as [`Unary::SAVES`] says.
     fn slope<I: Tier, R: Real>(self, saved: R) -> R;
 }
@@ -50,7 +57,17 @@ pub trait UnaryKernel: Unary {
 
 #[inline(always)]
 pub(crate) fn forward_body<I: Tier, R: Real, F: Unary>(op: F, x: &[R], y: &mut [R]) {
-    for (y, &x) in y.iter_mut().zip(x) {
+    // Four registers side by side.
+    let four = 4 * I::LANES;
+    let abreast = if F::ABREAST { x.len().min(y.len()) / four * four } else { 0 };
+    let ((x, more_x), (y, more_y)) = (x.split_at(abreast), y.split_at_mut(abreast));
+    for (x, y) in x.chunks_exact(four).zip(y.chunks_exact_mut(four)) {
+        for a in 0..I::LANES {
+            let [b, c, d] = [1, 2, 3].map(|register| a + register * I::LANES);
+            [y[a], y[b], y[c], y[d]] = op.values::<I, R, 4>([x[a], x[b], x[c], x[d]]);
+        }
+    }
+    for (y, &x) in more_y.iter_mut().zip(more_x) {
         *y = op.value::<I, R>(x);
     }
 }

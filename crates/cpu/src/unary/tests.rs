@@ -15,6 +15,11 @@ fn check_type<T: Number<Real: UnaryReal>, F: UnaryKernel>(op: F, (low, high, for
         let results = each_tier_same_on_threads(|| {
             let mut y = vec![T::default(); len];
             forward(op, &x, &mut y);
+            for (x, y) in x.iter().zip(&y).take(300) {
+                let mut alone = [T::default()];
+                forward(op, &[*x], &mut alone);
+                assert!(alone == [*y], "{}: one number alone differs from the same among others", F::NAME);
+            }
             let mut same = x.clone();
             forward_in_place(op, &mut same);
             assert!(same == y, "{}: in place differs", F::NAME);

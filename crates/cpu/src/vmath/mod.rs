@@ -3,8 +3,8 @@
 //!
 //! | function | largest error, in units of the last place | exceptions |
 //! |---|---|---|
-//! | [`exp`] | 1 | |
-//! | [`exp_nonpositive`] | 1 | results below the smallest normal number are 0 |
+//! | [`exp`], [`exp_of`] | 1 | |
+//! | [`exp_nonpositive`], [`exp_nonpositive_of`] | 1 | results below the smallest normal number are 0 |
 //! | [`expm1`] | 2 | |
 //! | [`ln`] | 1 | |
 //! | [`log1p_unit`] | 2 | for arguments in [0, 1] |
@@ -27,8 +27,8 @@ mod logarithm;
 mod power;
 mod trigonometric;
 
-pub use error_function::{erf, normal, normal_tail};
-pub use exponential::{exp, exp_nonpositive, expm1, sigmoid, tanh};
+pub use error_function::{erf, normal, normal_tail_of};
+pub use exponential::{exp, exp_nonpositive, exp_nonpositive_of, exp_of, expm1, sigmoid, tanh};
 pub use logarithm::{ln, log1p_unit};
 pub use power::pow;
 pub use trigonometric::{cos, sin};
@@ -44,13 +44,26 @@ pub(crate) fn fma<I: Tier>(a: f32, b: f32, c: f32) -> f32 {
 /// The polynomial with coefficients in rising order, by Horner's rule.
 #[inline(always)]
 fn polynomial<I: Tier, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
-    let mut sum = coefficients[N - 1];
+    let [sum] = polynomial_of::<I, N, 1>([x], coefficients);
+    sum
+}
+
+/// [`polynomial`] of several numbers, side by side.
+#[inline(always)]
+fn polynomial_of<I: Tier, const N: usize, const M: usize>(x: [f32; M], coefficients: [f32; N]) -> [f32; M] {
+    let mut sum = [coefficients[N - 1]; M];
     let mut k = N - 1;
     while k > 0 {
         k -= 1;
-        sum = fma::<I>(sum, x, coefficients[k]);
+        sum = each(|m| fma::<I>(sum[m], x[m], coefficients[k]));
     }
     sum
+}
+
+/// An array of `f(0)`, `f(1)`, ...
+#[inline(always)]
+fn each<T, const N: usize>(f: impl FnMut(usize) -> T) -> [T; N] {
+    std::array::from_fn(f)
 }
 
 #[cfg(test)]
