@@ -60,7 +60,7 @@ folds! { [I, R]
 /// Folds each of four blocks with its centre. What they have in common in length is read a piece of each in turn: memory gives
 /// more to several streams than to one. The order within a block is that of the block alone.
 #[inline(always)]
-fn fold_body<I: Tier, R: Real, O: Fold>(blocks: [&[R]; FOLDED], centres: [R; FOLDED]) -> [R; FOLDED] {
+fn fold_body<I: Tier, R: Real, O: Fold>(blocks: [&[R]; FOLDED], centres: Few<R>) -> Few<R> {
     let mut lanes = [[O::identity::<R>(); LANES]; FOLDED];
     let common = blocks.iter().map(|block| block.len() / TURN).min().unwrap_or(0);
     let mut turns = blocks.map(|block| block.chunks_exact(TURN));
@@ -133,7 +133,7 @@ fn merge_body<R: Real, O: Fold>(acc: &mut [R], x: &[R]) {
 }
 
 kernel! {
-    fn fold_f32[I; O: Fold](blocks: [&[f32]; FOLDED], centres: [f32; FOLDED]) -> [f32; FOLDED] {
+    fn fold_f32[I; O: Fold](blocks: [&[f32]; FOLDED], centres: Few<f32>) -> Few<f32> {
         fold_body::<I, f32, O>(blocks, centres)
     }
     fn rows_f32[I; O: Fold](acc: &mut [f32], x: &[f32], stride: usize, centres: &[f32]) {
@@ -144,13 +144,17 @@ kernel! {
     }
 }
 
+/// A number for each block that is folded.
+type Few<R> = [R; FOLDED];
+type FoldFn<R> = fn(Isa, [&[R]; FOLDED], Few<R>) -> Few<R>;
+
 /// The compiled loops of a fold over a type of computing.
 #[derive(Clone, Copy)]
 pub(crate) struct Folder<R> {
     /// Zero, one or an infinity.
     pub identity: R,
     /// Blocks of consecutive elements, with a centre each, to one number each.
-    pub fold: fn(Isa, [&[R]; FOLDED], [R; FOLDED]) -> [R; FOLDED],
+    pub fold: FoldFn<R>,
     /// `acc[j] = merge(acc[j], lift(x[i][j], centres[j]))` for each row i, at `stride` elements from the last.
     pub rows: fn(Isa, &mut [R], &[R], usize, &[R]),
     /// `acc[j] = merge(acc[j], x[j])`.
