@@ -5,7 +5,8 @@
 //! | feature | names | licence of the data |
 //! |---|---|---|
 //! | `vocabularies` | cl100k_base, o200k_base, r50k_base, p50k_base, deepseek_v3 | MIT |
-//! | `vocabularies` | qwen2, mistral_tekken | Apache-2.0 |
+//! | `vocabularies` | gpt-oss, o200k_harmony, phi4, olmo2: other special tokens on the ranks of the first two | MIT |
+//! | `vocabularies` | qwen2, qwen3, mistral_tekken | Apache-2.0 |
 //! | `llama3` | llama3 (3, 3.1, 3.2, 3.3) | Llama 3.1 Community License |
 //! | `llama2` | llama2, codellama | Llama 2 Community License |
 //! | `gemma` | gemma2, gemma3 | Gemma Terms of Use |
@@ -20,6 +21,8 @@ mod llama2;
 #[cfg(feature = "llama3")]
 mod llama3;
 #[cfg(feature = "vocabularies")]
+mod models;
+#[cfg(feature = "vocabularies")]
 mod open;
 #[cfg(any(feature = "llama3", feature = "vocabularies"))]
 mod packed;
@@ -28,7 +31,7 @@ use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
 
 /// The names that [`Tokenizer::named`] knows.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 17] = [
     "cl100k_base",
     "o200k_base",
     "r50k_base",
@@ -36,6 +39,11 @@ pub const NAMES: [&str; 12] = [
     "deepseek_v3",
     "qwen2",
     "mistral_tekken",
+    "gpt-oss",
+    "o200k_harmony",
+    "phi4",
+    "olmo2",
+    "qwen3",
     "llama3",
     "llama2",
     "codellama",
@@ -67,6 +75,8 @@ impl Tokenizer {
             "llama2" | "codellama" => llama2::load(name),
             #[cfg(feature = "gemma")]
             "gemma2" | "gemma3" => gemma::load(name),
+            #[cfg(feature = "vocabularies")]
+            "gpt-oss" | "o200k_harmony" | "phi4" | "olmo2" | "qwen3" => models::load(name),
             #[cfg(feature = "vocabularies")]
             _ if feature(name) == Some(("vocabularies", true)) => open::load(name),
             _ => Err(Error::Vocabulary(match feature(name) {
