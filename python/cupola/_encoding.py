@@ -329,6 +329,7 @@ _MODELS = {
     "gpt-4.5": "o200k_base",
     "gpt-4.1": "o200k_base",
     "gpt-4o": "o200k_base",
+    "gpt-oss": "o200k_harmony",
     "chatgpt-4o": "o200k_base",
     "gpt-4": "cl100k_base",
     "gpt-3.5": "cl100k_base",
