@@ -17,7 +17,7 @@ use cupola_core::{Buffer, DType, parallel_for, pool};
 
 use super::epilogue::{Finish, Part};
 use super::grid::{Blocks, Grid, blocks, cut, even, steps};
-use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Tile, TileFn, Widened};
+use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Tile, TileFn, Widened, prefetch_far};
 use super::pack::{OVERRUN, Packer, View};
 use super::packed::{Panels, moved, pack_panels};
 use super::product::Arithmetic;
@@ -310,14 +310,18 @@ impl<P: Arithmetic> Task<'_, P> {
             let right = unsafe { self.right(block, panel, count) };
             let (col, width) = (panel * P::COLS, count * P::COLS);
             let sums = block.sums.wrapping_add((panel - block.panels.start) * row_panels * size);
+            let ahead = self.ahead(block, panel + count).filter(|_| row_panels > 1);
             for index in 0..row_panels {
+                if let Some(ahead) = &ahead {
+                    ahead.fetch(index, row_panels);
+                }
                 let first = index * full;
                 let rows = (self.rows.len() - first).min(full);
                 let a = block.left.0.wrapping_add(index * block.left.1 + rows * behind * right.parts * P::WORD);
                 // The last four row panels fetch a quarter of the next column panel each. A single one streams, and leaves that
                 // to the processor.
                 let (far, far_step) = match row_panels - index {
-                    n if n <= FETCHING && row_panels > 1 => {
+                    n if n <= FETCHING && row_panels > 1 && ahead.is_none() => {
                         let quarter = (FETCHING - n) * block.words * PANEL_BYTES / FETCHING;
                         (right.next.wrapping_add(quarter), PANEL_BYTES / FETCHING / right.parts)
                     }
@@ -413,6 +417,26 @@ impl<P: Arithmetic> Task<'_, P> {
         }
     }
 
+    /// What is packed after a block's column panel: the next panel, or the first of the next block.
+    fn ahead(&self, block: &Block<P::Acc>, panel: usize) -> Option<Ahead> {
+        let Right::Strided(view, pack) = &self.group.right else { return None };
+        let call = self.call;
+        let next = block.from + block.words;
+        let (panel, from) = match () {
+            () if panel < block.panels.end => (panel, block.from),
+            () if next < call.depth.div_ceil(P::GROUP) => (block.panels.start, next),
+            () if panel < self.panels.end => (panel, 0),
+            () => return None,
+        };
+        let col = panel * P::COLS;
+        Some(Ahead {
+            view: moved(*view, col, from * P::GROUP, pack.size),
+            size: pack.size,
+            lanes: (call.cols.len() - col).min(P::COLS),
+            depth: (call.depth - from * P::GROUP).min(block.words * P::GROUP),
+        })
+    }
+
     /// Runs a kernel between where its sums come from and where they go.
     unsafe fn tile(&self, kernel: TileFn<P::Acc>, mut tile: Tile<P::Acc>, spot: &Spot<P::Acc>) {
         let call = self.call;
@@ -499,6 +523,35 @@ struct Columns<Acc> {
     parts: usize,
     /// What the sums start from, if not from nothing.
     shifts: *const Acc,
+}
+
+/// A part of an operand that will be packed soon.
+struct Ahead {
+    view: View,
+    size: usize,
+    lanes: usize,
+    depth: usize,
+}
+
+impl Ahead {
+    /// Fetches part `index` of `parts` into the second cache, while kernels have no use for the way to memory.
+    fn fetch(&self, index: usize, parts: usize) {
+        /// Bytes of a cache line.
+        const LINE: usize = 64;
+        let Self { view, size, lanes, depth } = *self;
+        // Rows of memory, from one to the next, and their elements.
+        let (rows, stride, len) = match (view.lane_stride, view.depth_stride) {
+            (1, stride) => (depth, stride, lanes),
+            (stride, 1) => (lanes, stride, depth),
+            _ => return,
+        };
+        for row in rows * index / parts..rows * (index + 1) / parts {
+            let start = view.ptr.wrapping_offset(row as isize * stride * size as isize);
+            for offset in (0..len * size).step_by(LINE) {
+                prefetch_far(start.wrapping_add(offset));
+            }
+        }
+    }
 }
 
 /// Where a tile lies and what becomes of it.

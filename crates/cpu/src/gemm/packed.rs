@@ -3,15 +3,16 @@
 use std::marker::PhantomData;
 
 use cupola_core::alloc::Placement;
-use cupola_core::{Buffer, DType, parallel_for};
+use cupola_core::{Buffer, DType, parallel_for, pool};
 
+use super::grid::cut;
 use super::kernel::{PANEL_BYTES, Tile, prefetch_far};
 use super::matrix::MatRef;
 use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
 use crate::isa::{Isa, isa};
 
-/// Panels that a task packs.
+/// Panels that a task packs at most.
 const TASK_PANELS: usize = 8;
 
 /// A right operand [K, N] in the form that the kernels of product `P` read: panels of columns, each with its whole depth in
@@ -82,9 +83,14 @@ impl<P: Arithmetic> Packed<P> {
             Shared(self.shifts.as_mut().map_or(std::ptr::null_mut(), |s| s.as_mut_slice::<i32>().as_mut_ptr()));
         let source = columns(b);
         let count = self.cols.div_ceil(P::COLS);
+        let small = self.depth * self.cols < 1 << 16;
+        // As many tasks for each thread.
+        let threads = if small { 1 } else { pool::threads() };
+        let tasks = count.div_ceil(TASK_PANELS * threads) * threads;
         let task = |index: usize| {
-            let first = index * TASK_PANELS;
-            let cols = (self.cols - first * P::COLS).min(TASK_PANELS * P::COLS);
+            let panels = cut(count, 1, tasks, index);
+            let first = panels.start;
+            let cols = self.cols.min(panels.end * P::COLS).saturating_sub(first * P::COLS);
             let pack = B::packer(tier);
             let target = target.get().wrapping_add(first * panel);
             // SAFETY: every task writes its own panels, which the buffer has room for; the view was checked when it was made.
@@ -99,8 +105,7 @@ impl<P: Arithmetic> Packed<P> {
                 }
             }
         };
-        let tasks = count.div_ceil(TASK_PANELS);
-        if self.depth * self.cols < 1 << 16 {
+        if small {
             (0..tasks).for_each(task);
         } else {
             parallel_for(tasks, task);
