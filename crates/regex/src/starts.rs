@@ -2,11 +2,12 @@
 //!
 //! The symbols with which matches begin are known, and often one of the neighbours that they need: `\b\w` begins behind what
 //! is no word character. Both are sets, looked up by halves of bytes; characters of several bytes are tested by their first
-//! three, in groups, which lets through a few others. What remains is then tested as the program demands.
+//! three, in groups, which lets through a few others; and while nothing is found, by two of them. What remains is then tested
+//! as the program demands.
 
 use regex_syntax::utf8::{Utf8Sequence, Utf8Sequences};
 
-use crate::alphabet::Kind;
+use crate::alphabet::{Kind, KindSet};
 use crate::byteset::{ByteSet, has_simd};
 use crate::hir::Side;
 use crate::program::Program;
@@ -17,11 +18,17 @@ const SELECTIVE: usize = 64;
 /// Bytes that are looked at together.
 const BLOCK: usize = 64;
 
+/// Finer tables are used once those in use have found so much in vain: two for each time, one less where they led on.
+const IN_VAIN: u8 = 16;
+
 /// The symbols with which a match can begin.
 #[derive(Debug)]
 pub struct Starts {
+    members: KindSet,
     /// ASCII among them.
     first: ByteSet,
+    /// All bytes of ASCII among them, if no other lies between the least and the greatest.
+    range: Option<(u8, u8)>,
     /// Bytes beyond ASCII with which one can begin.
     leads: Box<[bool; 256]>,
     multi: Multi,
@@ -44,9 +51,17 @@ enum Multi {
     None,
     /// Each byte may be one.
     Bytes,
-    /// For each of the first three bytes of a character a table by low halves and one by high halves, with a bit for each
-    /// group.
-    Groups(Box<[[u8; 16]; 6]>),
+    Groups(Box<Groups>),
+}
+
+/// Tables with a bit for each group of characters.
+#[derive(Debug)]
+struct Groups {
+    /// For each of the first three bytes of a character a table by low halves and one by high halves.
+    fine: [[u8; 16]; 6],
+    /// For two bytes of a character, or ASCII and whatever follows: the first by low and by high halves, the second by low
+    /// halves and, if that tells too little, by the four bits above the last two. They have groups of their own.
+    coarse: [[u8; 16]; 4],
 }
 
 /// The positions from `base` to `end` at which a match can begin, one bit for each. It belongs to one text.
@@ -55,13 +70,50 @@ pub struct Window {
     base: usize,
     end: usize,
     bits: u64,
+    /// Which tables are used while nothing is found: the coarse ones in two ways, then the fine ones; and how often those before
+    /// these have found something in vain.
+    tables: Way,
+    in_vain: u8,
+}
+
+/// The tables that are used to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Way {
+    #[default]
+    ByLowHalf,
+    ByUpperBits,
+    Fine,
+}
+
+impl Window {
+    fn set(&mut self, base: usize, end: usize, bits: u64) {
+        (self.base, self.end, self.bits) = (base, end, bits);
+    }
+
+    /// Whether the tables have led on.
+    fn note(&mut self, on: bool) {
+        self.in_vain = if on { self.in_vain.saturating_sub(1) } else { self.in_vain + 2 };
+        if self.in_vain >= IN_VAIN {
+            self.in_vain = 0;
+            self.tables = if self.tables == Way::ByLowHalf { Way::ByUpperBits } else { Way::Fine };
+        }
+    }
 }
 
 impl Starts {
     /// For a program whose matches begin with a symbol of `side`.
     pub fn new(program: &Program, side: &Side) -> Self {
+        Self::of(program, program.first.clone(), program.lead(), side)
+    }
+
+    /// For symbols of `side`, those of the kinds of `members`, wherever they stand.
+    pub fn of_symbols(program: &Program, members: KindSet, side: &Side) -> Self {
+        Self::of(program, members, None, side)
+    }
+
+    fn of(program: &Program, members: KindSet, lead: Option<u32>, side: &Side) -> Self {
         let alphabet = &program.alphabet;
-        let member = |byte: u8| program.first.contains(alphabet.single[usize::from(byte)]);
+        let member = |byte: u8| members.contains(alphabet.single[usize::from(byte)]);
         let count = (0..128).filter(|&byte| member(byte)).count();
         let mut leads = Box::new([false; 256]);
         let multi = if alphabet.bytes || side.invalid || count > SELECTIVE {
@@ -71,12 +123,11 @@ impl Starts {
         } else {
             groups(side, &mut leads)
         };
-        let lead = program.lead();
         let edge = alphabet.edge();
         let mut before = None;
         let mut exact = lead.is_none();
         if let Some(id) = lead {
-            let begins = |kind| program.first.contains(kind);
+            let begins = |kind| members.contains(kind);
             let mut pairs = program.asserts[id as usize]
                 .iter()
                 .filter(|(_, after)| (0..=edge).any(|k| begins(k) && after.contains(k)));
@@ -87,12 +138,15 @@ impl Starts {
             }
         }
         let begins = |before: Kind, after: Kind| {
-            program.first.contains(after) && lead.is_none_or(|id| program.assertion(id, before, after))
+            members.contains(after) && lead.is_none_or(|id| program.assertion(id, before, after))
         };
         let row = |before| (0..=edge).fold(0, |row, after| row | u64::from(begins(before, after)) << after);
         let behind = (edge < 64).then(|| (0..=edge).map(row).collect());
         let simd = has_simd() && count <= SELECTIVE;
-        Starts { first: ByteSet::new(member, false), leads, multi, before, lead, behind, exact, count, simd }
+        let first = ByteSet::new(member, false);
+        let ends = (0..128).find(|&byte| member(byte)).zip((0..128).rfind(|&byte| member(byte)));
+        let range = ends.filter(|&(least, greatest)| usize::from(greatest - least) + 1 == count);
+        Starts { members, first, range, leads, multi, before, lead, behind, exact, count, simd }
     }
 
     /// Whether few enough symbols are members that it is worth looking for them.
@@ -142,7 +196,7 @@ impl Starts {
             let first = if byte < 0x80 { self.first.contains(byte) } else { self.leads[usize::from(byte)] };
             bits |= u64::from(first && self.may_follow(text, at + offset)) << offset;
         }
-        *window = Window { base: at, end, bits };
+        window.set(at, end, bits);
     }
 
     /// Whether what stands before `at` is allowed there; a character beyond ASCII may be.
@@ -167,7 +221,7 @@ impl Starts {
         let mut before = if self.lead.is_some() { alphabet.kind_before(text, at) } else { 0 };
         let mut at = at;
         while let Some((kind, len)) = alphabet.next(text, at) {
-            let first = program.first.contains(kind);
+            let first = self.members.contains(kind);
             let begins = match &self.behind {
                 Some(rows) => rows[usize::from(before)] >> kind & 1 != 0,
                 None => first && self.lead.is_none_or(|id| program.assertion(id, before, kind)),
@@ -197,11 +251,19 @@ impl Starts {
     }
 }
 
-/// Tables of the members beyond ASCII; their first bytes are noted in `leads`.
+/// Tables of the members of `side`; the first bytes of those beyond ASCII are noted in `leads`.
 fn groups(side: &Side, leads: &mut [bool; 256]) -> Multi {
-    let mut tables = Box::new([[0u8; 16]; 6]);
+    let mut tables = Box::new(Groups { fine: [[0; 16]; 6], coarse: [[0; 16]; 4] });
+    let Groups { fine, coarse } = &mut *tables;
     let mut some = false;
-    for &(lo, hi) in side.symbols.ranges().iter().filter(|r| r.1 >= 0x80) {
+    for &(lo, hi) in side.symbols.ranges() {
+        for byte in lo..=hi.min(0x7F) {
+            coarse[0][byte as usize & 15] |= ASCII;
+            coarse[1][byte as usize >> 4] |= ASCII;
+        }
+        if hi < 0x80 {
+            continue;
+        }
         // Surrogates at the ends of a range are no characters.
         let lo = char::from_u32(lo.max(0x80)).unwrap_or('\u{E000}');
         let hi = char::from_u32(hi).unwrap_or('\u{D7FF}');
@@ -210,20 +272,47 @@ fn groups(side: &Side, leads: &mut [bool; 256]) -> Multi {
         }
         for sequence in Utf8Sequences::new(lo, hi) {
             some = true;
+            let parts = sequence.as_slice();
             let bit = 1 << group(&sequence);
             for place in 0..3 {
-                let (from, to) = sequence.as_slice().get(place).map_or((0, 255), |r| (r.start, r.end));
+                let (from, to) = parts.get(place).map_or((0, 255), |r| (r.start, r.end));
                 for byte in from..=to {
-                    tables[2 * place][usize::from(byte & 15)] |= bit;
-                    tables[2 * place + 1][usize::from(byte >> 4)] |= bit;
-                    if place == 0 {
-                        leads[usize::from(byte)] = true;
-                    }
+                    fine[2 * place][usize::from(byte & 15)] |= bit;
+                    fine[2 * place + 1][usize::from(byte >> 4)] |= bit;
+                    leads[usize::from(byte)] |= place == 0;
                 }
+            }
+            let (bit, place) = coarse_group(&sequence);
+            for byte in parts[place].start..=parts[place].end {
+                coarse[0][usize::from(byte & 15)] |= 1 << bit;
+                coarse[1][usize::from(byte >> 4)] |= 1 << bit;
+            }
+            for byte in parts[place + 1].start..=parts[place + 1].end {
+                coarse[2][usize::from(byte & 15)] |= 1 << bit;
+                coarse[3][usize::from(byte >> 2 & 15)] |= 1 << bit;
             }
         }
     }
+    coarse[2..].iter_mut().flatten().for_each(|bits| *bits |= ASCII);
     if some { Multi::Groups(tables) } else { Multi::None }
+}
+
+/// The group of ASCII in coarse tables.
+const ASCII: u8 = 1;
+
+/// The group of a character in coarse tables, and which of its bytes is the first of two.
+fn coarse_group(sequence: &Utf8Sequence) -> (u32, usize) {
+    let parts = sequence.as_slice();
+    match parts[0].start {
+        ..0xE0 => (1, 0),
+        0xE0 => (2, 0),
+        0xE1..0xE3 => (3, 0),
+        0xE3..0xEF => (4, 0),
+        0xEF => (5, 0),
+        // Emoji begin with the same two bytes, and most of what has four bytes are emoji.
+        0xF0.. if (parts[1].start, parts[1].end) == (0x9F, 0x9F) => (6, 1),
+        0xF0.. => (7, 0),
+    }
 }
 
 /// The group of a character, by the ends of its first two bytes: members of a group should be near to each other.
@@ -245,7 +334,7 @@ fn group(sequence: &Utf8Sequence) -> u32 {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK, Multi, Starts, Window};
+    use super::{BLOCK, Multi, Starts, Way, Window};
     use crate::byteset::HIGH;
 
     #[target_feature(enable = "avx2")]
@@ -284,7 +373,10 @@ mod x86 {
             let any = _mm256_or_si256(found_a, found_b);
             let wide = _mm256_movemask_epi8(_mm256_or_si256(a, b)) != 0;
             if !wide && _mm256_testz_si256(any, any) != 0 {
-                base = skip(first, halves, text, base + BLOCK);
+                base = match starts.range {
+                    Some(range) => skip_range(range, text, base + BLOCK),
+                    None => skip(first, halves, text, base + BLOCK),
+                };
                 continue;
             }
             let (mut found_a, mut found_b) = (found_a, found_b);
@@ -296,13 +388,19 @@ mod x86 {
                         found_a = _mm256_or_si256(found_a, _mm256_and_si256(a, beyond));
                         found_b = _mm256_or_si256(found_b, _mm256_and_si256(b, beyond));
                     }
-                    Multi::Groups(bytes) => {
-                        let tables = Tables { first, halves, groups: bytes.each_ref().map(|bytes| table(bytes)) };
+                    Multi::Groups(groups) => {
+                        let tables = Tables { first, halves, fine: groups.fine.each_ref().map(|bytes| table(bytes)) };
                         // SAFETY: 66 bytes can be read.
                         (found_a, found_b) = unsafe { (tables.found(p), tables.found(p.add(32))) };
                         let any = _mm256_or_si256(found_a, found_b);
                         if _mm256_testz_si256(any, any) != 0 {
-                            base = tables.skip(text, base + BLOCK);
+                            let from = base + BLOCK;
+                            base = match window.tables {
+                                Way::ByLowHalf => skip_coarse::<0>(&groups.coarse, text, from),
+                                Way::ByUpperBits => skip_coarse::<2>(&groups.coarse, text, from),
+                                Way::Fine => tables.skip(text, from),
+                            };
+                            window.note(base > from);
                             continue;
                         }
                     }
@@ -319,12 +417,12 @@ mod x86 {
                 bits &= (nonzero(a, b) | beyond) << 1 | u64::from(starts.may_follow(text, base));
             }
             if bits != 0 {
-                *window = Window { base, end: base + BLOCK, bits };
+                window.set(base, base + BLOCK, bits);
                 return;
             }
             base += BLOCK;
         }
-        *window = Window { base, end: base, bits: 0 };
+        window.set(base, base, 0);
     }
 
     /// Goes on over ASCII without members, four vectors at a time.
@@ -348,11 +446,61 @@ mod x86 {
         base
     }
 
+    /// The same where members are all bytes of a range.
+    #[target_feature(enable = "avx2")]
+    fn skip_range((least, greatest): (u8, u8), text: &[u8], from: usize) -> usize {
+        // The greatest becomes the greatest of all signed bytes, and what is beyond it the least ones.
+        let shift = _mm256_set1_epi8((127 - greatest) as i8);
+        let below = _mm256_set1_epi8((127 - (greatest - least)) as i8 - 1);
+        let mut base = from;
+        while let Some(block) = text.get(base..base + 2 * BLOCK) {
+            let mut any = _mm256_setzero_si256();
+            for part in block.chunks_exact(32) {
+                // SAFETY: `part` has 32 bytes; unaligned loads are allowed.
+                let v = unsafe { _mm256_loadu_si256(part.as_ptr().cast()) };
+                any = _mm256_or_si256(any, _mm256_or_si256(v, _mm256_cmpgt_epi8(_mm256_add_epi8(v, shift), below)));
+            }
+            // Members, and bytes beyond ASCII, have their highest bit set.
+            if _mm256_movemask_epi8(any) != 0 {
+                break;
+            }
+            base += 2 * BLOCK;
+        }
+        base
+    }
+
+    /// Goes on where the coarse tables find nothing; the second byte is looked up without its last `SHIFT` bits.
+    #[target_feature(enable = "avx2")]
+    fn skip_coarse<const SHIFT: i32>(coarse: &[[u8; 16]; 4], text: &[u8], from: usize) -> usize {
+        let (low, high) = (table(&coarse[0]), table(&coarse[1]));
+        let second = table(&coarse[if SHIFT == 0 { 2 } else { 3 }]);
+        let nibble = _mm256_set1_epi8(15);
+        let mut base = from;
+        // A byte more, for the second one of the last.
+        while let Some(block) = text.get(base..base + 2 * BLOCK + 1) {
+            let mut any = _mm256_setzero_si256();
+            for at in (0..2 * BLOCK).step_by(32) {
+                // SAFETY: `block` has 129 bytes; unaligned loads are allowed.
+                let [u, v] = unsafe { [0, 1].map(|place| _mm256_loadu_si256(block.as_ptr().add(at + place).cast())) };
+                let v = if SHIFT == 0 { v } else { _mm256_srli_epi16::<SHIFT>(v) };
+                let first = _mm256_shuffle_epi8(low, _mm256_and_si256(u, nibble));
+                let first = _mm256_and_si256(first, _mm256_shuffle_epi8(high, upper(u)));
+                let second = _mm256_shuffle_epi8(second, _mm256_and_si256(v, nibble));
+                any = _mm256_or_si256(any, _mm256_and_si256(first, second));
+            }
+            if _mm256_testz_si256(any, any) == 0 {
+                break;
+            }
+            base += 2 * BLOCK;
+        }
+        base
+    }
+
     /// What tells members of one byte, and of several.
     struct Tables {
         first: __m256i,
         halves: __m256i,
-        groups: [__m256i; 6],
+        fine: [__m256i; 6],
     }
 
     impl Tables {
@@ -367,7 +515,7 @@ mod x86 {
             let [u, v, w] = unsafe { [0, 1, 2].map(|place| _mm256_loadu_si256(p.add(place).cast())) };
             let own = |place: usize, v: __m256i| {
                 let lower = _mm256_and_si256(v, _mm256_set1_epi8(15));
-                let (low, high) = (self.groups[2 * place], self.groups[2 * place + 1]);
+                let (low, high) = (self.fine[2 * place], self.fine[2 * place + 1]);
                 _mm256_and_si256(_mm256_shuffle_epi8(low, lower), _mm256_shuffle_epi8(high, upper(v)))
             };
             let several = _mm256_and_si256(_mm256_and_si256(own(0, u), own(1, v)), own(2, w));

@@ -5,7 +5,7 @@
 //! Patterns as `\w+`, which leave gaps of symbols that begin no match, are no harder.
 //!
 //! - `machine`: turns the automaton of such a pattern into a transducer that never goes back.
-//! - `classify`: symbol kinds of a block of text, 32 or 64 bytes at a time.
+//! - `classify`, `tree`: symbol kinds of a block of text, 32 or 64 bytes at a time.
 //! - `run`: runs the transducer over the kinds of a block.
 //! - `block`, `actions`: go from block to block and collect the ends.
 
@@ -14,6 +14,7 @@ mod block;
 mod classify;
 mod machine;
 mod run;
+mod tree;
 
 pub use block::{End, Splitter};
 pub use classify::Classifier;
