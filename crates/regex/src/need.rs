@@ -20,6 +20,8 @@ pub struct Near {
     from: usize,
     reached_from: usize,
     symbol: Option<usize>,
+    /// Symbols read on ways back.
+    pub steps: u64,
 }
 
 impl Need {
@@ -41,6 +43,7 @@ impl Need {
                 && self.run.contains(kind)
             {
                 reached_from = reached_from.saturating_sub(len).max(at);
+                near.steps += 1;
             }
             (near.from, near.reached_from, near.symbol) = (at, reached_from, Some(symbol));
         }

@@ -26,6 +26,14 @@ pub struct Places {
     near: Near,
 }
 
+impl Places {
+    /// Symbols read on ways back.
+    #[cfg(test)]
+    pub fn steps(&self) -> u64 {
+        self.near.steps
+    }
+}
+
 /// How the next position at which a match may begin is found.
 #[derive(Debug)]
 enum First {

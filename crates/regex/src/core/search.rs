@@ -177,10 +177,14 @@ impl Search<'_, '_> {
     /// What the search has cost so far.
     #[cfg(test)]
     pub fn work(&mut self) -> Work {
-        let budget = self.budget;
+        let (budget, back) = (self.budget, self.places.steps());
         let cache = self.cache();
         Work {
-            steps: cache.marks.steps + cache.memory.ahead.steps + cache.automata.steps() + (budget - cache.memory.fuel),
+            steps: back
+                + cache.marks.steps
+                + cache.memory.ahead.steps
+                + cache.automata.steps()
+                + (budget - cache.memory.fuel),
             table: cache.sweep.as_ref().map_or(0, Sweep::work),
             swept: cache.sweep.is_some(),
         }

@@ -178,18 +178,28 @@ mod x86 {
         rows
     }
 
-    /// What the rows, of which the first is that of high half `first`, say of each byte; 0 for those that have no row.
+    /// What the table says of ASCII; 0 for other bytes.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn look_up<const N: usize>(rows: &[__m256i; N], first: usize, v: __m256i) -> __m256i {
-        let mut kind = _mm256_setzero_si256();
-        for (high, row) in (first..).zip(rows) {
-            // Bytes of this high half keep their low half; all others get bit 7, for which the shuffle gives 0.
-            let own = _mm256_xor_si256(v, _mm256_set1_epi8((high << 4) as i8));
-            let index = _mm256_adds_epu8(own, _mm256_set1_epi8(0x70));
-            kind = _mm256_or_si256(kind, _mm256_shuffle_epi8(*row, index));
-        }
-        kind
+    fn of_ascii(rows: &[__m256i; 8], v: __m256i) -> __m256i {
+        // Shuffles give 0 for bytes beyond ASCII. Bits 4, 5 and 6 choose between the rows, each as the highest one of its byte.
+        let row = |high: usize| _mm256_shuffle_epi8(rows[high], v);
+        let (four, five) = (_mm256_slli_epi16::<3>(v), _mm256_slli_epi16::<2>(v));
+        let pair = |high: usize| _mm256_blendv_epi8(row(high), row(high + 1), four);
+        let low = _mm256_blendv_epi8(pair(0), pair(2), five);
+        let high = _mm256_blendv_epi8(pair(4), pair(6), five);
+        _mm256_blendv_epi8(low, high, _mm256_add_epi8(v, v))
+    }
+
+    /// What the table says of bytes from 0xC0 on; something for others.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn of_leads(rows: &[__m256i; 4], v: __m256i) -> __m256i {
+        let low = _mm256_and_si256(v, _mm256_set1_epi8(15));
+        let row = |high: usize| _mm256_shuffle_epi8(rows[high], low);
+        let four = _mm256_slli_epi16::<3>(v);
+        let pair = |high: usize| _mm256_blendv_epi8(row(high), row(high + 1), four);
+        _mm256_blendv_epi8(pair(0), pair(2), _mm256_slli_epi16::<2>(v))
     }
 
     /// Classifies text of at least 32 bytes that is UTF-8. Where the first byte of a character tells its kind, nothing is decoded.
@@ -273,14 +283,11 @@ mod x86 {
             // SAFETY: `bytes` has 32 bytes; unaligned loads are allowed.
             let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
             let beyond = _mm256_movemask_epi8(v) as u32;
-            let mut kind = _mm256_setzero_si256();
-            if beyond != u32::MAX {
-                kind = look_up(&self.ascii, 0, v);
-            }
+            let mut kind = of_ascii(&self.ascii, v);
             if beyond != 0 {
                 let inner = _mm256_cmpgt_epi8(_mm256_set1_epi8(0xC0u8 as i8), v);
-                kind = _mm256_or_si256(kind, _mm256_and_si256(inner, self.continuation));
-                kind = _mm256_or_si256(kind, look_up(&self.leads, 0xC, v));
+                let multi = _mm256_blendv_epi8(of_leads(&self.leads, v), self.continuation, inner);
+                kind = _mm256_blendv_epi8(kind, multi, v);
             }
             // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), kind) };
@@ -301,7 +308,7 @@ mod x86 {
             if _mm256_movemask_epi8(v) != 0 {
                 return false;
             }
-            let kind = look_up(&tables, 0, v);
+            let kind = of_ascii(&tables, v);
             // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), kind) };
             true
