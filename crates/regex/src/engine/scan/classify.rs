@@ -23,6 +23,10 @@ pub struct Classifier {
     level: Level,
 }
 
+/// Bytes that are classified together, and how many behind them can be read then, for the last character.
+pub const BYTES: usize = 64;
+pub const AHEAD: usize = 3;
+
 /// Marks bytes whose kind is looked up by itself; kinds are less.
 const VARIOUS: u8 = 0x80;
 
@@ -73,6 +77,18 @@ impl Classifier {
     /// Bytes held.
     pub fn memory(&self) -> usize {
         self.columns.len() + self.tree.as_ref().map_or(0, Tree::memory)
+    }
+
+    /// Writes the kinds of 64 bytes of UTF-8, wherever characters begin; false if it cannot.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub fn block(&self, bytes: &[u8; BYTES + AHEAD], kinds: &mut [u8; BYTES]) -> bool {
+        let Some(tree) = self.tree.as_ref().filter(|_| self.level != Level::Scalar) else {
+            return false;
+        };
+        // SAFETY: the other levels are only chosen where `detect` has found AVX2 or what includes it.
+        unsafe { x86::block(self, tree, bytes, kinds) };
+        true
     }
 
     /// Writes the kinds of `text` to `kinds`, which has the same length. `text` begins and ends between symbols.
@@ -150,12 +166,10 @@ impl Classifier {
 fn detect() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512bw") {
-            return Level::Avx512;
-        }
         let bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("popcnt");
         if bits && is_x86_feature_detected!("avx2") {
-            return Level::Avx2;
+            let larger = is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512bw");
+            return if larger { Level::Avx512 } else { Level::Avx2 };
         }
     }
     Level::Scalar
@@ -165,7 +179,7 @@ fn detect() -> Level {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Classifier, Tree};
+    use super::{AHEAD, BYTES, Classifier, Tree};
 
     /// Tables of 16, one for each high half of a byte.
     #[target_feature(enable = "avx2")]
@@ -205,37 +219,13 @@ mod x86 {
     /// Classifies text of at least 32 bytes that is UTF-8. Where the first byte of a character tells its kind, nothing is decoded.
     #[target_feature(enable = "avx2,bmi1,popcnt")]
     pub fn valid(classifier: &Classifier, tree: &Tree, text: &[u8], kinds: &mut [u8]) {
-        let tables = Tables {
-            ascii: rows(&classifier.ascii),
-            leads: rows(&classifier.leads),
-            continuation: _mm256_set1_epi8(classifier.continuation as i8),
-        };
+        let tables = Tables::new(classifier);
         let mut at = 0;
-        // So that the last character of 64 bytes can be read, three more.
-        while let Some(bytes) = text[at..].first_chunk::<67>() {
-            let Some(out) = kinds[at..].first_chunk_mut::<64>() else { break };
-            let (low, high) =
-                (tables.vector(&bytes[..32], &mut out[..32]), tables.vector(&bytes[32..64], &mut out[32..]));
-            let various = u64::from(low) | u64::from(high) << 32;
-            if various != 0 {
-                // SAFETY: both have 32 bytes; unaligned loads are allowed.
-                let largest = unsafe {
-                    _mm256_max_epu8(
-                        _mm256_loadu_si256(bytes.as_ptr().cast()),
-                        _mm256_loadu_si256(bytes[32..].as_ptr().cast()),
-                    )
-                };
-                let beyond = |first: u8| {
-                    let same = _mm256_cmpeq_epi8(_mm256_max_epu8(largest, _mm256_set1_epi8(first as i8)), largest);
-                    _mm256_movemask_epi8(same) != 0
-                };
-                match (beyond(0xE0), beyond(0xF0)) {
-                    (false, _) => each::<1>(tree, various, bytes, out),
-                    (true, false) => each::<2>(tree, various, bytes, out),
-                    (true, true) => each::<3>(tree, various, bytes, out),
-                }
-            }
-            at += 64;
+        while let Some(bytes) = text[at..].first_chunk::<{ BYTES + AHEAD }>()
+            && let Some(out) = kinds[at..].first_chunk_mut::<BYTES>()
+        {
+            tables.block(tree, bytes, out);
+            at += BYTES;
         }
         while at < text.len() {
             // The last vector overlaps the one before it.
@@ -251,11 +241,17 @@ mod x86 {
         }
     }
 
+    /// Classifies 64 bytes, behind which three more can be read.
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    pub fn block(classifier: &Classifier, tree: &Tree, bytes: &[u8; BYTES + AHEAD], kinds: &mut [u8; BYTES]) {
+        Tables::new(classifier).block(tree, bytes, kinds);
+    }
+
     /// Tells the kinds of the characters that begin at the bits of `various` and have up to `BEYOND` bytes beyond the first.
     /// They are taken by fours, so that hardly a branch depends on the text.
     #[inline]
     #[target_feature(enable = "avx2,bmi1,popcnt")]
-    fn each<const BEYOND: usize>(tree: &Tree, various: u64, bytes: &[u8; 67], kinds: &mut [u8; 64]) {
+    fn each<const BEYOND: usize>(tree: &Tree, various: u64, bytes: &[u8; BYTES + AHEAD], kinds: &mut [u8; BYTES]) {
         let mut rest = various;
         for _ in 0..various.count_ones().div_ceil(4) {
             for _ in 0..4 {
@@ -275,6 +271,42 @@ mod x86 {
     }
 
     impl Tables {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn new(classifier: &Classifier) -> Self {
+            Tables {
+                ascii: rows(&classifier.ascii),
+                leads: rows(&classifier.leads),
+                continuation: _mm256_set1_epi8(classifier.continuation as i8),
+            }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2,bmi1,popcnt")]
+        fn block(&self, tree: &Tree, bytes: &[u8; BYTES + AHEAD], out: &mut [u8; BYTES]) {
+            let (low, high) = (self.vector(&bytes[..32], &mut out[..32]), self.vector(&bytes[32..64], &mut out[32..]));
+            let various = u64::from(low) | u64::from(high) << 32;
+            if various == 0 {
+                return;
+            }
+            // SAFETY: both have 32 bytes; unaligned loads are allowed.
+            let largest = unsafe {
+                _mm256_max_epu8(
+                    _mm256_loadu_si256(bytes.as_ptr().cast()),
+                    _mm256_loadu_si256(bytes[32..].as_ptr().cast()),
+                )
+            };
+            let beyond = |first: u8| {
+                let same = _mm256_cmpeq_epi8(_mm256_max_epu8(largest, _mm256_set1_epi8(first as i8)), largest);
+                _mm256_movemask_epi8(same) != 0
+            };
+            match (beyond(0xE0), beyond(0xF0)) {
+                (false, _) => each::<1>(tree, various, bytes, out),
+                (true, false) => each::<2>(tree, various, bytes, out),
+                (true, true) => each::<3>(tree, various, bytes, out),
+            }
+        }
+
         /// Writes the kinds of 32 bytes as far as single bytes tell them; a bit for each of the others.
         #[inline]
         #[target_feature(enable = "avx2")]

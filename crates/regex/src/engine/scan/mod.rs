@@ -9,7 +9,7 @@
 //! - `run`: runs the transducer over the kinds of a block.
 //! - `block`, `actions`: go from block to block and collect the ends.
 
-mod actions;
+pub(crate) mod actions;
 mod block;
 mod classify;
 mod machine;
@@ -18,4 +18,6 @@ mod tree;
 
 pub use block::{End, Splitter};
 pub use classify::Classifier;
+#[cfg(target_arch = "x86_64")]
+pub use classify::{AHEAD, BYTES};
 pub use machine::Machine;
