@@ -1,4 +1,4 @@
-//! What must follow where a match begins: `(?=\\w*\\d)` holds only where nothing but word characters comes before a digit. The
+//! What must follow where a match begins: `(?=\w*\d)` holds only where nothing but word characters comes before a digit. The
 //! next digit is looked for as [`crate::starts`] does, and the way back from it tells which places it serves.
 
 use crate::alphabet::KindSet;

@@ -2,7 +2,7 @@
 
 use super::Starts;
 use crate::alphabet::Kind;
-use crate::engine::scan::actions::{Ascending, Avx2};
+use crate::engine::scan::actions::{Avx2, Bits};
 use crate::engine::scan::{AHEAD, BYTES, Classifier};
 use crate::program::Program;
 
@@ -41,7 +41,8 @@ impl ByKinds {
         if !self.0.block(text[base..].first_chunk::<{ BYTES + AHEAD }>()?, &mut kinds) {
             return None;
         }
-        let members = Avx2::bits::<MEMBER>(&kinds);
+        // SAFETY: whoever calls this has found AVX2; here and below.
+        let members = unsafe { Avx2::of::<MEMBER>(&kinds) };
         let Some((_, before)) = &starts.before else {
             return Some(members);
         };
@@ -49,8 +50,8 @@ impl ByKinds {
         // The symbol before, to which bytes here may still belong.
         let symbol = text[..base].iter().rposition(|byte| byte & 0xC0 != 0x80);
         let carry = u64::from(before.contains(symbol.map_or(alphabet.edge(), |at| alphabet.kind_after(text, at))));
-        let inner = Avx2::bits::<INNER>(&kinds);
-        let mut allowed = Avx2::bits::<BEFORE>(&kinds);
+        // SAFETY: as above.
+        let (inner, mut allowed) = unsafe { (Avx2::of::<INNER>(&kinds), Avx2::of::<BEFORE>(&kinds)) };
         // What is said of a first byte holds for the up to three bytes beyond it.
         for _ in 0..3 {
             allowed |= (allowed << 1 | carry) & inner;

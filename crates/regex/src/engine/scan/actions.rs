@@ -4,21 +4,27 @@
 pub const CHUNK: usize = 64;
 
 /// The ways to do so.
-pub trait Ascending {
+pub trait Bits {
     /// Which of the actions have the given one.
-    fn bits<const ACTION: u8>(chunk: &[u8; CHUNK]) -> u64;
+    ///
+    /// # Safety
+    /// The machine has the instructions of this way.
+    unsafe fn of<const ACTION: u8>(chunk: &[u8; CHUNK]) -> u64;
 
     /// Writes the places of the bits, each `at` further; behind them anything may be written.
-    fn positions(bits: u64, at: u32, out: &mut [u32; CHUNK]);
+    ///
+    /// # Safety
+    /// The machine has the instructions of this way.
+    unsafe fn places(bits: u64, at: u32, out: &mut [u32; CHUNK]);
 }
 
 /// Without vectors.
 #[derive(Debug)]
 pub struct Plain;
 
-impl Ascending for Plain {
+impl Bits for Plain {
     #[inline(always)]
-    fn bits<const ACTION: u8>(chunk: &[u8; CHUNK]) -> u64 {
+    unsafe fn of<const ACTION: u8>(chunk: &[u8; CHUNK]) -> u64 {
         let shift = ACTION.trailing_zeros();
         // The multiplication moves the low bit of each byte into the top byte.
         let low = |word: u64| (word >> shift & spread(1)).wrapping_mul(0x0102_0408_1020_4080) >> 56;
@@ -26,7 +32,7 @@ impl Ascending for Plain {
     }
 
     #[inline(always)]
-    fn positions(bits: u64, at: u32, out: &mut [u32; CHUNK]) {
+    unsafe fn places(bits: u64, at: u32, out: &mut [u32; CHUNK]) {
         let mut rest = bits;
         for group in out.chunks_exact_mut(8).take(bits.count_ones().div_ceil(8) as usize) {
             for slot in group {
@@ -38,7 +44,7 @@ impl Ascending for Plain {
     }
 }
 
-/// With vectors of 32 bytes: only where AVX2 was found, and in functions that are compiled for it.
+/// With AVX2, in functions that are compiled for it.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug)]
 pub struct Avx2;
@@ -63,13 +69,13 @@ static PLACES: [[u8; 8]; 256] = {
 };
 
 #[cfg(target_arch = "x86_64")]
-impl Ascending for Avx2 {
+impl Bits for Avx2 {
     #[inline(always)]
-    fn bits<const ACTION: u8>(chunk: &[u8; CHUNK]) -> u64 {
+    unsafe fn of<const ACTION: u8>(chunk: &[u8; CHUNK]) -> u64 {
         use std::arch::x86_64::*;
         // The bit of each byte becomes its highest.
         let top = |half: &[u8]| {
-            // SAFETY: a half has 32 bytes, and unaligned loads are allowed; there is AVX2 where this is called.
+            // SAFETY: a half has 32 bytes, and unaligned loads are allowed; the caller has found AVX2.
             unsafe {
                 let v = _mm256_loadu_si256(half.as_ptr().cast());
                 _mm256_movemask_epi8(_mm256_sll_epi16(v, _mm_cvtsi32_si128(ACTION.leading_zeros() as i32))) as u32
@@ -80,11 +86,11 @@ impl Ascending for Avx2 {
     }
 
     #[inline(always)]
-    fn positions(bits: u64, at: u32, out: &mut [u32; CHUNK]) {
+    unsafe fn places(bits: u64, at: u32, out: &mut [u32; CHUNK]) {
         use std::arch::x86_64::*;
         let mut to = out.as_mut_ptr();
         let mut rest = bits;
-        // SAFETY: there is AVX2 where this is called. Before the last byte at most 56 places are written, and behind them there is
+        // SAFETY: the caller has found AVX2. Before the last byte at most 56 places are written, and behind them there is
         // room for eight more. A row of the table has 8 bytes; unaligned loads and stores are allowed.
         unsafe {
             let mut base = _mm256_set1_epi32(at as i32);
@@ -126,8 +132,9 @@ mod tests {
         #[test]
         fn bits_are_those_of_the_actions(chunk in prop::collection::vec(0u8..64, CHUNK), mask in 0u8..64) {
             let chunk: [u8; CHUNK] = chunk.try_into().unwrap();
-            fn all<A: Ascending>(chunk: &[u8; CHUNK]) -> Vec<u64> {
-                vec![A::bits::<1>(chunk), A::bits::<2>(chunk), A::bits::<4>(chunk), A::bits::<8>(chunk), A::bits::<32>(chunk)]
+            fn all<A: Bits>(chunk: &[u8; CHUNK]) -> Vec<u64> {
+                // SAFETY: the instructions are looked for below.
+                unsafe { vec![A::of::<1>(chunk), A::of::<2>(chunk), A::of::<4>(chunk), A::of::<8>(chunk), A::of::<32>(chunk)] }
             }
             let with = |wanted: u8| (0..CHUNK).fold(0, |bits, at| bits | u64::from(chunk[at] & wanted != 0) << at);
             let expected: Vec<u64> = [1, 2, 4, 8, 32].into_iter().map(with).collect();
@@ -143,12 +150,14 @@ mod tests {
         fn places_of_bits_are_found(bits in prop_oneof![any::<u64>(), (0u32..64, any::<u64>()).prop_map(|(n, b)| b >> n & b)], at in 0u32..9999) {
             let expected: Vec<u32> = (0..64).filter(|&bit| bits >> bit & 1 != 0).map(|bit| at + bit).collect();
             let mut out = [0; CHUNK];
-            Plain::positions(bits, at, &mut out);
+            // SAFETY: these are for any machine.
+            unsafe { Plain::places(bits, at, &mut out) };
             prop_assert_eq!(&out[..expected.len()], &expected[..]);
             #[cfg(target_arch = "x86_64")]
             if is_x86_feature_detected!("avx2") {
                 out = [0; CHUNK];
-                Avx2::positions(bits, at, &mut out);
+                // SAFETY: AVX2 was found.
+                unsafe { Avx2::places(bits, at, &mut out) };
                 prop_assert_eq!(&out[..expected.len()], &expected[..]);
             }
         }

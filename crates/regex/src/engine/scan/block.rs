@@ -3,7 +3,7 @@
 //! A step of the machine depends on the one before it, and a look into its table takes five cycles. A block is therefore
 //! cut into lanes that run side by side.
 
-use super::actions::{self, Ascending, CHUNK, has};
+use super::actions::{self, Bits, CHUNK, has};
 use super::classify::Classifier;
 use super::machine::{COMMIT, GAP, HERE, LOST, Machine, PREVIOUS, SET};
 use super::run::run;
@@ -210,18 +210,21 @@ impl Splitter {
             unsafe { self.collect_by_vectors(gaps_possible, alphabet, text) };
             return;
         }
-        self.collect_in_any_way::<actions::Plain>(gaps_possible, alphabet, text);
+        // SAFETY: this is for any machine.
+        unsafe { self.collect_in_any_way::<actions::Plain>(gaps_possible, alphabet, text) };
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,popcnt")]
     fn collect_by_vectors(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
-        self.collect_in_any_way::<actions::Avx2>(gaps_possible, alphabet, text);
+        // SAFETY: whoever calls this has found AVX2.
+        unsafe { self.collect_in_any_way::<actions::Avx2>(gaps_possible, alphabet, text) };
     }
 
-    /// Where there is no `A`, this must not be called.
+    /// # Safety
+    /// The machine has the instructions of `B`.
     #[inline(always)]
-    fn collect_in_any_way<A: Ascending>(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
+    unsafe fn collect_in_any_way<B: Bits>(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
         let whole = std::mem::take(&mut self.buffer);
         let buffer = &whole[..self.len.next_multiple_of(CHUNK)];
         // A match has a byte at least; what is written beyond the last end is overwritten by the next ones.
@@ -231,13 +234,13 @@ impl Splitter {
         }
         let (chunks, _) = buffer.as_chunks::<CHUNK>();
         for (number, chunk) in chunks.iter().enumerate() {
-            let mut ends = A::bits::<HERE>(chunk);
+            // SAFETY: the caller promises that there are the instructions; here and below.
+            let mut ends = unsafe { B::of::<HERE>(chunk) };
             if has(chunk, PREVIOUS | COMMIT | LOST) {
-                let told = Told {
-                    set: A::bits::<SET>(chunk),
-                    commit: A::bits::<COMMIT>(chunk),
-                    previous: A::bits::<PREVIOUS>(chunk),
-                    lost: A::bits::<LOST>(chunk),
+                // SAFETY: as above.
+                let told = unsafe {
+                    let (set, commit) = (B::of::<SET>(chunk), B::of::<COMMIT>(chunk));
+                    Told { set, commit, previous: B::of::<PREVIOUS>(chunk), lost: B::of::<LOST>(chunk) }
                 };
                 if !told.ends_nearby(&mut ends, self.base + self.shift + number * CHUNK, text) {
                     self.active = self.unusual(told, &mut ends, buffer, number * CHUNK, alphabet, text);
@@ -245,7 +248,8 @@ impl Splitter {
             }
             let mut gaps = 0;
             if gaps_possible {
-                gaps = A::bits::<GAP>(chunk) & ends;
+                // SAFETY: as above.
+                gaps = unsafe { B::of::<GAP>(chunk) } & ends;
                 // Of gaps in a row only the last end is of interest.
                 let inner = gaps & gaps >> 1;
                 ends &= !inner;
@@ -253,7 +257,8 @@ impl Splitter {
             }
             let at = (self.shift + number * CHUNK) as u32;
             let out = self.ends[self.count..].first_chunk_mut::<CHUNK>().expect("there is room for a chunk more");
-            A::positions(ends, at, out);
+            // SAFETY: as above.
+            unsafe { B::places(ends, at, out) };
             let count = ends.count_ones() as usize;
             self.count += count;
             self.found += count;

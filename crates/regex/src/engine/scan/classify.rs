@@ -86,7 +86,7 @@ impl Classifier {
         let Some(tree) = self.tree.as_ref().filter(|_| self.level != Level::Scalar) else {
             return false;
         };
-        // SAFETY: the other levels are only chosen where `detect` has found AVX2 or what includes it.
+        // SAFETY: the other levels are only chosen where `detect` has found AVX2, BMI1 and POPCNT.
         unsafe { x86::block(self, tree, bytes, kinds) };
         true
     }
@@ -99,7 +99,7 @@ impl Classifier {
             && self.level == Level::Avx2
             && text.len() >= 32
         {
-            // SAFETY: this level is only chosen where `detect` has found AVX2.
+            // SAFETY: this level is only chosen where `detect` has found AVX2, BMI1 and POPCNT.
             unsafe { x86::valid(self, tree, text, kinds) };
             return;
         }
