@@ -28,7 +28,7 @@ impl ByKinds {
         }
         let before = |kind: Kind| starts.before.as_ref().is_none_or(|(_, kinds)| kinds.contains(kind));
         let kinds = 0..alphabet.len as Kind;
-        let of = |kind: Kind| u8::from(starts.members.contains(kind)) * MEMBER | u8::from(before(kind)) * BEFORE;
+        let of = |kind: Kind| u8::from(starts.members.contains(kind)) * MEMBER + u8::from(before(kind)) * BEFORE;
         let columns: Vec<u8> = kinds.map(of).chain([INNER]).collect();
         Some(ByKinds(Classifier::new(alphabet, &columns, true)))
     }

@@ -24,7 +24,9 @@ pub struct Classifier {
 }
 
 /// Bytes that are classified together, and how many behind them can be read then, for the last character.
+#[cfg(target_arch = "x86_64")]
 pub const BYTES: usize = 64;
+#[cfg(target_arch = "x86_64")]
 pub const AHEAD: usize = 3;
 
 /// Marks bytes whose kind is looked up by itself; kinds are less.

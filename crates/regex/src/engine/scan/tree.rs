@@ -49,17 +49,20 @@ impl Tree {
                 0xF4 => 0..0x10,
                 _ => 0..0x40,
             };
+            if lead < 0xE0 {
+                tree.first[lead] = of_prefix(lead & 0x1F);
+                continue;
+            }
             let mut second = [0; ROW];
             for (byte, row) in second.iter_mut().enumerate() {
                 let byte = byte.clamp(seconds.start, seconds.end - 1);
-                *row = match lead {
-                    ..0xE0 => continue,
-                    ..0xF0 => of_prefix((lead & 0x0F) << 6 | byte),
-                    _ => tree.row(&mut known, |third| of_prefix((lead & 0x07) << 12 | byte << 6 | third))?,
+                *row = if lead < 0xF0 {
+                    of_prefix((lead & 0x0F) << 6 | byte)
+                } else {
+                    tree.row(&mut known, |third| of_prefix((lead & 0x07) << 12 | byte << 6 | third))?
                 };
             }
-            tree.first[lead] =
-                if lead < 0xE0 { of_prefix(lead & 0x1F) } else { tree.row(&mut known, |byte| second[byte])? };
+            tree.first[lead] = tree.row(&mut known, |byte| second[byte])?;
         }
         Some(tree)
     }
