@@ -138,19 +138,14 @@ impl Alphabet {
         self.blocks[block * BLOCK + (symbol as usize & (BLOCK - 1))]
     }
 
-    /// For each of the prefixes of 64 characters, the column of all of them, if it is one: kinds are told apart by their columns.
-    pub fn uniform(&self, prefixes: std::ops::Range<u32>, columns: &[u8]) -> impl Iterator<Item = Option<u8>> {
-        let column = |kind: Kind| columns[usize::from(kind)];
-        let halves: Vec<[Option<u8>; 2]> = self
-            .blocks
-            .chunks(BLOCK)
-            .map(|block| {
-                let (low, high) = block.split_at(BLOCK / 2);
-                let first = |half: &[Kind]| Some(column(half[0]));
-                [low, high].map(|half| first(half).filter(|&first| half.iter().all(|&kind| column(kind) == first)))
-            })
-            .collect();
-        prefixes.map(move |prefix| halves[usize::from(self.index[prefix as usize / 2])][prefix as usize % 2])
+    /// The kinds of 64 characters at a time, those that several share once; [`Alphabet::row_of`] numbers them.
+    pub fn rows(&self) -> impl Iterator<Item = &[Kind]> {
+        self.blocks.chunks(BLOCK / 2)
+    }
+
+    /// Which of the [`Alphabet::rows`] is that of the 64 characters which have `prefix` before their last six bits.
+    pub fn row_of(&self, prefix: u32) -> usize {
+        2 * usize::from(self.index[prefix as usize / 2]) + prefix as usize % 2
     }
 
     /// The kinds that symbols beyond ASCII have, and unless text is `valid`, that of invalid bytes.

@@ -22,7 +22,7 @@
 //! | `utf8` | characters | bytes, where a pattern needs that |
 //! | `program` | `hir` | instructions over kinds of symbols (`alphabet`) |
 //! | `engine` | instructions and a text | matches; each engine says why it exists |
-//! | `literals`, `prefilter`, `starts`, `byteset` | `hir` | where a match can begin |
+//! | `literals`, `prefilter`, `starts`, `need`, `byteset` | `hir` | where a match can begin |
 //! | `core`, `pool` | pattern, options | the choice of engine, working memory |
 //! | `api` | all of the above | the public types |
 
@@ -45,6 +45,7 @@ pub mod fuzz;
 pub mod hint;
 mod hir;
 mod literals;
+mod need;
 #[doc(hidden)]
 pub mod pool;
 mod prefilter;

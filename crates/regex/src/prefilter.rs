@@ -5,6 +5,7 @@ use memchr::memmem::Finder;
 
 use crate::hir::Hir;
 use crate::literals::{self, Prefixes};
+use crate::need::{Near, Need};
 use crate::program::{self, Program};
 use crate::starts::{Starts, Window};
 
@@ -18,6 +19,21 @@ pub struct Prefilter {
     required: Option<Finder<'static>>,
 }
 
+/// What is known of one text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Places {
+    window: Window,
+    near: Near,
+}
+
+impl Places {
+    /// Symbols read on ways back.
+    #[cfg(test)]
+    pub fn steps(&self) -> u64 {
+        self.near.steps
+    }
+}
+
 /// How the next position at which a match may begin is found.
 #[derive(Debug)]
 enum First {
@@ -25,8 +41,8 @@ enum First {
     Anywhere,
     /// Only at the beginning of the text.
     Start,
-    /// With one of these symbols.
-    Symbols(Box<Starts>),
+    /// With one of these symbols, and with what is needed behind them.
+    Symbols(Box<Starts>, Option<Box<Need>>),
     /// With this text.
     Literal(Box<Finder<'static>>),
     /// With one of several texts.
@@ -59,7 +75,8 @@ impl Prefilter {
         let first = if program.nullable || invalid || program.first.contains(program.alphabet.edge()) {
             First::Anywhere
         } else {
-            First::Symbols(Box::new(Starts::new(program, &program::first_side(hir))))
+            let starts = Box::new(Starts::new(program, &program::first_side(hir)));
+            First::Symbols(starts, Need::new(program).map(Box::new))
         };
         Prefilter { first, exact: false, required }
     }
@@ -71,32 +88,44 @@ impl Prefilter {
 
     /// Whether nothing better is known than the symbols with which a match may begin.
     pub fn is_by_symbol(&self) -> bool {
-        matches!(self.first, First::Anywhere | First::Symbols(_))
+        matches!(self.first, First::Anywhere | First::Symbols(..))
     }
 
     /// Whether the assertion with which matches begin has been tested at each candidate.
     pub fn tests_lead(&self) -> bool {
-        matches!(self.first, First::Symbols(_))
+        matches!(self.first, First::Symbols(..))
     }
 
     /// Whether matches begin with few of all symbols.
     pub fn is_selective(&self) -> bool {
-        matches!(&self.first, First::Symbols(starts) if starts.is_selective())
+        matches!(&self.first, First::Symbols(starts, _) if starts.is_selective())
     }
 
-    /// The first position from `at` on where a match may begin, and its end if that is known too. `window` belongs to the text.
+    /// The first position from `at` on where a match may begin, and its end if that is known too. `places` belong to the text.
     #[inline]
     pub fn candidate(
         &self,
         program: &Program,
         text: &[u8],
         at: usize,
-        window: &mut Window,
+        places: &mut Places,
     ) -> Option<(usize, Option<usize>)> {
         match &self.first {
             First::Anywhere => (at <= text.len()).then_some((at, None)),
             First::Start => (at == 0).then_some((at, None)),
-            First::Symbols(starts) => starts.next(program, text, at, window).map(|at| (at, None)),
+            First::Symbols(starts, need) => {
+                let mut at = starts.next(program, text, at, &mut places.window)?;
+                if let Some(need) = need {
+                    loop {
+                        let from = need.next(program, text, at, &mut places.near)?;
+                        if from == at {
+                            break;
+                        }
+                        at = starts.next(program, text, from, &mut places.window)?;
+                    }
+                }
+                Some((at, None))
+            }
             First::Literal(finder) => {
                 let found = at + finder.find(text.get(at..)?)?;
                 Some((found, self.exact.then(|| found + finder.needle().len())))
@@ -122,7 +151,7 @@ impl Prefilter {
         let mut out = match &self.first {
             First::Anywhere => "Every position is tried.".to_owned(),
             First::Start => "Only the beginning of the text is tried.".to_owned(),
-            First::Symbols(starts) => starts.describe(),
+            First::Symbols(starts, need) => starts.describe() + need.as_ref().map_or("", |need| need.describe()),
             First::Literal(_) => "Places of a literal text are found by SIMD search.".to_owned(),
             First::Literals(automaton) => {
                 format!("Places of {} literal texts are found by SIMD search.", automaton.patterns_len())

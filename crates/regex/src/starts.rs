@@ -2,14 +2,25 @@
 //!
 //! The symbols with which matches begin are known, and often one of the neighbours that they need: `\b\w` begins behind what
 //! is no word character. Both are sets, looked up by halves of bytes; characters of several bytes are tested by their first
-//! three, in groups, which lets through a few others. What remains is then tested as the program demands.
+//! three, in groups, which lets through a few others; and while nothing is found, by two of them. What remains is then tested
+//! as the program demands.
 
-use regex_syntax::utf8::{Utf8Sequence, Utf8Sequences};
+use std::sync::OnceLock;
 
-use crate::alphabet::Kind;
+use crate::alphabet::{Kind, KindSet};
 use crate::byteset::{ByteSet, has_simd};
 use crate::hir::Side;
 use crate::program::Program;
+
+mod groups;
+#[cfg(target_arch = "x86_64")]
+mod kinds;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use groups::{Multi, groups};
+#[cfg(target_arch = "x86_64")]
+use kinds::ByKinds;
 
 /// Sets of more ASCII bytes than that let nothing be skipped.
 const SELECTIVE: usize = 64;
@@ -17,36 +28,34 @@ const SELECTIVE: usize = 64;
 /// Bytes that are looked at together.
 const BLOCK: usize = 64;
 
+/// Finer tables are used once those in use have found so much in vain: two for each time, one less where they led on.
+const IN_VAIN: u8 = 16;
+
 /// The symbols with which a match can begin.
 #[derive(Debug)]
 pub struct Starts {
+    members: KindSet,
     /// ASCII among them.
     first: ByteSet,
+    /// All bytes of ASCII among them, if no other lies between the least and the greatest.
+    range: Option<(u8, u8)>,
     /// Bytes beyond ASCII with which one can begin.
     leads: Box<[bool; 256]>,
     multi: Multi,
-    /// What must come before, as far as it is ASCII, and whether that may be the beginning of the text.
-    before: Option<(ByteSet, bool)>,
+    /// What must come before: ASCII, and all of it.
+    before: Option<(ByteSet, KindSet)>,
     /// An assertion that holds at the beginning of each match.
     lead: Option<u32>,
     /// By the kind before: a bit for each kind with which a match can begin behind it.
     behind: Option<Box<[u64]>>,
-    /// Tests of ASCII beside ASCII leave nothing open.
+    /// Members behind what must come before are all that is asked for: tests of ASCII beside ASCII leave nothing open.
     exact: bool,
+    /// For texts in which other tests leave much open; made when there is one.
+    #[cfg(target_arch = "x86_64")]
+    by_kinds: OnceLock<Option<ByKinds>>,
     /// How many ASCII bytes are members.
     count: usize,
     simd: bool,
-}
-
-/// Members beyond ASCII.
-#[derive(Debug)]
-enum Multi {
-    None,
-    /// Each byte may be one.
-    Bytes,
-    /// For each of the first three bytes of a character a table by low halves and one by high halves, with a bit for each
-    /// group.
-    Groups(Box<[[u8; 16]; 6]>),
 }
 
 /// The positions from `base` to `end` at which a match can begin, one bit for each. It belongs to one text.
@@ -55,13 +64,52 @@ pub struct Window {
     base: usize,
     end: usize,
     bits: u64,
+    /// A match can begin at each of them, as far as can be told by symbols.
+    certain: bool,
+    /// Which tables are used while nothing is found: the coarse ones in two ways, then the fine ones; and how often those before
+    /// these have found something in vain.
+    tables: Way,
+    in_vain: u8,
+}
+
+/// The tables that are used to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Way {
+    #[default]
+    ByLowHalf,
+    ByUpperBits,
+    Fine,
+}
+
+impl Window {
+    fn set(&mut self, base: usize, end: usize, bits: u64) {
+        (self.base, self.end, self.bits, self.certain) = (base, end, bits, false);
+    }
+
+    /// Whether the tables have led on.
+    fn note(&mut self, on: bool) {
+        self.in_vain = if on { self.in_vain.saturating_sub(1) } else { self.in_vain + 2 };
+        if self.in_vain >= IN_VAIN {
+            self.in_vain = 0;
+            self.tables = if self.tables == Way::ByLowHalf { Way::ByUpperBits } else { Way::Fine };
+        }
+    }
 }
 
 impl Starts {
     /// For a program whose matches begin with a symbol of `side`.
     pub fn new(program: &Program, side: &Side) -> Self {
+        Self::of(program, program.first.clone(), program.lead(), side)
+    }
+
+    /// For symbols of `side`, those of the kinds of `members`, wherever they stand.
+    pub fn of_symbols(program: &Program, members: KindSet, side: &Side) -> Self {
+        Self::of(program, members, None, side)
+    }
+
+    fn of(program: &Program, members: KindSet, lead: Option<u32>, side: &Side) -> Self {
         let alphabet = &program.alphabet;
-        let member = |byte: u8| program.first.contains(alphabet.single[usize::from(byte)]);
+        let member = |byte: u8| members.contains(alphabet.single[usize::from(byte)]);
         let count = (0..128).filter(|&byte| member(byte)).count();
         let mut leads = Box::new([false; 256]);
         let multi = if alphabet.bytes || side.invalid || count > SELECTIVE {
@@ -71,28 +119,44 @@ impl Starts {
         } else {
             groups(side, &mut leads)
         };
-        let lead = program.lead();
         let edge = alphabet.edge();
         let mut before = None;
         let mut exact = lead.is_none();
         if let Some(id) = lead {
-            let begins = |kind| program.first.contains(kind);
+            let begins = |kind| members.contains(kind);
             let mut pairs = program.asserts[id as usize]
                 .iter()
                 .filter(|(_, after)| (0..=edge).any(|k| begins(k) && after.contains(k)));
             if let (Some((allowed, _)), None) = (pairs.next(), pairs.next()) {
                 let set = ByteSet::new(|byte| allowed.contains(alphabet.single[usize::from(byte)]), true);
-                before = Some((set, allowed.contains(edge)));
+                before = Some((set, allowed.clone()));
                 exact = true;
             }
         }
         let begins = |before: Kind, after: Kind| {
-            program.first.contains(after) && lead.is_none_or(|id| program.assertion(id, before, after))
+            members.contains(after) && lead.is_none_or(|id| program.assertion(id, before, after))
         };
         let row = |before| (0..=edge).fold(0, |row, after| row | u64::from(begins(before, after)) << after);
         let behind = (edge < 64).then(|| (0..=edge).map(row).collect());
         let simd = has_simd() && count <= SELECTIVE;
-        Starts { first: ByteSet::new(member, false), leads, multi, before, lead, behind, exact, count, simd }
+        let first = ByteSet::new(member, false);
+        let ends = (0..128).find(|&byte| member(byte)).zip((0..128).rfind(|&byte| member(byte)));
+        let range = ends.filter(|&(least, greatest)| usize::from(greatest - least) + 1 == count);
+        Starts {
+            members,
+            first,
+            range,
+            leads,
+            multi,
+            before,
+            lead,
+            behind,
+            exact,
+            #[cfg(target_arch = "x86_64")]
+            by_kinds: OnceLock::new(),
+            count,
+            simd,
+        }
     }
 
     /// Whether few enough symbols are members that it is worth looking for them.
@@ -109,7 +173,7 @@ impl Starts {
                 let rest = window.bits >> (at - window.base);
                 if rest != 0 {
                     at += rest.trailing_zeros() as usize;
-                    if self.is_certain(text, at) {
+                    if window.certain || self.is_certain(text, at) {
                         return Some(at);
                     }
                     match self.walk(program, text, at) {
@@ -123,34 +187,36 @@ impl Starts {
             if at >= text.len() {
                 return None;
             }
-            self.look(text, at, window);
+            self.look(program, text, at, window);
             at = window.base;
         }
     }
 
     /// Makes a window that begins at `at`, or later if there is nothing before.
-    fn look(&self, text: &[u8], at: usize, window: &mut Window) {
+    fn look(&self, program: &Program, text: &[u8], at: usize, window: &mut Window) {
         #[cfg(target_arch = "x86_64")]
         if self.simd && text.len() - at >= BLOCK + 2 {
             // SAFETY: `simd` is only set where AVX2 was found.
-            unsafe { x86::look(self, text, at, window) };
+            unsafe { x86::look(self, program, text, at, window) };
             return;
         }
         let end = text.len().min(at + BLOCK);
         let mut bits = 0;
         for (offset, &byte) in text[at..end].iter().enumerate() {
             let first = if byte < 0x80 { self.first.contains(byte) } else { self.leads[usize::from(byte)] };
-            bits |= u64::from(first && self.may_follow(text, at + offset)) << offset;
+            bits |= u64::from(first && self.may_follow(program, text, at + offset)) << offset;
         }
-        *window = Window { base: at, end, bits };
+        window.set(at, end, bits);
     }
 
     /// Whether what stands before `at` is allowed there; a character beyond ASCII may be.
     #[inline]
-    fn may_follow(&self, text: &[u8], at: usize) -> bool {
+    fn may_follow(&self, program: &Program, text: &[u8], at: usize) -> bool {
         match &self.before {
             None => true,
-            Some((set, edge)) => at.checked_sub(1).map_or(*edge, |before| set.contains(text[before])),
+            Some((set, kinds)) => {
+                at.checked_sub(1).map_or(kinds.contains(program.alphabet.edge()), |before| set.contains(text[before]))
+            }
         }
     }
 
@@ -167,7 +233,7 @@ impl Starts {
         let mut before = if self.lead.is_some() { alphabet.kind_before(text, at) } else { 0 };
         let mut at = at;
         while let Some((kind, len)) = alphabet.next(text, at) {
-            let first = program.first.contains(kind);
+            let first = self.members.contains(kind);
             let begins = match &self.behind {
                 Some(rows) => rows[usize::from(before)] >> kind & 1 != 0,
                 None => first && self.lead.is_none_or(|id| program.assertion(id, before, kind)),
@@ -194,202 +260,6 @@ impl Starts {
         }
         let before = if self.before.is_some() { " and what comes before it" } else { "" };
         format!("Positions are skipped, {BLOCK} bytes at a time, by a first symbol out of {bytes} first bytes{before}.")
-    }
-}
-
-/// Tables of the members beyond ASCII; their first bytes are noted in `leads`.
-fn groups(side: &Side, leads: &mut [bool; 256]) -> Multi {
-    let mut tables = Box::new([[0u8; 16]; 6]);
-    let mut some = false;
-    for &(lo, hi) in side.symbols.ranges().iter().filter(|r| r.1 >= 0x80) {
-        // Surrogates at the ends of a range are no characters.
-        let lo = char::from_u32(lo.max(0x80)).unwrap_or('\u{E000}');
-        let hi = char::from_u32(hi).unwrap_or('\u{D7FF}');
-        if lo > hi {
-            continue;
-        }
-        for sequence in Utf8Sequences::new(lo, hi) {
-            some = true;
-            let bit = 1 << group(&sequence);
-            for place in 0..3 {
-                let (from, to) = sequence.as_slice().get(place).map_or((0, 255), |r| (r.start, r.end));
-                for byte in from..=to {
-                    tables[2 * place][usize::from(byte & 15)] |= bit;
-                    tables[2 * place + 1][usize::from(byte >> 4)] |= bit;
-                    if place == 0 {
-                        leads[usize::from(byte)] = true;
-                    }
-                }
-            }
-        }
-    }
-    if some { Multi::Groups(tables) } else { Multi::None }
-}
-
-/// The group of a character, by the ends of its first two bytes: members of a group should be near to each other.
-fn group(sequence: &Utf8Sequence) -> u32 {
-    let parts = sequence.as_slice();
-    match (parts[0].start, parts[1].start) {
-        (..0xE0, _) => 0,
-        (0xE0, _) => 1,
-        (0xE1..0xE3, _) => 2,
-        (0xE3..0xEF, _) => 3,
-        (0xEF, _) => 4,
-        (0xF0, ..0x9F) => 5,
-        (0xF0, 0x9F) => 6,
-        (0xF0.., _) => 7,
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::{BLOCK, Multi, Starts, Window};
-    use crate::byteset::HIGH;
-
-    #[target_feature(enable = "avx2")]
-    fn table(bytes: &[u8; 16]) -> __m256i {
-        // SAFETY: 16 bytes are read; unaligned loads are allowed.
-        _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
-    }
-
-    #[target_feature(enable = "avx2")]
-    fn upper(v: __m256i) -> __m256i {
-        _mm256_and_si256(_mm256_srli_epi16::<4>(v), _mm256_set1_epi8(15))
-    }
-
-    /// Which bytes of the two vectors are not zero.
-    #[target_feature(enable = "avx2")]
-    fn nonzero(a: __m256i, b: __m256i) -> u64 {
-        let zero = _mm256_setzero_si256();
-        let low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(a, zero)) as u32;
-        let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(b, zero)) as u32;
-        !(u64::from(low) | u64::from(high) << 32)
-    }
-
-    /// The first window with a bit from `from` on, or an empty one where less than a block is left.
-    #[target_feature(enable = "avx2")]
-    pub fn look(starts: &Starts, text: &[u8], from: usize, window: &mut Window) {
-        let (first, halves) = (table(&starts.first.low), table(&HIGH));
-        let mut base = from;
-        // Two bytes more, for the second and third ones of the last character.
-        while let Some(block) = text.get(base..base + BLOCK + 2) {
-            let p = block.as_ptr();
-            // SAFETY: `block` has 66 bytes; unaligned loads are allowed.
-            let (a, b) = unsafe { (_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())) };
-            let (high_a, high_b) = (_mm256_shuffle_epi8(halves, upper(a)), _mm256_shuffle_epi8(halves, upper(b)));
-            let found_a = _mm256_and_si256(_mm256_shuffle_epi8(first, a), high_a);
-            let found_b = _mm256_and_si256(_mm256_shuffle_epi8(first, b), high_b);
-            let any = _mm256_or_si256(found_a, found_b);
-            let wide = _mm256_movemask_epi8(_mm256_or_si256(a, b)) != 0;
-            if !wide && _mm256_testz_si256(any, any) != 0 {
-                base = skip(first, halves, text, base + BLOCK);
-                continue;
-            }
-            let (mut found_a, mut found_b) = (found_a, found_b);
-            if wide {
-                match &starts.multi {
-                    Multi::None => {}
-                    Multi::Bytes => {
-                        let beyond = _mm256_set1_epi8(i8::MIN);
-                        found_a = _mm256_or_si256(found_a, _mm256_and_si256(a, beyond));
-                        found_b = _mm256_or_si256(found_b, _mm256_and_si256(b, beyond));
-                    }
-                    Multi::Groups(bytes) => {
-                        let tables = Tables { first, halves, groups: bytes.each_ref().map(|bytes| table(bytes)) };
-                        // SAFETY: 66 bytes can be read.
-                        (found_a, found_b) = unsafe { (tables.found(p), tables.found(p.add(32))) };
-                        let any = _mm256_or_si256(found_a, found_b);
-                        if _mm256_testz_si256(any, any) != 0 {
-                            base = tables.skip(text, base + BLOCK);
-                            continue;
-                        }
-                    }
-                }
-            }
-            let mut bits = nonzero(found_a, found_b);
-            let beyond = u64::from(_mm256_movemask_epi8(a) as u32) | u64::from(_mm256_movemask_epi8(b) as u32) << 32;
-            if bits != 0
-                && let Some((before, _)) = &starts.before
-            {
-                let before = table(&before.low);
-                let a = _mm256_and_si256(_mm256_shuffle_epi8(before, a), high_a);
-                let b = _mm256_and_si256(_mm256_shuffle_epi8(before, b), high_b);
-                bits &= (nonzero(a, b) | beyond) << 1 | u64::from(starts.may_follow(text, base));
-            }
-            if bits != 0 {
-                *window = Window { base, end: base + BLOCK, bits };
-                return;
-            }
-            base += BLOCK;
-        }
-        *window = Window { base, end: base, bits: 0 };
-    }
-
-    /// Goes on over ASCII without members, four vectors at a time.
-    #[target_feature(enable = "avx2")]
-    fn skip(first: __m256i, halves: __m256i, text: &[u8], from: usize) -> usize {
-        let beyond = _mm256_set1_epi8(i8::MIN);
-        let mut base = from;
-        while let Some(block) = text.get(base..base + 2 * BLOCK) {
-            let mut any = _mm256_setzero_si256();
-            for part in block.chunks_exact(32) {
-                // SAFETY: `part` has 32 bytes; unaligned loads are allowed.
-                let v = unsafe { _mm256_loadu_si256(part.as_ptr().cast()) };
-                let found = _mm256_and_si256(_mm256_shuffle_epi8(first, v), _mm256_shuffle_epi8(halves, upper(v)));
-                any = _mm256_or_si256(any, _mm256_or_si256(found, _mm256_and_si256(v, beyond)));
-            }
-            if _mm256_testz_si256(any, any) == 0 {
-                break;
-            }
-            base += 2 * BLOCK;
-        }
-        base
-    }
-
-    /// What tells members of one byte, and of several.
-    struct Tables {
-        first: __m256i,
-        halves: __m256i,
-        groups: [__m256i; 6],
-    }
-
-    impl Tables {
-        /// Which of 32 bytes are members of one byte, or may begin one of several since the first three bytes are of one group.
-        ///
-        /// # Safety
-        /// From `p` on 34 bytes can be read.
-        #[inline]
-        #[target_feature(enable = "avx2")]
-        unsafe fn found(&self, p: *const u8) -> __m256i {
-            // SAFETY: the last byte read is that 33 places behind `p`; unaligned loads are allowed.
-            let [u, v, w] = unsafe { [0, 1, 2].map(|place| _mm256_loadu_si256(p.add(place).cast())) };
-            let own = |place: usize, v: __m256i| {
-                let lower = _mm256_and_si256(v, _mm256_set1_epi8(15));
-                let (low, high) = (self.groups[2 * place], self.groups[2 * place + 1]);
-                _mm256_and_si256(_mm256_shuffle_epi8(low, lower), _mm256_shuffle_epi8(high, upper(v)))
-            };
-            let several = _mm256_and_si256(_mm256_and_si256(own(0, u), own(1, v)), own(2, w));
-            let one = _mm256_and_si256(_mm256_shuffle_epi8(self.first, u), _mm256_shuffle_epi8(self.halves, upper(u)));
-            _mm256_or_si256(one, several)
-        }
-
-        /// Goes on without members.
-        #[target_feature(enable = "avx2")]
-        fn skip(&self, text: &[u8], from: usize) -> usize {
-            let mut base = from;
-            while let Some(block) = text.get(base..base + BLOCK + 2) {
-                let p = block.as_ptr();
-                // SAFETY: the block has 66 bytes.
-                let any = unsafe { _mm256_or_si256(self.found(p), self.found(p.add(32))) };
-                if _mm256_testz_si256(any, any) == 0 {
-                    break;
-                }
-                base += BLOCK;
-            }
-            base
-        }
     }
 }
 

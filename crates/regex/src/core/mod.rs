@@ -6,6 +6,7 @@ use crate::anywhere::{Anywhere, Automata};
 use crate::engine::ahead::{self, Aheads};
 use crate::engine::backtrack::Memory;
 use crate::engine::dfa::{Dfa, Marks, Purpose};
+use crate::engine::opening::Opening;
 use crate::engine::scan::{Classifier, Machine, Splitter};
 use crate::engine::sweep::Sweep;
 use crate::error::Error;
@@ -72,6 +73,8 @@ pub struct Core {
     prefilter: Prefilter,
     engine: Engine,
     aheads: Aheads,
+    /// Of a pattern with backreferences.
+    opening: Option<Opening>,
     /// Lookaheads that must hold where a match begins; the automaton is that of the rest.
     guards: Vec<u32>,
     /// For patterns that match everywhere: the machine that tells all ends in one pass.
@@ -144,6 +147,8 @@ impl Core {
         } else {
             Aheads::default()
         };
+        let limits = (config.size_limit, config.dfa_size_limit, EAGER_STATES);
+        let opening = (config.automaton && program.has_backrefs).then(|| Opening::new(&hir, by_bytes, !bytes, limits));
         let (engine, guards) = choose(&mut program, &aheads, config, !bytes);
         let prefilter = Prefilter::new(&hir, &program);
         let scan = match &engine {
@@ -171,6 +176,7 @@ impl Core {
             seldom,
             lead: if prefilter.tests_lead() { None } else { program.lead() },
             aheads,
+            opening: opening.flatten(),
             guards,
             pattern: pattern.to_owned(),
             prefilter,
@@ -223,8 +229,9 @@ impl Core {
                 Engine::Complete(dfa) | Engine::Lazy(dfa) => dfa.memory(),
                 Engine::Backtrack => 0,
             };
-        let scan = self.scan.as_ref().map_or(0, |(machine, _)| machine.memory());
-        self.pattern.len() + self.program.memory() + automaton + scan
+        let scan = self.scan.as_ref().map_or(0, |(machine, classifier)| machine.memory() + classifier.memory());
+        let opening = self.opening.as_ref().map_or(0, Opening::memory);
+        self.pattern.len() + self.program.memory() + automaton + scan + opening
     }
 
     /// Which engine runs and why, in words.
@@ -254,6 +261,11 @@ impl Core {
                  {FUEL_PER_BYTE} steps for each byte. Lookbehinds are remembered for each position."
             ),
         };
+        if self.opening.is_some() {
+            out.push_str(
+                " What comes before the first of them is an automaton by itself, which refuses most attempts.",
+            );
+        }
         if !self.guards.is_empty() {
             out.push_str(
                 " That is so behind the lookaheads at its beginning, each of which is an automaton of its own.",

@@ -6,11 +6,12 @@ use super::{Cache, Core, Engine, FUEL, FUEL_PER_BYTE};
 use crate::anywhere::{Anywhere, Next, Progress};
 use crate::engine::backtrack::{Backtracker, OutOfFuel, UNSET};
 use crate::engine::dfa::{Run, match_at};
+use crate::engine::opening::Asked;
 use crate::engine::scan::{End, Splitter};
 use crate::engine::sweep::Sweep;
 use crate::error::SearchError;
+use crate::prefilter::Places;
 use crate::program::SubKind;
-use crate::starts::Window;
 
 /// Why a search has its working memory.
 const HELD: &str = "the memory is only given back when the search is dropped";
@@ -30,7 +31,8 @@ pub struct Search<'c, 't> {
     splitting: Splitting,
     /// Where a match can begin is looked for, as it has been seldom so far.
     seldom: Option<Meter>,
-    window: Window,
+    places: Places,
+    opening: Asked,
     /// Where the text that every match contains occurs next.
     required: usize,
     /// How often that was looked for, and how far away it was in all.
@@ -104,7 +106,8 @@ impl Core {
             splitter,
             splitting: Splitting::Possible,
             seldom: self.seldom.then_some(Meter { begun: 0, spent: 0 }),
-            window: Window::default(),
+            places: Places::default(),
+            opening: Asked::default(),
             required: 0,
             required_seen: (0, 0),
         }
@@ -174,10 +177,14 @@ impl Search<'_, '_> {
     /// What the search has cost so far.
     #[cfg(test)]
     pub fn work(&mut self) -> Work {
-        let budget = self.budget;
+        let (budget, back) = (self.budget, self.places.steps());
         let cache = self.cache();
         Work {
-            steps: cache.marks.steps + cache.memory.ahead.steps + cache.automata.steps() + (budget - cache.memory.fuel),
+            steps: back
+                + cache.marks.steps
+                + cache.memory.ahead.steps
+                + cache.automata.steps()
+                + (budget - cache.memory.fuel),
             table: cache.sweep.as_ref().map_or(0, Sweep::work),
             swept: cache.sweep.is_some(),
         }
@@ -197,7 +204,7 @@ impl Search<'_, '_> {
             if !self.required_ahead(at) {
                 return Ok(None);
             }
-            let Some((start, _)) = core.prefilter.candidate(&core.program, text, at, &mut self.window) else {
+            let Some((start, _)) = core.prefilter.candidate(&core.program, text, at, &mut self.places) else {
                 return Ok(None);
             };
             if let Ok(found) = self.cache().automata.shortest(&core.program, text, start, core.dfa_size_limit) {
@@ -243,7 +250,7 @@ impl Search<'_, '_> {
             {
                 return Ok(found);
             }
-            let Some((start, end)) = core.prefilter.candidate(&core.program, text, at, &mut self.window) else {
+            let Some((start, end)) = core.prefilter.candidate(&core.program, text, at, &mut self.places) else {
                 return Ok(None);
             };
             if end.is_some() {
@@ -350,6 +357,9 @@ impl Search<'_, '_> {
                     cache.dfa = None;
                 }
             }
+        }
+        if core.opening.as_ref().is_some_and(|opening| !opening.allows(text, at, &mut self.opening)) {
+            return Ok(None);
         }
         match Backtracker::new(&core.program, &core.aheads, &mut cache.memory, false).match_at(text, at) {
             Ok(found) => Ok(found),

@@ -5,6 +5,7 @@
 //! - `scan`: the automaton turned into a transducer that runs over blocks of text without going back, for patterns that
 //!   know soon where a match ends, as those of tokenizers do.
 //! - `ahead`: lookaheads that are regular, as automata that tell yes or no.
+//! - `opening`: what comes before a backreference, as an automaton that refuses most attempts.
 //! - `backtrack`: for captures, lookaround and backreferences; metered.
 //! - `sweep`: right to left over the text once; slow but linear whatever the pattern, for when the meter runs out.
 //! - `groups`, `reach`: the groups of the matches that the sweep finds, in linear time for all of them together.
@@ -17,6 +18,7 @@ pub mod backtrack;
 pub mod behind;
 pub mod dfa;
 pub mod groups;
+pub mod opening;
 mod reach;
 pub mod scan;
 pub mod sweep;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::opening::need;
 use super::relax::first_side;
 use super::{Inst, Pc, Program, Sub, SubKind};
 use crate::alphabet::Alphabet;
@@ -39,6 +40,7 @@ pub fn compile(hir: &Hir, groups: usize, bytes: bool, limit: usize) -> Option<Pr
     }
     let first = first_side(hir);
     let first_id = compiler.set(&first.symbols);
+    let need = need(hir).map(|(run, symbols)| (compiler.set(run), compiler.set(symbols), symbols.clone()));
     let alphabet = Alphabet::new(&compiler.sets, bytes)?;
     let sets = (0..compiler.sets.len()).map(|id| alphabet.kinds_of(id, false, false)).collect();
     let kinds = |(id, invalid, edge): (u32, bool, bool)| alphabet.kinds_of(id as usize, invalid, edge);
@@ -46,6 +48,7 @@ pub fn compile(hir: &Hir, groups: usize, bytes: bool, limit: usize) -> Option<Pr
         assertions.into_iter().map(|pairs| pairs.into_iter().map(|(b, a)| (kinds(b), kinds(a))).collect()).collect();
     Some(Program {
         first: kinds((first_id, first.invalid, first.edge)),
+        need: need.map(|(run, then, symbols)| (kinds((run, false, false)), kinds((then, false, false)), symbols)),
         has_subs: compiler.subs.len() > 1,
         insts: compiler.insts,
         subs: compiler.subs,

@@ -5,15 +5,18 @@
 //! makes remembering failed states, determinisation and the right-to-left sweep possible.
 
 mod compile;
+mod opening;
 mod relax;
 mod reverse;
 
 pub use compile::compile;
+pub use opening::opening;
 pub use relax::{first_side, relax, tighten};
 pub use reverse::reverse;
 
 use crate::alphabet::{Alphabet, Kind, KindSet};
 use crate::hir::Fold;
+use crate::symset::SymSet;
 
 /// Address of an instruction.
 pub type Pc = u32;
@@ -88,6 +91,8 @@ pub struct Program {
     pub slots: usize,
     /// Kinds with which a match can begin; all of them when it may be empty.
     pub first: KindSet,
+    /// What a lookahead at the beginning needs: a run of these kinds, then one of those, which are these symbols.
+    pub need: Option<(KindSet, KindSet, SymSet)>,
     /// A backreference occurs.
     pub has_backrefs: bool,
     /// `\K` occurs.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 
-use crate::fuzz::compare::check;
+use crate::fuzz::compare::{check, check_all};
 
 /// A piece of pattern that is rich in overlaps: few letters, all constructs.
 fn pattern(backrefs: bool) -> impl Strategy<Value = String> {
@@ -56,6 +56,20 @@ proptest! {
         for text in &texts {
             check(&p, text).map_err(TestCaseError::fail)?;
         }
+    }
+
+    #[test]
+    fn what_lookaheads_need_and_openings_agree_with_the_reference(
+        p in prop::sample::select(vec![
+            r"(?=\w*\d)(?=\w*[a-z])\b\w{3,}\b", r"(?=[^x]*?x)(?:a|é)+", r"(?=.*\d)\w", r"(?=\w*+-)\w\w", r"\b(?=\w*\d)(?!\w*x)\w+",
+            r"(?=[^中]*[中a]+)b", r"\b(\w+) \1\b", r"(\w)(?:x|\1)", r"((?:a|中)+)\d?\1", r"([^a]+)a\1", r"(?<=(\w))\1", r"(?i:(é|b+)-\1)",
+            r"(?:(a)|b)+ \1", r"(?=(\w))\b\1b", r"(\w*) \1b",
+        ]),
+        pieces in prop::collection::vec(prop::sample::select(vec![
+            "a", "b", "é", "É", " ", "-", "x", "1", "中", "😀", "\u{200d}", "\n", "word", "word ", "a a", "٣", "nothing of all that. ", "中文中文",
+        ]), 0..60),
+    ) {
+        check_all(p, &pieces.concat()).map_err(TestCaseError::fail)?;
     }
 }
 

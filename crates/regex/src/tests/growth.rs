@@ -19,7 +19,7 @@ fn work(pattern: &str, text: &str, splitting: bool) -> (usize, Work) {
 }
 
 /// Patterns and units of text on which many engines need quadratic time or worse.
-const HOSTILE: [(&str, &str); 21] = [
+const HOSTILE: [(&str, &str); 25] = [
     ("a*b|a", "a"),
     ("(?:a+)+$", "a"),
     ("(?:a|a)*b", "a"),
@@ -40,6 +40,11 @@ const HOSTILE: [(&str, &str); 21] = [
     ("(?=a*$)a", "a"),
     ("(?!a*b)a", "a"),
     ("a(?=[^b]*$)", "a"),
+    // What lookaheads need is near, far or not there.
+    (r"(?=\w*\d)a", "a"),
+    (r"(?=\w*\d)[a1]", "1"),
+    (r"(?=(?s:.)*\d)ab", "aaaaaaaaaaaaaaaa1"),
+    (r"(?=[^b]*\d)a(?!a)", "a1b"),
     // Loops that are skipped, and read in vain.
     ("a[^b]*c|a", "a"),
     ("\"[^\"]*x|\"", "\"a"),

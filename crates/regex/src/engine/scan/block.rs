@@ -3,7 +3,7 @@
 //! A step of the machine depends on the one before it, and a look into its table takes five cycles. A block is therefore
 //! cut into lanes that run side by side.
 
-use super::actions::{CHUNK, any, bits};
+use super::actions::{self, Bits, CHUNK, has};
 use super::classify::Classifier;
 use super::machine::{COMMIT, GAP, HERE, LOST, Machine, PREVIOUS, SET};
 use super::run::run;
@@ -34,8 +34,6 @@ pub struct Splitter {
     /// Kinds of the block, then actions. It never shrinks; `len` bytes of it are in use.
     buffer: Vec<u8>,
     len: usize,
-    /// Numbers of pairs of kinds.
-    numbers: Vec<u16>,
     /// Ends of matches in the block, relative to `base`: room for them, how many there are, how many have been handed
     /// out.
     ends: Vec<u32>,
@@ -53,8 +51,6 @@ pub struct Splitter {
     shift: usize,
     /// The machine runs.
     active: bool,
-    /// The text is known to be UTF-8.
-    valid: bool,
     /// Matches that ended in the block.
     found: usize,
     /// Borders where there are gaps: distances, from where, and the end of a gap that more gaps may follow.
@@ -191,7 +187,6 @@ impl Splitter {
         }
         let block = &text[self.base..end];
         self.next = end;
-        self.valid = classifier.valid;
         self.len = block.len();
         let room = self.len.next_multiple_of(CHUNK);
         if self.buffer.len() < room {
@@ -200,7 +195,7 @@ impl Splitter {
         let (kinds, beyond) = self.buffer[..room].split_at_mut(self.len);
         beyond.fill(0);
         classifier.classify(alphabet, block, kinds);
-        self.state = run(machine, kinds, &mut self.numbers, self.state);
+        self.state = run(machine, kinds, self.state);
         self.count = 0;
         self.handed = 0;
         self.found = 0;
@@ -210,46 +205,69 @@ impl Splitter {
     /// Turns the actions of the block into ends.
     fn collect(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("popcnt") {
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("popcnt") {
             // SAFETY: the instructions were found just now.
-            unsafe { self.collect_by_bits(gaps_possible, alphabet, text) };
+            unsafe { self.collect_by_vectors(gaps_possible, alphabet, text) };
             return;
         }
-        self.collect_in_any_way(gaps_possible, alphabet, text);
+        // SAFETY: this is for any machine.
+        unsafe { self.collect_in_any_way::<actions::Plain>(gaps_possible, alphabet, text) };
     }
 
-    /// Without AVX2, with which the positions of bits would be found by vectors, and later.
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "bmi1,popcnt")]
-    fn collect_by_bits(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
-        self.collect_in_any_way(gaps_possible, alphabet, text);
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    fn collect_by_vectors(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
+        // SAFETY: whoever calls this has found AVX2.
+        unsafe { self.collect_in_any_way::<actions::Avx2>(gaps_possible, alphabet, text) };
     }
 
+    /// # Safety
+    /// The machine has the instructions of `B`.
     #[inline(always)]
-    fn collect_in_any_way(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
+    unsafe fn collect_in_any_way<B: Bits>(&mut self, gaps_possible: bool, alphabet: &Alphabet, text: &[u8]) {
         let whole = std::mem::take(&mut self.buffer);
         let buffer = &whole[..self.len.next_multiple_of(CHUNK)];
-        // A match has a byte at least; `push_bits` writes a few more than there are.
+        // A match has a byte at least; what is written beyond the last end is overwritten by the next ones.
         let room = self.len + 3 * CHUNK;
         if self.ends.len() < room {
             self.ends.resize(room, 0);
         }
         let (chunks, _) = buffer.as_chunks::<CHUNK>();
         for (number, chunk) in chunks.iter().enumerate() {
-            let mut ends = bits(chunk, HERE);
-            if any(chunk, PREVIOUS | COMMIT | LOST) {
-                let sorts = [SET, COMMIT, PREVIOUS, LOST].map(|action| bits(chunk, action));
-                self.active = self.unusual(sorts, &mut ends, buffer, number * CHUNK, alphabet, text);
+            // SAFETY: the caller promises that there are the instructions; here and below.
+            let mut ends = unsafe { B::of::<HERE>(chunk) };
+            if has(chunk, PREVIOUS | COMMIT | LOST) {
+                // SAFETY: as above.
+                let told = unsafe {
+                    let (set, commit) = (B::of::<SET>(chunk), B::of::<COMMIT>(chunk));
+                    Told { set, commit, previous: B::of::<PREVIOUS>(chunk), lost: B::of::<LOST>(chunk) }
+                };
+                if !told.ends_nearby(&mut ends, self.base + self.shift + number * CHUNK, text) {
+                    self.active = self.unusual(told, &mut ends, buffer, number * CHUNK, alphabet, text);
+                }
             }
             let mut gaps = 0;
             if gaps_possible {
-                gaps = bits(chunk, GAP) & ends;
+                // SAFETY: as above.
+                gaps = unsafe { B::of::<GAP>(chunk) } & ends;
                 // Of gaps in a row only the last end is of interest.
                 let inner = gaps & gaps >> 1;
                 ends &= !inner;
                 gaps &= !inner;
             }
-            self.push_bits(ends, gaps, (self.shift + number * CHUNK) as u32);
+            let at = (self.shift + number * CHUNK) as u32;
+            let out = self.ends[self.count..].first_chunk_mut::<CHUNK>().expect("there is room for a chunk more");
+            // SAFETY: as above.
+            unsafe { B::places(ends, at, out) };
+            let count = ends.count_ones() as usize;
+            self.count += count;
+            self.found += count;
+            if gaps != 0 {
+                self.found -= gaps.count_ones() as usize;
+                for slot in &mut out[..count] {
+                    *slot |= ((gaps >> (*slot - at)) as u32 & 1) << 31;
+                }
+            }
             if !self.active {
                 break;
             }
@@ -264,13 +282,14 @@ impl Splitter {
     /// Adds to `ends` those that lie before the symbol that told of them; false when the machine is lost.
     fn unusual(
         &mut self,
-        [set, commit, previous, lost]: [u64; 4],
+        told: Told,
         ends: &mut u64,
         buffer: &[u8],
         chunk: usize,
         alphabet: &Alphabet,
         text: &[u8],
     ) -> bool {
+        let Told { set, commit, previous, lost } = told;
         let known = if lost == 0 { u64::MAX } else { (1 << lost.trailing_zeros()) - 1 };
         *ends &= known;
         let block = self.base + self.shift;
@@ -304,7 +323,7 @@ impl Splitter {
     /// Where the symbol before `at` begins.
     #[inline]
     fn start_of_previous(&self, alphabet: &Alphabet, text: &[u8], at: usize) -> usize {
-        if self.valid {
+        if alphabet.valid {
             return text[..at].iter().rposition(|byte| byte & 0xC0 != 0x80).unwrap_or(0);
         }
         at - alphabet.prev(text, at).map_or(0, |(_, len)| len)
@@ -343,28 +362,35 @@ impl Splitter {
         self.ends[self.count] = (end - self.base) as u32;
         self.count += 1;
     }
+}
 
-    /// Appends the positions of the bits of `ends`; those in `gaps` end gaps.
+/// Actions of a chunk that tell of ends which do not lie before the symbol itself, and of those that set the register.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    set: u64,
+    commit: u64,
+    previous: u64,
+    lost: u64,
+}
+
+impl Told {
+    /// Adds the ends that are told of to `ends`, if all of them lie in the chunk, which begins at `chunk`, and among ASCII; false
+    /// if not.
     #[inline(always)]
-    fn push_bits(&mut self, ends: u64, gaps: u64, at: u32) {
-        let count = ends.count_ones() as usize;
-        self.found += count;
-        let out = &mut self.ends[self.count..][..CHUNK];
-        self.count += count;
-        let mut rest = ends;
-        // Groups of eight without a branch for each bit; what is written beyond the count is overwritten later.
-        for group in out.chunks_exact_mut(8).take(count.div_ceil(8)) {
-            for slot in group {
-                // Never zero, which would need a case of its own.
-                *slot = at + (rest | 1 << 63).trailing_zeros();
-                rest &= rest.wrapping_sub(1);
-            }
+    fn ends_nearby(&self, ends: &mut u64, chunk: usize, text: &[u8]) -> bool {
+        let Told { set, commit, previous, lost } = *self;
+        let first = commit & commit.wrapping_neg();
+        let ascii = || text.get(chunk..chunk + CHUNK).is_some_and(<[u8]>::is_ascii);
+        if lost | previous & 1 != 0 || first != 0 && set & (first - 1) == 0 || previous != 0 && !ascii() {
+            return false;
         }
-        if gaps != 0 {
-            self.found -= gaps.count_ones() as usize;
-            for slot in &mut out[..count] {
-                *slot |= ((gaps >> (*slot - at)) as u32 & 1) << 31;
-            }
+        *ends |= previous >> 1;
+        let mut rest = commit;
+        while rest != 0 {
+            let below = set & ((rest & rest.wrapping_neg()) - 1);
+            *ends |= 1 << 63 >> below.leading_zeros();
+            rest &= rest - 1;
         }
+        true
     }
 }

@@ -1,34 +1,33 @@
 //! Symbol kinds of a block of text, one byte for each byte.
 //!
-//! The kind of a symbol stands at its first byte; its continuation bytes get a kind of their own. ASCII goes through a
-//! 128-entry table held in registers, where the machine has the instructions; every other symbol is decoded.
+//! The kind of a symbol stands at its first byte; its continuation bytes get a kind of their own. ASCII, and first bytes
+//! that belong to one kind only, go through tables held in registers, where the machine has the instructions; every other
+//! symbol is looked up in a tree over its bytes.
 
+use super::tree::Tree;
 use crate::alphabet::Alphabet;
 
-/// The table, and how to apply it.
+/// The tables, and how to apply them.
 #[derive(Debug, Clone)]
 pub struct Classifier {
-    /// Kinds of ASCII; everything else is decoded.
+    /// Kinds of ASCII.
     ascii: [u8; 128],
     /// The kind of a continuation byte.
     continuation: u8,
     /// Kinds as the machine numbers them, by those of the alphabet.
     columns: Box<[u8]>,
-    /// Kinds of the characters of two bytes.
-    two: Box<[u8]>,
-    /// For each pair of first bytes of a character of three: the kind of all 64 characters, or [`MIXED`].
-    three: Box<[u8]>,
-    /// The same for the first three bytes of a character of four.
-    four: Box<[u8]>,
+    /// Kinds of the characters of texts that are UTF-8.
+    tree: Option<Tree>,
     /// For first bytes from 0xC0 on: the kind of all characters, or [`VARIOUS`].
     leads: [u8; 64],
-    /// Texts are known to be UTF-8.
-    pub valid: bool,
     level: Level,
 }
 
-/// The characters with these first bytes are of several kinds.
-const MIXED: u8 = u8::MAX;
+/// Bytes that are classified together, and how many behind them can be read then, for the last character.
+#[cfg(target_arch = "x86_64")]
+pub const BYTES: usize = 64;
+#[cfg(target_arch = "x86_64")]
+pub const AHEAD: usize = 3;
 
 /// Marks bytes whose kind is looked up by itself; kinds are less.
 const VARIOUS: u8 = 0x80;
@@ -51,30 +50,11 @@ impl Classifier {
         for (byte, kind) in ascii.iter_mut().enumerate() {
             *kind = columns[usize::from(alphabet.single[byte])];
         }
-        let two: Box<[u8]> = (0..0x800).map(|symbol| columns[usize::from(alphabet.kind_of(symbol))]).collect();
-        let uniform = |prefixes| alphabet.uniform(prefixes, columns).map(|kind| kind.unwrap_or(MIXED)).collect();
-        let (three, four): (Box<[u8]>, Box<[u8]>) = (uniform(0..0x400), uniform(0x400..0x4400));
-        let same = |kinds: &[u8]| kinds[0] != MIXED && kinds.iter().all(|kind| *kind == kinds[0]);
-        let mut leads = [VARIOUS; 64];
-        for (byte, lead) in (0xC0usize..).zip(&mut leads) {
-            // What would be longer than it need be, or a surrogate, is left out.
-            let kinds = match byte {
-                0xC2..0xE0 => &two[(byte & 0x1F) << 6..][..64],
-                0xE0 => &three[0x20..0x40],
-                0xED => &three[0x340..0x360],
-                0xE1..0xF0 => &three[(byte & 0x0F) << 6..][..64],
-                0xF0 => &four[..0xC00],
-                0xF1..0xF4 => &four[((byte & 0x07) << 12) - 0x400..][..0x1000],
-                0xF4 => &four[0x3C00..],
-                _ => continue,
-            };
-            if same(kinds) {
-                *lead = kinds[0];
-            }
-        }
-        let continuation = columns[alphabet.len];
-        let columns = columns.into();
-        Classifier { ascii, continuation, columns, two, three, four, leads, valid, level: detect() }
+        let tree = if valid { Tree::new(alphabet, columns) } else { None };
+        let leads = tree.as_ref().map_or([VARIOUS; 64], |tree| {
+            std::array::from_fn(|lead| tree.kind_by_first(0xC0 + lead as u8).unwrap_or(VARIOUS))
+        });
+        Classifier { ascii, continuation: columns[alphabet.len], columns: columns.into(), tree, leads, level: detect() }
     }
 
     /// All variants that this machine can run.
@@ -96,13 +76,33 @@ impl Classifier {
         all
     }
 
+    /// Bytes held.
+    pub fn memory(&self) -> usize {
+        self.columns.len() + self.tree.as_ref().map_or(0, Tree::memory)
+    }
+
+    /// Writes the kinds of 64 bytes of UTF-8, wherever characters begin; false if it cannot.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub fn block(&self, bytes: &[u8; BYTES + AHEAD], kinds: &mut [u8; BYTES]) -> bool {
+        let Some(tree) = self.tree.as_ref().filter(|_| self.level != Level::Scalar) else {
+            return false;
+        };
+        // SAFETY: the other levels are only chosen where `detect` has found AVX2, BMI1 and POPCNT.
+        unsafe { x86::block(self, tree, bytes, kinds) };
+        true
+    }
+
     /// Writes the kinds of `text` to `kinds`, which has the same length. `text` begins and ends between symbols.
     pub fn classify(&self, alphabet: &Alphabet, text: &[u8], kinds: &mut [u8]) {
         assert_eq!(text.len(), kinds.len(), "one kind for each byte");
         #[cfg(target_arch = "x86_64")]
-        if self.valid && self.level == Level::Avx2 && text.len() >= 32 {
-            // SAFETY: this level is only chosen where `detect` has found AVX2.
-            unsafe { x86::valid(self, alphabet, text, kinds) };
+        if let Some(tree) = &self.tree
+            && self.level == Level::Avx2
+            && text.len() >= 32
+        {
+            // SAFETY: this level is only chosen where `detect` has found AVX2, BMI1 and POPCNT.
+            unsafe { x86::valid(self, tree, text, kinds) };
             return;
         }
         let mut at = 0;
@@ -127,63 +127,16 @@ impl Classifier {
     /// Classifies the symbol at `at`, which is not ASCII; returns its length.
     #[inline]
     fn multi(&self, alphabet: &Alphabet, text: &[u8], kinds: &mut [u8], at: usize) -> usize {
-        let kinds = &mut kinds[at..];
-        let bits = |byte: u8| u32::from(byte & 0x3F);
-        let continuation = self.continuation;
-        match text[at..] {
-            [a @ 0xE0..=0xEF, b, c, _, ..] if self.valid => {
-                let prefix = u32::from(a & 0x0F) << 6 | bits(b);
-                let mut kind = self.three[prefix as usize];
-                if kind == MIXED {
-                    kind = self.columns[usize::from(alphabet.kind_of(prefix << 6 | bits(c)))];
-                }
-                // The fourth byte is written again with the next symbol.
-                kinds[..4].copy_from_slice(&[kind, continuation, continuation, 0]);
-                3
-            }
-            [a @ 0xC0..=0xDF, b, ..] if self.valid => {
-                let kind = self.two[(u32::from(a & 0x1F) << 6 | bits(b)) as usize];
-                kinds[..2].copy_from_slice(&[kind, continuation]);
-                2
-            }
-            [a @ 0xF0..=0xF7, b, c, d, ..] if self.valid => {
-                let prefix = u32::from(a & 0x07) << 12 | bits(b) << 6 | bits(c);
-                let mut kind = self.four[prefix as usize - 0x400];
-                if kind == MIXED {
-                    kind = self.columns[usize::from(alphabet.kind_of(prefix << 6 | bits(d)))];
-                }
-                kinds[..4].copy_from_slice(&[kind, continuation, continuation, continuation]);
-                4
-            }
-            _ => {
+        let (kind, len) = match &self.tree {
+            Some(tree) => (tree.kind_at(text, at), (text[at].leading_ones() as usize).clamp(1, text.len() - at)),
+            None => {
                 let (kind, len) = alphabet.next_multi(text, at);
-                kinds[0] = self.columns[usize::from(kind)];
-                for kind in &mut kinds[1..len] {
-                    *kind = continuation;
-                }
-                len
+                (self.columns[usize::from(kind)], len)
             }
-        }
-    }
-
-    /// The kind of the character at `at`, which is not ASCII, in text that is UTF-8.
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    fn kind_at(&self, alphabet: &Alphabet, text: &[u8], at: usize) -> u8 {
-        let bits = |byte: u8| u32::from(byte & 0x3F);
-        let (prefix, known, last) = match text[at..] {
-            [a @ 0xE0..=0xEF, b, c, ..] => {
-                let prefix = u32::from(a & 0x0F) << 6 | bits(b);
-                (prefix, self.three[prefix as usize], c)
-            }
-            [a @ 0xC0..=0xDF, b, ..] => return self.two[(u32::from(a & 0x1F) << 6 | bits(b)) as usize],
-            [a @ 0xF0..=0xF7, b, c, d, ..] => {
-                let prefix = u32::from(a & 0x07) << 12 | bits(b) << 6 | bits(c);
-                (prefix, self.four[(prefix as usize).wrapping_sub(0x400)], d)
-            }
-            _ => return self.continuation,
         };
-        if known == MIXED { self.columns[usize::from(alphabet.kind_of(prefix << 6 | bits(last)))] } else { known }
+        kinds[at] = kind;
+        kinds[at + 1..at + len].fill(self.continuation);
+        len
     }
 
     /// Classifies leading whole vectors of ASCII; returns how many bytes that were.
@@ -215,11 +168,10 @@ impl Classifier {
 fn detect() -> Level {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512bw") {
-            return Level::Avx512;
-        }
-        if is_x86_feature_detected!("avx2") {
-            return Level::Avx2;
+        let bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("popcnt");
+        if bits && is_x86_feature_detected!("avx2") {
+            let larger = is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("avx512bw");
+            return if larger { Level::Avx512 } else { Level::Avx2 };
         }
     }
     Level::Scalar
@@ -229,8 +181,7 @@ fn detect() -> Level {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::Classifier;
-    use crate::alphabet::Alphabet;
+    use super::{AHEAD, BYTES, Classifier, Tree};
 
     /// Tables of 16, one for each high half of a byte.
     #[target_feature(enable = "avx2")]
@@ -243,53 +194,138 @@ mod x86 {
         rows
     }
 
-    /// What the rows, of which the first is that of high half `first`, say of each byte; 0 for those that have no row.
+    /// What the table says of ASCII; 0 for other bytes.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn look_up<const N: usize>(rows: &[__m256i; N], first: usize, v: __m256i) -> __m256i {
-        let mut kind = _mm256_setzero_si256();
-        for (high, row) in (first..).zip(rows) {
-            // Bytes of this high half keep their low half; all others get bit 7, for which the shuffle gives 0.
-            let own = _mm256_xor_si256(v, _mm256_set1_epi8((high << 4) as i8));
-            let index = _mm256_adds_epu8(own, _mm256_set1_epi8(0x70));
-            kind = _mm256_or_si256(kind, _mm256_shuffle_epi8(*row, index));
-        }
-        kind
+    fn of_ascii(rows: &[__m256i; 8], v: __m256i) -> __m256i {
+        // Shuffles give 0 for bytes beyond ASCII. Bits 4, 5 and 6 choose between the rows, each as the highest one of its byte.
+        let row = |high: usize| _mm256_shuffle_epi8(rows[high], v);
+        let (four, five) = (_mm256_slli_epi16::<3>(v), _mm256_slli_epi16::<2>(v));
+        let pair = |high: usize| _mm256_blendv_epi8(row(high), row(high + 1), four);
+        let low = _mm256_blendv_epi8(pair(0), pair(2), five);
+        let high = _mm256_blendv_epi8(pair(4), pair(6), five);
+        _mm256_blendv_epi8(low, high, _mm256_add_epi8(v, v))
+    }
+
+    /// What the table says of bytes from 0xC0 on; something for others.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn of_leads(rows: &[__m256i; 4], v: __m256i) -> __m256i {
+        let low = _mm256_and_si256(v, _mm256_set1_epi8(15));
+        let row = |high: usize| _mm256_shuffle_epi8(rows[high], low);
+        let four = _mm256_slli_epi16::<3>(v);
+        let pair = |high: usize| _mm256_blendv_epi8(row(high), row(high + 1), four);
+        _mm256_blendv_epi8(pair(0), pair(2), _mm256_slli_epi16::<2>(v))
     }
 
     /// Classifies text of at least 32 bytes that is UTF-8. Where the first byte of a character tells its kind, nothing is decoded.
-    #[target_feature(enable = "avx2")]
-    pub fn valid(classifier: &Classifier, alphabet: &Alphabet, text: &[u8], kinds: &mut [u8]) {
-        let (ascii, leads) = (rows::<8>(&classifier.ascii), rows::<4>(&classifier.leads));
-        let continuation = _mm256_set1_epi8(classifier.continuation as i8);
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    pub fn valid(classifier: &Classifier, tree: &Tree, text: &[u8], kinds: &mut [u8]) {
+        let tables = Tables::new(classifier);
         let mut at = 0;
-        loop {
-            let (bytes, out) = (&text[at..at + 32], &mut kinds[at..at + 32]);
-            // SAFETY: `bytes` has 32 bytes; unaligned loads are allowed.
-            let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
-            let beyond = _mm256_movemask_epi8(v) as u32;
-            let mut kind = _mm256_setzero_si256();
-            if beyond != u32::MAX {
-                kind = look_up(&ascii, 0, v);
-            }
-            if beyond != 0 {
-                let inner = _mm256_cmpgt_epi8(_mm256_set1_epi8(0xC0u8 as i8), v);
-                kind = _mm256_or_si256(kind, _mm256_and_si256(inner, continuation));
-                kind = _mm256_or_si256(kind, look_up(&leads, 0xC, v));
-            }
-            // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
-            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), kind) };
-            let mut various = _mm256_movemask_epi8(kind) as u32;
+        while let Some(bytes) = text[at..].first_chunk::<{ BYTES + AHEAD }>()
+            && let Some(out) = kinds[at..].first_chunk_mut::<BYTES>()
+        {
+            tables.block(tree, bytes, out);
+            at += BYTES;
+        }
+        while at < text.len() {
+            // The last vector overlaps the one before it.
+            at = at.min(text.len() - 32);
+            let out = &mut kinds[at..at + 32];
+            let mut various = tables.vector(&text[at..at + 32], out);
             while various != 0 {
                 let offset = various.trailing_zeros() as usize;
                 various &= various - 1;
-                out[offset] = classifier.kind_at(alphabet, text, at + offset);
+                out[offset] = tree.kind_at(text, at + offset);
             }
-            if at + 32 >= text.len() {
+            at += 32;
+        }
+    }
+
+    /// Classifies 64 bytes, behind which three more can be read.
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    pub fn block(classifier: &Classifier, tree: &Tree, bytes: &[u8; BYTES + AHEAD], kinds: &mut [u8; BYTES]) {
+        Tables::new(classifier).block(tree, bytes, kinds);
+    }
+
+    /// Tells the kinds of the characters that begin at the bits of `various` and have up to `BEYOND` bytes beyond the first.
+    /// They are taken by fours, so that hardly a branch depends on the text.
+    #[inline]
+    #[target_feature(enable = "avx2,bmi1,popcnt")]
+    fn each<const BEYOND: usize>(tree: &Tree, various: u64, bytes: &[u8; BYTES + AHEAD], kinds: &mut [u8; BYTES]) {
+        let mut rest = various;
+        for _ in 0..various.count_ones().div_ceil(4) {
+            for _ in 0..4 {
+                // Once there is none left, that of the last byte is told again.
+                let at = (rest | 1 << 63).trailing_zeros() as usize;
+                rest &= rest.wrapping_sub(1);
+                kinds[at] = tree.kind::<BEYOND>([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+            }
+        }
+    }
+
+    /// What tells the kinds of 32 bytes.
+    struct Tables {
+        ascii: [__m256i; 8],
+        leads: [__m256i; 4],
+        continuation: __m256i,
+    }
+
+    impl Tables {
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn new(classifier: &Classifier) -> Self {
+            Tables {
+                ascii: rows(&classifier.ascii),
+                leads: rows(&classifier.leads),
+                continuation: _mm256_set1_epi8(classifier.continuation as i8),
+            }
+        }
+
+        #[inline]
+        #[target_feature(enable = "avx2,bmi1,popcnt")]
+        fn block(&self, tree: &Tree, bytes: &[u8; BYTES + AHEAD], out: &mut [u8; BYTES]) {
+            let (low, high) = (self.vector(&bytes[..32], &mut out[..32]), self.vector(&bytes[32..64], &mut out[32..]));
+            let various = u64::from(low) | u64::from(high) << 32;
+            if various == 0 {
                 return;
             }
-            // The last vector overlaps the one before it.
-            at = (at + 32).min(text.len() - 32);
+            // SAFETY: both have 32 bytes; unaligned loads are allowed.
+            let largest = unsafe {
+                _mm256_max_epu8(
+                    _mm256_loadu_si256(bytes.as_ptr().cast()),
+                    _mm256_loadu_si256(bytes[32..].as_ptr().cast()),
+                )
+            };
+            let beyond = |first: u8| {
+                let same = _mm256_cmpeq_epi8(_mm256_max_epu8(largest, _mm256_set1_epi8(first as i8)), largest);
+                _mm256_movemask_epi8(same) != 0
+            };
+            match (beyond(0xE0), beyond(0xF0)) {
+                (false, _) => each::<1>(tree, various, bytes, out),
+                (true, false) => each::<2>(tree, various, bytes, out),
+                (true, true) => each::<3>(tree, various, bytes, out),
+            }
+        }
+
+        /// Writes the kinds of 32 bytes as far as single bytes tell them; a bit for each of the others.
+        #[inline]
+        #[target_feature(enable = "avx2")]
+        fn vector(&self, bytes: &[u8], out: &mut [u8]) -> u32 {
+            let (bytes, out) = (&bytes[..32], &mut out[..32]);
+            // SAFETY: `bytes` has 32 bytes; unaligned loads are allowed.
+            let v = unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) };
+            let beyond = _mm256_movemask_epi8(v) as u32;
+            let mut kind = of_ascii(&self.ascii, v);
+            if beyond != 0 {
+                let inner = _mm256_cmpgt_epi8(_mm256_set1_epi8(0xC0u8 as i8), v);
+                let multi = _mm256_blendv_epi8(of_leads(&self.leads, v), self.continuation, inner);
+                kind = _mm256_blendv_epi8(kind, multi, v);
+            }
+            // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
+            unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), kind) };
+            _mm256_movemask_epi8(kind) as u32
         }
     }
 
@@ -306,7 +342,7 @@ mod x86 {
             if _mm256_movemask_epi8(v) != 0 {
                 return false;
             }
-            let kind = look_up(&tables, 0, v);
+            let kind = of_ascii(&tables, v);
             // SAFETY: `out` has 32 bytes; unaligned stores are allowed.
             unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), kind) };
             true

@@ -5,16 +5,19 @@
 //! Patterns as `\w+`, which leave gaps of symbols that begin no match, are no harder.
 //!
 //! - `machine`: turns the automaton of such a pattern into a transducer that never goes back.
-//! - `classify`: symbol kinds of a block of text, 32 or 64 bytes at a time.
+//! - `classify`, `tree`: symbol kinds of a block of text, 32 or 64 bytes at a time.
 //! - `run`: runs the transducer over the kinds of a block.
 //! - `block`, `actions`: go from block to block and collect the ends.
 
-mod actions;
+pub(crate) mod actions;
 mod block;
 mod classify;
 mod machine;
 mod run;
+mod tree;
 
 pub use block::{End, Splitter};
 pub use classify::Classifier;
+#[cfg(target_arch = "x86_64")]
+pub use classify::{AHEAD, BYTES};
 pub use machine::Machine;

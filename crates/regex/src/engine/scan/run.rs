@@ -26,16 +26,16 @@ const CHUNK: usize = 64;
 /// States within which they come round again in a run of one kind, if they do so soon.
 const AROUND: usize = 16;
 
-/// Replaces kinds by actions; returns the state behind the block. `numbers` is working memory.
-pub fn run(machine: &Machine, buffer: &mut [u8], numbers: &mut Vec<u16>, state: u32) -> u32 {
+/// Replaces kinds by actions; returns the state behind the block.
+pub fn run(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
     if buffer.len() >= LONG {
         let stride = buffer.len() / MANY / 2 * 2;
         let Some(states) = states_at(machine, buffer, stride, state) else {
             return single(machine, buffer, state);
         };
         let state = match &machine.pairs {
-            Some(pairs) if number_pairs(machine.columns, &buffer[..MANY * stride], numbers) => {
-                by_pairs(machine, pairs, buffer, numbers, stride, states)
+            Some(pairs) if number_pairs(machine.columns, &mut buffer[..MANY * stride]) => {
+                by_pairs(machine, pairs, buffer, stride, states)
             }
             _ => many(machine, buffer, stride, states),
         };
@@ -158,77 +158,64 @@ fn steps(machine: &Machine, buffer: &mut [u8], state: u32) -> u32 {
     state as u32
 }
 
-/// The number of each pair of kinds; false where that would not pay.
-fn number_pairs(columns: usize, kinds: &[u8], numbers: &mut Vec<u16>) -> bool {
+/// Puts the number of each pair of kinds in its place; false where that would not pay.
+fn number_pairs(columns: usize, kinds: &mut [u8]) -> bool {
     #[cfg(target_arch = "x86_64")]
     if has_simd() {
-        if numbers.len() < kinds.len() / 2 {
-            numbers.resize(kinds.len() / 2, 0);
-        }
         // SAFETY: AVX2 was found.
-        unsafe { number_pairs_avx2(columns as u8, kinds, numbers) };
+        unsafe { number_pairs_avx2(columns as u8, kinds) };
         return true;
     }
-    let _ = (columns, kinds, numbers);
+    let _ = (columns, kinds);
     false
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn number_pairs_avx2(columns: u8, kinds: &[u8], numbers: &mut [u16]) {
+fn number_pairs_avx2(columns: u8, kinds: &mut [u8]) {
     use std::arch::x86_64::*;
     // The first of a pair counts `columns` times.
     let weights = _mm256_set1_epi16(i16::from_le_bytes([columns, 1]));
-    let (blocks, rest) = kinds.as_chunks::<32>();
-    let (done, last) = numbers[..kinds.len() / 2].split_at_mut(16 * blocks.len());
-    for (block, out) in blocks.iter().zip(done.chunks_exact_mut(16)) {
-        // SAFETY: the block has 32 bytes and `out` as many; unaligned loads and stores are allowed.
+    let (blocks, rest) = kinds.as_chunks_mut::<32>();
+    for block in blocks {
+        // SAFETY: the block has 32 bytes; unaligned loads and stores are allowed.
         unsafe {
             let numbers = _mm256_maddubs_epi16(weights, _mm256_loadu_si256(block.as_ptr().cast()));
-            _mm256_storeu_si256(out.as_mut_ptr().cast(), numbers);
+            _mm256_storeu_si256(block.as_mut_ptr().cast(), numbers);
         }
     }
-    for (pair, out) in rest.chunks_exact(2).zip(last) {
-        *out = u16::from(pair[0]) * u16::from(columns) + u16::from(pair[1]);
+    for pair in rest.as_chunks_mut::<2>().0 {
+        *pair = (u16::from(pair[0]) * u16::from(columns) + u16::from(pair[1])).to_ne_bytes();
     }
 }
 
-/// As [`many`], two symbols at a time.
+/// As [`many`], two symbols at a time, whose numbers become two actions.
 #[inline(never)]
-fn by_pairs(
-    machine: &Machine,
-    pairs: &[u32],
-    buffer: &mut [u8],
-    numbers: &[u16],
-    stride: usize,
-    states: [u32; MANY],
-) -> u32 {
-    assert!(MANY * stride <= buffer.len() && MANY * stride <= 2 * numbers.len(), "the lanes lie in the buffers");
+fn by_pairs(machine: &Machine, pairs: &[u32], buffer: &mut [u8], stride: usize, states: [u32; MANY]) -> u32 {
+    assert!(MANY * stride <= buffer.len(), "the lanes lie in the buffer");
     assert!(stride.is_multiple_of(2), "lanes are made of pairs");
     let (table, columns) = (pairs.as_ptr(), machine.columns);
     let [mut s, mut t, mut u, mut v, mut w, mut x] = states.map(|state| state as usize * columns);
-    let half = stride / 2;
-    let (mut from, mut to) = (numbers.as_ptr(), buffer.as_mut_ptr());
-    for _ in 0..half {
-        // SAFETY: six places, `half` apart from each other in the numbers and `stride` in the buffer, lie in these. A state is
-        // the offset of a row of the table of pairs, which is as many times as long as there are columns, and numbers are below
-        // the length of a row, since kinds are below that of a row of the ordinary table.
+    let mut front = buffer.as_mut_ptr();
+    for _ in 0..stride / 2 {
+        // SAFETY: six places, `stride` apart from each other, lie in the buffer. A state is the offset of a row of the table of
+        // pairs, which is as many times as long as there are columns, and numbers are below the length of a row, since kinds are
+        // below that of a row of the ordinary table.
         unsafe {
-            let (from_back, to_back) = (from.add(3 * half), to.add(3 * stride));
-            let a = transition(table, s, *from) as usize;
-            let b = transition(table, t, *from.add(half)) as usize;
-            let c = transition(table, u, *from.add(2 * half)) as usize;
-            let d = transition(table, v, *from_back) as usize;
-            let e = transition(table, w, *from_back.add(half)) as usize;
-            let f = transition(table, x, *from_back.add(2 * half)) as usize;
-            to.cast::<u16>().write_unaligned(a as u16);
-            to.add(stride).cast::<u16>().write_unaligned(b as u16);
-            to.add(2 * stride).cast::<u16>().write_unaligned(c as u16);
-            to_back.cast::<u16>().write_unaligned(d as u16);
-            to_back.add(stride).cast::<u16>().write_unaligned(e as u16);
-            to_back.add(2 * stride).cast::<u16>().write_unaligned(f as u16);
+            let back = front.add(3 * stride);
+            let pair =
+                |place: *mut u8, state: usize| transition(table, state, place.cast::<u16>().read_unaligned()) as usize;
+            let set = |place: *mut u8, actions: usize| place.cast::<u16>().write_unaligned(actions as u16);
+            let (a, b, c) = (pair(front, s), pair(front.add(stride), t), pair(front.add(2 * stride), u));
+            let (d, e, f) = (pair(back, v), pair(back.add(stride), w), pair(back.add(2 * stride), x));
+            set(front, a);
+            set(front.add(stride), b);
+            set(front.add(2 * stride), c);
+            set(back, d);
+            set(back.add(stride), e);
+            set(back.add(2 * stride), f);
             (s, t, u, v, w, x) = (a >> 16, b >> 16, c >> 16, d >> 16, e >> 16, f >> 16);
-            (from, to) = (from.add(1), to.add(2));
+            front = front.add(2);
         }
     }
     (x / columns) as u32
@@ -305,7 +292,7 @@ mod tests {
             let kinds: Vec<u8> = runs.iter().flat_map(|&(raw, count)| std::iter::repeat_n(kind(raw), count)).collect();
             let start = machine.start(0);
             let (mut fast, mut slow) = (kinds.clone(), kinds);
-            let ends = (run(machine, &mut fast, &mut Vec::new(), start), steps(machine, &mut slow, start));
+            let ends = (run(machine, &mut fast, start), steps(machine, &mut slow, start));
             prop_assert_eq!(ends.0, ends.1, "{}", pattern);
             prop_assert_eq!(fast, slow, "{}", pattern);
         }
