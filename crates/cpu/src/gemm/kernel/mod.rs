@@ -210,7 +210,7 @@ pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(t
 
 /// Asks for a cache line that need not exist.
 #[inline(always)]
-fn prefetch(address: *const u8) {
+pub fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch never faults, and every x86-64 processor has it.
     unsafe {
