@@ -1,6 +1,5 @@
 //! Bounded caches from pieces to their ids.
 
-use crate::hash;
 use crate::key::{Key, hash_of};
 use cupola_regex::hint::prefetch;
 use std::hint::select_unpredictable;
@@ -274,6 +273,7 @@ impl LongCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hash;
     use crate::key;
 
     #[test]

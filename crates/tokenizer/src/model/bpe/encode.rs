@@ -40,7 +40,8 @@ impl Bpe {
         let [reading, looking, giving] = &mut *blocks;
         let mut stages = [giving, looking, reading];
         for step in 0..number + 2 {
-            stages.rotate_left(1);
+            let [oldest, middle, newest] = stages;
+            stages = [middle, newest, oldest];
             let [giving, looking, reading] = &mut stages;
             let first = step * PIECES;
             if step < number {
