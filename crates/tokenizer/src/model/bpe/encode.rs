@@ -98,11 +98,14 @@ impl Bpe {
         sink: &mut S,
     ) -> Result<()> {
         let len = end - start;
-        match len {
-            0 => return Ok(()),
-            1..=key::LONGEST => {}
-            ..=MAX_LONG => return self.encode_remembered(text, start, end, scratch, sink),
-            _ => return self.encode_uncached(text, start, end, scratch, sink),
+        if len > MAX_LONG {
+            return self.encode_uncached(text, start, end, scratch, sink);
+        }
+        if len > key::LONGEST {
+            return self.encode_remembered(text, start, end, scratch, sink);
+        }
+        if len == 0 {
+            return Ok(());
         }
         // It may have come in the meantime, or has many ids, or is where it had to give way to others.
         if let Some(ids) = scratch.cache.find(key, hash) {
@@ -123,11 +126,12 @@ impl Bpe {
         }
         if let Some(cuts) = self.cuts(&text[start..end], scratch) {
             let cut = cuts.next(text, [start, start, end]);
-            if cut < end && !scratch.seen.note(hash) {
-                return self.encode_islands(text, (start, cut, end), scratch, sink);
-            }
             if cut < end {
-                return self.encode_new(text, start, end, scratch, sink, keep);
+                return if scratch.seen.note(hash) {
+                    self.encode_new(text, start, end, scratch, sink, keep)
+                } else {
+                    self.encode_islands(text, (start, cut, end), scratch, sink)
+                };
             }
         }
         let tokens = scratch.short.merge(self.known(), key);
