@@ -78,21 +78,6 @@ fn least(ranks: &[i32; N]) -> i32 {
     ranks.iter().fold(NEVER, |least, &rank| least.min(rank))
 }
 
-/// Puts three numbers into their places, the last of them first, and returns the least of all. Everything stays in vectors: reading
-/// a vector of which a part has just been written takes longer than all of this.
-#[inline(always)]
-fn replace([a, b, c]: [usize; 3], [at_a, at_b, at_c]: [i32; 3], ranks: &mut [i32; N]) -> i32 {
-    let (a, b, c) = (a as i32, b as i32, c as i32);
-    let mut least = NEVER;
-    for (i, rank) in (0..N as i32).zip(ranks) {
-        let new = if i == c { at_c } else { *rank };
-        let new = if i == b { at_b } else { new };
-        *rank = if i == a { at_a } else { new };
-        least = least.min(*rank);
-    }
-    least
-}
-
 impl ShortBuffers {
     /// Merges a piece; one that is a token only if merges lead there.
     pub(super) fn merge(&mut self, known: Known<'_>, key: Key) -> Tokens {
@@ -130,19 +115,24 @@ impl ShortBuffers {
         let mut places = (2u32 << n) - 1;
         // The place after `at`, which is not the end.
         let after = |places: u32, at: usize| at + 1 + (places >> (at + 1)).trailing_zeros() as usize;
-        let mut rank = least(&ranks);
-        while rank != NEVER {
+        loop {
+            let rank = least(&ranks);
+            if rank == NEVER {
+                break;
+            }
             let at = rank as usize & 15;
             ids[at] = rank as u32 >> 4;
             let gone = after(places, at);
             places &= !(1 << gone);
+            ranks[gone & 15] = NEVER;
             let end = after(places, at);
             let next = self.made[at][(after(places, end) - at) & 15];
-            let next = if end < n { next } else { NEVER };
-            // Where nothing comes before, the table has nothing either.
-            let before = (places & ((1 << at) - 1) | 1).ilog2() as usize;
-            let joined = if at > 0 { self.made[before & 15][(end - before) & 15] } else { next };
-            rank = replace([at, gone & 15, before & 15], [next, NEVER, joined], &mut ranks);
+            ranks[at] = if end < n { next } else { NEVER };
+            let before = places & ((1 << at) - 1);
+            if before != 0 {
+                let before = before.ilog2() as usize;
+                ranks[before & 15] = self.made[before & 15][(end - before) & 15];
+            }
         }
 
         for &(_, part) in parts {
