@@ -62,12 +62,7 @@ fn array<'py>(py: Python<'py>, bytes: &Bound<'py, PyByteArray>, dtype: &str) -> 
 
 /// Ids as a NumPy array of `uint32`.
 pub fn ids_array<'py>(py: Python<'py>, ids: &[u32]) -> PyResult<Bound<'py, PyAny>> {
-    let bytes = PyByteArray::new_with(py, ids.len() * 4, |bytes| {
-        for (chunk, id) in bytes.chunks_exact_mut(4).zip(ids) {
-            chunk.copy_from_slice(&id.to_ne_bytes());
-        }
-        Ok(())
-    })?;
+    let bytes = PyByteArray::new(py, bytemuck::cast_slice(ids));
     array(py, &bytes, "uint32")
 }
 

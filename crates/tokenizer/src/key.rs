@@ -5,11 +5,11 @@ use crate::hash;
 /// Strings of at most this many bytes have a key.
 pub(crate) const LONGEST: usize = 15;
 
-/// The bytes, padded with zeros, and their number in the last byte.
+/// The bytes, padded with zeros, and their number in the last four bits.
 pub(crate) type Key = [u64; 2];
 
-/// What stands for the key of a string that has none; no string has this one.
-const NO_KEY: Key = [0, u64::MAX];
+/// Where the number of bytes stands in the second word.
+pub(crate) const LEN_AT: u32 = 60;
 
 /// Which bytes of a key belong to a string of each length.
 const MASKS: [u128; 16] = {
@@ -25,15 +25,15 @@ const MASKS: [u128; 16] = {
 /// The key of the first `len` of 16 bytes.
 #[inline(always)]
 pub(crate) fn of_word(bytes: u128, len: usize) -> Key {
-    let key = bytes & MASKS[len & 15] | (len as u128) << 120;
+    let key = bytes & MASKS[len & 15] | (len as u128) << (64 + LEN_AT);
     [key as u64, (key >> 64) as u64]
 }
 
-/// The key of `text[start..start + len]`, which has 1 to [`LONGEST`] bytes.
+/// The key of `text[start..start + len]`, which has at most [`LONGEST`] bytes.
 #[inline(always)]
 pub(crate) fn of_part(text: &[u8], start: usize, len: usize) -> Key {
-    let bytes = match text.get(start..start + 16) {
-        Some(bytes) => hash::load16(bytes),
+    let bytes = match text.get(start..).and_then(<[u8]>::first_chunk) {
+        Some(bytes) => u128::from_le_bytes(*bytes),
         None => last_bytes(text, start),
     };
     of_word(bytes, len)
@@ -50,24 +50,13 @@ pub(crate) fn of(s: &[u8]) -> Key {
         _ => hash::load8(s, 0),
     };
     let high = if n > 8 { hash::load8(s, n - 8) >> (8 * (16 - n)) } else { 0 };
-    [low, high | (n as u64) << 56]
+    [low, high | (n as u64) << LEN_AT]
 }
 
 /// The hash of a key.
 #[inline(always)]
 pub(crate) fn hash_of(key: Key) -> u64 {
     hash::words(key[0], key[1])
-}
-
-/// The key of `text[start..end]` and its hash; for a string that is empty or too long a key that is nobody's.
-#[inline(always)]
-pub(crate) fn with_hash(text: &[u8], start: usize, end: usize) -> (Key, u64) {
-    let len = end - start;
-    if len.wrapping_sub(1) >= LONGEST {
-        return (NO_KEY, 0);
-    }
-    let key = of_part(text, start, len);
-    (key, hash_of(key))
 }
 
 /// The bytes from `start` on, of which there are fewer than 16.

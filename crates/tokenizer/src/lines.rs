@@ -77,10 +77,11 @@ impl Lines {
         }
     }
 
-    /// Whether the line where a key belongs has it, and its id; if not, some number. There is no branch.
+    /// The id of a key that is not zero, if the line where it belongs has it.
     #[inline(always)]
-    pub(crate) fn at_home(&self, key: Key, home: usize) -> (bool, u32) {
-        self.0.get(home).map_or((false, 0), |line| line.find(key))
+    pub(crate) fn at_home(&self, key: Key, home: usize) -> Option<u32> {
+        let (there, id) = self.0.get(home)?.find(key);
+        there.then_some(id)
     }
 
     /// The id of a key.

@@ -174,18 +174,17 @@ impl Vocab {
         self.filter[word] & bit != 0
     }
 
-    /// The first place where a key with this hash can be; the processor is told to fetch it.
+    /// Has the processor fetch the place of a hash, for a question that will come soon.
     #[inline(always)]
-    pub(crate) fn fetch(&self, hash: u64) -> usize {
-        let home = self.short.home(hash);
-        self.short.fetch(home);
-        home
+    pub(crate) fn fetch(&self, hash: u64) {
+        self.short.fetch(self.short.home(hash));
     }
 
-    /// Whether the first place of a key has it, and the id there; another one if it has not.
+    /// The id of a string with this key and hash, if it is in the first place where it can be. The key of the empty string is no
+    /// string's.
     #[inline(always)]
-    pub(crate) fn id_at(&self, key: Key, home: usize) -> (bool, u32) {
-        self.short.at_home(key, home)
+    pub(crate) fn id_at_home(&self, key: Key, hash: u64) -> Option<u32> {
+        self.short.at_home(key, self.short.home(hash)).filter(|_| key[1] != 0)
     }
 
     /// The id of a string that has a key, with the hash of the key; the filter is not asked.

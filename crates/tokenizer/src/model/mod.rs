@@ -42,8 +42,11 @@ pub enum Model {
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     pub merge: bpe::merge::MergeBuffers,
+    /// Lent out while pieces are on their way.
+    pub blocks: Vec<Box<[bpe::block::Block; 3]>>,
     pub cache: bpe::cache::PieceCache,
     pub long: bpe::cache::LongCache,
+    pub seen: bpe::cache::Seen,
     pub pairs: bpe::rules::PairCache,
     pub greedy: bpe::greedy::GreedyBuffers,
     pub short: bpe::short::ShortBuffers,

@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 
+/// So many ids are copied at once where there may be fewer.
+pub(crate) const FEW: usize = 8;
+
 /// A receiver of tokens. Models are compiled once for each kind, so that plain encoding pays nothing for offsets and
 /// counting allocates nothing.
 pub(crate) trait Sink {
@@ -18,15 +21,9 @@ pub(crate) trait Sink {
         }
     }
 
-    /// The first `n` of three ids, whose ranges nobody asked for.
+    /// The ids from one place up to another, whose ranges nobody asked for; behind the first are at least [`FEW`].
     #[inline(always)]
-    fn few(&mut self, ids: &[u32; 3], n: usize) {
-        self.ids(&ids[..n]);
-    }
-
-    /// The ids from one place up to another below 16, whose ranges nobody asked for.
-    #[inline(always)]
-    fn some(&mut self, ids: &[u32; 32], from: usize, to: usize) {
+    fn some(&mut self, ids: &[u32], from: usize, to: usize) {
         self.ids(&ids[from..to]);
     }
 
@@ -58,19 +55,14 @@ impl Sink for Vec<u32> {
         self.extend_from_slice(ids);
     }
 
-    /// Without a branch for how many there are.
+    /// A few are copied without a call: as many as there can be, and what is too much goes.
     #[inline(always)]
-    fn few(&mut self, ids: &[u32; 3], n: usize) {
-        let len = self.len() + n;
-        self.extend_from_slice(ids);
-        self.truncate(len);
-    }
-
-    /// As many as there can be, and what is too much goes.
-    #[inline(always)]
-    fn some(&mut self, ids: &[u32; 32], from: usize, to: usize) {
+    fn some(&mut self, ids: &[u32], from: usize, to: usize) {
+        if to - from > FEW {
+            return self.extend_from_slice(&ids[from..to]);
+        }
         let len = self.len() + to - from;
-        self.extend_from_slice(&ids[from..from + 16]);
+        self.extend_from_slice(&ids[from..from + FEW]);
         self.truncate(len);
     }
 }
@@ -123,15 +115,5 @@ impl Sink for Counter {
     #[inline(always)]
     fn ids(&mut self, ids: &[u32]) {
         self.0 += ids.len();
-    }
-
-    #[inline(always)]
-    fn few(&mut self, _: &[u32; 3], n: usize) {
-        self.0 += n;
-    }
-
-    #[inline(always)]
-    fn some(&mut self, _: &[u32; 32], from: usize, to: usize) {
-        self.0 += to - from;
     }
 }

@@ -1,19 +1,18 @@
 //! From pieces to ids: what is known of short pieces, and the way to merging for the others.
 
-use super::cache::{INLINE, MAX_LONG};
+use super::block::{Block, PIECES};
+use super::cache::MAX_LONG;
 use super::cuts::{self, Cuts};
 use super::greedy::{self, Reader};
 use super::rules::{Concat, Remembered};
 use super::tables::Tables;
 use super::{Alphabet, Bpe, MARKER, RuleSet, char_len};
 use crate::error::Result;
+use crate::hash;
 use crate::key::{self, Key};
 use crate::model::{Scratch, Sink};
 use crate::vocab::NONE;
 use std::sync::Arc;
-
-/// Pieces whose keys are worked out before the first of them is looked up.
-const AHEAD: usize = 16;
 
 impl Bpe {
     /// Whether pieces are looked up in the caches before anything else is asked of them, so that [`Bpe::encode_borders`] serves.
@@ -22,7 +21,8 @@ impl Bpe {
         !S::RANGES && self.frozen.is_none() && !self.cut_at_marker && scratch.dropout.is_none()
     }
 
-    /// Encodes the pieces of the text between `from` and each of the borders `base + ends`.
+    /// Encodes the pieces of the text between `from` and each of the borders `base + ends`. This is the loop that decides the speed
+    /// on ordinary text: while a block of pieces is read, the one before it is looked up, and the one before that given out.
     #[inline]
     pub(crate) fn encode_borders<S: Sink>(
         &self,
@@ -33,128 +33,111 @@ impl Bpe {
         sink: &mut S,
     ) -> Result<()> {
         scratch.cache.prepare();
-        if self.plain {
-            return self.encode_tokens(text, from, (base, ends), scratch, sink);
-        }
-        let mut start = from;
-        // For most pieces one look-up, whose ids are copied without a branch for how many there are. In long texts keys come
-        // first, so that memory is on its way.
-        if ends.len() < 4 * AHEAD {
-            for &end in ends {
-                let end = base + end as usize;
-                self.encode_keyed(text, start, end, key::with_hash(text, start, end), scratch, sink)?;
-                start = end;
+        let start = |piece: usize| if piece == 0 { from } else { base + ends[piece - 1] as usize };
+        let mut blocks = scratch.blocks.pop().unwrap_or_default();
+        let mut done = Ok(());
+        let number = ends.len().div_ceil(PIECES);
+        let [reading, looking, giving] = &mut *blocks;
+        let mut stages = [giving, looking, reading];
+        for step in 0..number + 2 {
+            let [oldest, middle, newest] = stages;
+            stages = [middle, newest, oldest];
+            let [giving, looking, reading] = &mut stages;
+            let first = step * PIECES;
+            if step < number {
+                let ends = &ends[first..ends.len().min(first + PIECES)];
+                reading.read(text, start(first), (base, ends), &scratch.cache);
             }
-            return Ok(());
-        }
-        for ends in ends.chunks(AHEAD) {
-            let mut keys = [([0; 2], 0); AHEAD];
-            let mut at = start;
-            for (slot, &end) in keys.iter_mut().zip(ends) {
-                let end = base + end as usize;
-                *slot = key::with_hash(text, at, end);
-                scratch.cache.fetch(slot.1);
-                at = end;
+            if (1..=number).contains(&step) {
+                looking.look_up(&scratch.cache);
+                if self.plain {
+                    looking.missed_hashes().for_each(|hash| self.vocab.fetch(hash));
+                }
             }
-            for (&key, &end) in keys.iter().zip(ends) {
-                let end = base + end as usize;
-                self.encode_keyed(text, start, end, key, scratch, sink)?;
-                start = end;
+            if step >= 2 && done.is_ok() {
+                done = self.give(text, giving, |piece| start(first + piece - 2 * PIECES), scratch, sink);
             }
         }
-        Ok(())
+        scratch.blocks.push(blocks);
+        done
     }
 
-    /// The loop that decides the speed on ordinary text, for a plain model: most pieces are tokens and are found in the table of
-    /// the vocabulary, several at a time without a branch between them.
+    /// Gives out the ids of a block.
     #[inline]
-    fn encode_tokens<S: Sink>(
+    fn give<S: Sink>(
         &self,
         text: &[u8],
-        from: usize,
-        (base, ends): (usize, &[u32]),
+        block: &Block,
+        start: impl Fn(usize) -> usize,
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
-        let mut start = from;
-        for ends in ends.chunks(AHEAD) {
-            let mut keys = [([0; 2], 0); AHEAD];
-            let mut at = start;
-            for (slot, &end) in keys.iter_mut().zip(ends) {
-                let end = base + end as usize;
-                let (key, hash) = key::with_hash(text, at, end);
-                *slot = (key, self.vocab.fetch(hash));
-                at = end;
+        for which in 0..block.misses() {
+            let (piece, known) = block.missed(which, sink);
+            if self.plain
+                && let Some(id) = self.vocab.id_at_home(known.0, known.1)
+            {
+                scratch.cache.insert_token(known.0, known.1, id);
+                sink.token(id, 0, 0);
+                continue;
             }
-            let (mut ids, mut others) = ([0; 2 * AHEAD], 0u32);
-            for (i, &(key, home)) in keys[..ends.len()].iter().enumerate() {
-                let (there, id) = self.vocab.id_at(key, home);
-                ids[i] = id;
-                others |= u32::from(!there) << i;
-            }
-            let mut rest = others;
-            while rest != 0 {
-                scratch.cache.fetch(key::hash_of(keys[rest.trailing_zeros() as usize % AHEAD].0));
-                rest &= rest - 1;
-            }
-            // From one of the others to the next.
-            let mut done = 0;
-            while others != 0 {
-                let i = others.trailing_zeros() as usize % AHEAD;
-                others &= others - 1;
-                sink.some(&ids, done, i);
-                let from = if i == 0 { start } else { base + ends[i - 1] as usize };
-                let key = (keys[i].0, key::hash_of(keys[i].0));
-                self.encode_keyed(text, from, base + ends[i] as usize, key, scratch, sink)?;
-                done = i + 1;
-            }
-            sink.some(&ids, done, ends.len());
-            start = at;
+            self.encode_missed(text, (start(piece), start(piece + 1)), known, scratch, sink)?;
         }
+        block.rest(sink);
         Ok(())
     }
 
-    #[inline(always)]
-    fn encode_keyed<S: Sink>(
+    /// A piece that has not been found at first sight, with its key, if it has one.
+    #[inline(never)]
+    fn encode_missed<S: Sink>(
         &self,
         text: &[u8],
-        start: usize,
-        end: usize,
+        (start, end): (usize, usize),
         (key, hash): (Key, u64),
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<()> {
-        match scratch.cache.find(key, hash) {
-            Some(entry) if entry.n as usize <= INLINE => {
-                sink.few(&entry.ids, entry.n as usize);
-                Ok(())
-            }
-            _ => self.encode_unknown(text, start, end, scratch, sink),
+        let len = end - start;
+        if len > MAX_LONG {
+            return self.encode_uncached(text, start, end, scratch, sink);
         }
-    }
-
-    /// A piece that has not been found at first sight.
-    #[inline(never)]
-    fn encode_unknown<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
+        if len > key::LONGEST {
+            return self.encode_remembered(text, start, end, scratch, sink);
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        // It may have come in the meantime, or has many ids, or is where it had to give way to others.
+        if let Some(ids) = scratch.cache.find(key, hash) {
+            sink.ids(ids);
+            return Ok(());
+        }
+        let keep = |scratch: &mut Scratch, ids: &[u32]| scratch.cache.insert(key, hash, ids);
+        if !self.plain {
+            return self.encode_new(text, start, end, scratch, sink, keep);
+        }
+        // Most pieces that are no token are known by the filter, which is nearer than the table.
+        if self.vocab.may_have(hash)
+            && let Some(id) = self.vocab.id_of_key(key, hash)
+        {
+            keep(scratch, &[id]);
+            sink.token(id, start, end);
+            return Ok(());
+        }
         if let Some(cuts) = self.cuts(&text[start..end], scratch) {
             let cut = cuts.next(text, [start, start, end]);
             if cut < end {
-                return self.encode_islands(text, (start, cut, end), scratch, sink);
+                return if scratch.seen.note(hash) {
+                    self.encode_new(text, start, end, scratch, sink, keep)
+                } else {
+                    self.encode_islands(text, (start, cut, end), scratch, sink)
+                };
             }
         }
-        match end - start {
-            0 => Ok(()),
-            len if len <= key::LONGEST => self.encode_short(text, start, end, scratch, sink),
-            len if len <= MAX_LONG => self.encode_remembered(text, start, end, scratch, sink),
-            _ => self.encode_uncached(text, start, end, scratch, sink),
-        }
+        let tokens = scratch.short.merge(self.known(), key);
+        keep(scratch, tokens.ids());
+        sink.ids(tokens.ids());
+        Ok(())
     }
 
     /// A piece for the cache of long ones; on its own, so that the way of the short ones stays short.
@@ -168,11 +151,19 @@ impl Bpe {
         sink: &mut S,
     ) -> Result<()> {
         let piece = &text[start..end];
-        if let Some(ids) = scratch.long.get(piece) {
+        let hash = hash::bytes(piece);
+        if let Some(ids) = scratch.long.get(piece, hash) {
             sink.ids(ids);
             return Ok(());
         }
-        self.encode_new(text, start, end, scratch, sink, |scratch, ids| scratch.long.insert(piece, ids, text.len()))
+        if let Some(cuts) = self.cuts(piece, scratch) {
+            let cut = cuts.next(text, [start, start, end]);
+            if cut < end && !scratch.seen.note(hash) {
+                return self.encode_islands(text, (start, cut, end), scratch, sink);
+            }
+        }
+        let keep = |scratch: &mut Scratch, ids: &[u32]| scratch.long.insert(piece, hash, ids, text.len());
+        self.encode_new(text, start, end, scratch, sink, keep)
     }
 
     /// Encodes `text[start..end]`. A model over characters expects UTF-8 there; one over bytes takes anything.
@@ -250,46 +241,9 @@ impl Bpe {
         if !cached {
             return self.encode_uncached(text, start, end, scratch, sink);
         }
-        self.encode_short(text, start, end, scratch, sink)
-    }
-
-    /// A piece that has a key.
-    #[inline]
-    fn encode_short<S: Sink>(
-        &self,
-        text: &[u8],
-        start: usize,
-        end: usize,
-        scratch: &mut Scratch,
-        sink: &mut S,
-    ) -> Result<()> {
-        let (key, hash) = key::with_hash(text, start, end);
-        if self.plain
-            && let Some(id) = self.vocab.id_of_key(key, hash)
-        {
-            sink.token(id, start, end);
-            return Ok(());
-        }
         scratch.cache.prepare();
-        if let Some(entry) = scratch.cache.find(key, hash).or_else(|| scratch.cache.find_moved(key, hash)) {
-            sink.ids(scratch.cache.ids(entry));
-            return Ok(());
-        }
-        if self.plain
-            && let Some(id) = self.vocab.id_of_key(key, hash)
-        {
-            // Its place in the vocabulary is taken by others.
-            scratch.cache.insert(key, hash, &[id]);
-            sink.token(id, start, end);
-            return Ok(());
-        }
-        if self.plain {
-            let tokens = scratch.short.merge(self.known(), key);
-            scratch.cache.insert(key, hash, tokens.ids());
-            sink.ids(tokens.ids());
-            return Ok(());
-        }
-        self.encode_new(text, start, end, scratch, sink, |scratch, ids| scratch.cache.insert(key, hash, ids))
+        let key = key::of_part(text, start, len);
+        self.encode_missed(text, (start, end), (key, key::hash_of(key)), scratch, sink)
     }
 
     /// The table of cuts, for pieces that may have some, as soon as it is worth its while.
@@ -306,6 +260,7 @@ impl Bpe {
     }
 
     /// A piece with cuts, the first of which is known: what lies between them is encoded as pieces are.
+    #[inline(never)]
     fn encode_islands<S: Sink>(
         &self,
         text: &[u8],
@@ -316,13 +271,12 @@ impl Bpe {
         let Some(cuts) = self.cuts.get() else {
             return self.encode_uncut(text, start, end, scratch, sink);
         };
-        scratch.cache.prepare();
         let (mut from, mut at) = (start, cut);
-        let mut ends = [0; AHEAD];
+        let mut ends = [0; PIECES];
         while from < end {
-            let mut n = 0;
             let first = from;
-            while n < AHEAD && from < end {
+            let mut n = 0;
+            while n < PIECES && from < end {
                 (ends[n], from) = ((at - first) as u32, at);
                 n += 1;
                 if at < end {
@@ -330,7 +284,7 @@ impl Bpe {
                 }
             }
             if !S::RANGES {
-                self.encode_tokens(text, first, (first, &ends[..n]), scratch, sink)?;
+                self.encode_borders(text, first, (first, &ends[..n]), scratch, sink)?;
                 continue;
             }
             let mut begin = first;

@@ -6,10 +6,12 @@
 //! - `cuts`: where the characters of a piece have nothing to do with one another
 //! - `greedy`: long pieces, token by token
 //! - `tables`: what that knows of the vocabulary
-//! - `cache`: short pieces and their ids
+//! - `block`: pieces on their way
+//! - `cache`: pieces and their ids
 //! - `encode`: from pieces to ids by way of all these
 //! - `emit`: what becomes of merged symbols
 
+pub(crate) mod block;
 pub(crate) mod cache;
 mod cuts;
 mod emit;

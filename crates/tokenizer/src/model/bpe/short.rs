@@ -82,7 +82,7 @@ impl ShortBuffers {
     /// Merges a piece; one that is a token only if merges lead there.
     pub(super) fn merge(&mut self, known: Known<'_>, key: Key) -> Tokens {
         let Known { vocab, first, bytes } = known;
-        let n = (key[1] >> 56) as usize;
+        let n = (key[1] >> key::LEN_AT) as usize;
         let mut text = [0; 2 * N];
         text[..8].copy_from_slice(&key[0].to_le_bytes());
         text[8..15].copy_from_slice(&key[1].to_le_bytes()[..7]);
@@ -95,6 +95,7 @@ impl ShortBuffers {
             found += usize::from(vocab.may_have(hash));
         }
         let parts = &self.parts[..found % PARTS];
+        parts.iter().for_each(|&(hash, _)| vocab.fetch(hash));
         for &(hash, part) in parts {
             let (start, len) = (part >> 4 & 15, part & 15);
             if let Some(id) = vocab.id_of_key(key::of_word(hash::load16(&text[start..]), len), hash) {
