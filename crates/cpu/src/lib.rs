@@ -43,6 +43,7 @@ pub mod copy;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+mod fetch;
 pub mod gemm;
 pub mod gla;
 pub mod glu;

@@ -1,6 +1,7 @@
 //! What kernels over rows share: sums over a row, and rows in the type of computing.
 
 use crate::Isa;
+use crate::fetch::{self, LINE};
 use crate::real::{Number, Real};
 
 /// Independent accumulators along a row.
@@ -146,17 +147,9 @@ pub(crate) fn largest<R: Real>(x: &[R]) -> R {
 /// foresee. (For rows that follow each other it was measured to be of no use.)
 #[inline(always)]
 pub(crate) fn prefetch<T>(row: Option<&[T]>) {
-    #[cfg(target_arch = "x86_64")]
     if let Some(row) = row {
-        let lines = std::mem::size_of_val(row).div_ceil(64).min(256);
-        for line in 0..lines {
-            let address = row.as_ptr().cast::<i8>().wrapping_add(line * 64);
-            // SAFETY: a prefetch reads nothing that the program could notice, whatever the address; SSE is part of the target.
-            unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address) };
-        }
+        fetch::far_bytes(row.as_ptr().cast(), size_of_val(row).min(256 * LINE));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = row;
 }
 
 /// The row in the type of computing: itself, or widened into `buffer`.

@@ -5,12 +5,11 @@
 //! wait where many come at a time, so a few lines are computed in the first-level cache and stored before the next: with blocks
 //! of 2 KiB nothing is gained any more. Nor is anything for functions of one operand, which have more to compute.
 
+use crate::fetch::LINE;
 use crate::tier::Tier;
 
 /// Bytes from which a result counts as larger than the caches.
 pub(crate) const STREAMED: usize = 32 << 20;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Elements of 32 bits that are computed before they are stored.
 const BLOCK: usize = 64;
 

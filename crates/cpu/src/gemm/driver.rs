@@ -17,10 +17,11 @@ use cupola_core::{Buffer, DType, parallel_for, pool};
 
 use super::epilogue::{Finish, Part};
 use super::grid::{Blocks, Grid, blocks, cut, even, steps};
-use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Tile, TileFn, Widened, prefetch_far};
+use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Tile, TileFn, Widened};
 use super::pack::{OVERRUN, Packer, View};
 use super::packed::{Panels, moved, pack_panels};
 use super::product::Arithmetic;
+use crate::fetch;
 
 /// Up to this many rows, a right operand whose rows are contiguous is read without packing.
 const DIRECT_ROWS: usize = 6;
@@ -536,8 +537,6 @@ struct Ahead {
 impl Ahead {
     /// Fetches part `index` of `parts` into the second cache, while kernels have no use for the way to memory.
     fn fetch(&self, index: usize, parts: usize) {
-        /// Bytes of a cache line.
-        const LINE: usize = 64;
         let Self { view, size, lanes, depth } = *self;
         // Rows of memory, from one to the next, and their elements.
         let (rows, stride, len) = match (view.lane_stride, view.depth_stride) {
@@ -546,10 +545,7 @@ impl Ahead {
             _ => return,
         };
         for row in rows * index / parts..rows * (index + 1) / parts {
-            let start = view.ptr.wrapping_offset(row as isize * stride * size as isize);
-            for offset in (0..len * size).step_by(LINE) {
-                prefetch_far(start.wrapping_add(offset));
-            }
+            fetch::far_bytes(view.ptr.wrapping_offset(row as isize * stride * size as isize), len * size);
         }
     }
 }

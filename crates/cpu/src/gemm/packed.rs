@@ -6,10 +6,11 @@ use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, DType, parallel_for, pool};
 
 use super::grid::cut;
-use super::kernel::{PANEL_BYTES, Tile, prefetch_far};
+use super::kernel::{PANEL_BYTES, Tile};
 use super::matrix::MatRef;
 use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
+use crate::fetch;
 use crate::isa::{Isa, isa};
 
 /// Panels that a task packs at most.
@@ -206,9 +207,7 @@ pub unsafe fn pack_panels<P: Arithmetic>(
                 let share = |lane: usize| (from + step + step * lane / lanes).min(depth);
                 for k in share(first)..share(first + here) {
                     let row = moved(source, 0, k, pack.size).ptr;
-                    for offset in (0..lanes * pack.size).step_by(64) {
-                        prefetch_far(row.wrapping_add(offset));
-                    }
+                    fetch::far_bytes(row, lanes * pack.size);
                 }
             }
             // The pieces of rows of which the next row panel is made; column panels are wide enough for the processor to see.
@@ -216,9 +215,7 @@ pub unsafe fn pack_panels<P: Arithmetic>(
             if !across && source.depth_stride == 1 && !whole {
                 for lane in next..lanes.min(next + width) {
                     let row = moved(source, lane, from, pack.size).ptr;
-                    for offset in (0..step.min(depth - from) * pack.size).step_by(64) {
-                        prefetch_far(row.wrapping_add(offset));
-                    }
+                    fetch::far_bytes(row, step.min(depth - from) * pack.size);
                 }
             }
             let words = if whole { width } else { here };

@@ -21,7 +21,8 @@ use crate::binary::{Integer, Lane};
 use crate::real::{Number, Real};
 use crate::work::{PIECE, ROW_BLOCK, parallel_for};
 use crate::{Isa, instantiate, isa};
-pub(crate) use fold::{FOLDED, FoldReal, Folder, SumDeviations, SumExponentials};
+use fold::FOLDED;
+pub(crate) use fold::{FoldReal, Folder, SumDeviations, SumExponentials};
 
 /// Elements of a row that are folded at a time.
 const BLOCK: usize = 4096;

@@ -11,7 +11,7 @@ mod tests;
 pub use activations::*;
 pub use functions::*;
 
-use crate::gemm::kernel::prefetch;
+use crate::fetch::{self, LINE};
 use crate::real::{Number, Real};
 use crate::tier::Tier;
 use crate::work::{PIECE, pieces};
@@ -56,8 +56,6 @@ pub trait UnaryKernel: Unary {
     fn backward_f64(self, saved: &[f64], dy: &[f64], dx: &mut [f64]);
 }
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Bytes that operands are fetched ahead: what the processor guesses by itself comes a little late for loops with much to compute.
 const AHEAD: usize = 1024;
 
@@ -69,7 +67,7 @@ pub(crate) fn forward_body<I: Tier, R: Real, F: Unary>(op: F, x: &[R], y: &mut [
     let ((x, more_x), (y, more_y)) = (x.split_at(abreast), y.split_at_mut(abreast));
     for (x, y) in x.chunks_exact(four).zip(y.chunks_exact_mut(four)) {
         for line in x.chunks(LINE / size_of::<R>()) {
-            prefetch(line.as_ptr().cast::<u8>().wrapping_add(AHEAD));
+            fetch::near(line.as_ptr().cast::<u8>().wrapping_add(AHEAD));
         }
         for a in 0..I::LANES {
             let [b, c, d] = [1, 2, 3].map(|register| a + register * I::LANES);

@@ -13,6 +13,8 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 pub(crate) mod portable;
 
+use crate::fetch::{self, LINE};
+
 /// Bytes of one word of depth across a column panel.
 pub const PANEL_BYTES: usize = 128;
 /// More rows than this are in no row panel.
@@ -161,7 +163,7 @@ pub unsafe fn rest<L: Lanes, const R: usize, const V: usize, const PER: usize>(
                     *sum = L::mac(*sum, word, words);
                 }
             }
-            prefetch_far(far);
+            fetch::far(far);
             far = far.wrapping_add(tile.far_step);
             a = a.add(R * L::WORD);
             b = b.wrapping_add(tile.b_step);
@@ -188,8 +190,8 @@ pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(t
         if !tile.next.is_null() {
             for i in 0..R {
                 let row = tile.next.wrapping_add(i * tile.next_stride + skip * L::LANES);
-                for j in 0..V * L::LANES * size_of::<L::Acc>() / 64 {
-                    prefetch(row.cast::<u8>().wrapping_add(j * 64));
+                for j in 0..V * L::LANES * size_of::<L::Acc>() / LINE {
+                    fetch::near(row.cast::<u8>().wrapping_add(j * LINE));
                 }
             }
         }
@@ -206,30 +208,4 @@ pub unsafe fn body<L: Lanes, const R: usize, const V: usize, const PER: usize>(t
             }
         }
     }
-}
-
-/// Asks for a cache line that need not exist.
-#[inline(always)]
-pub fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch never faults, and every x86-64 processor has it.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
-/// Asks for a cache line, which need not exist, in the second cache.
-#[inline(always)]
-pub fn prefetch_far(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: as above.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T1>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
