@@ -76,8 +76,6 @@ impl Tokenizer {
             #[cfg(feature = "gemma")]
             "gemma2" | "gemma3" => gemma::load(name),
             #[cfg(feature = "vocabularies")]
-            "gpt-oss" | "o200k_harmony" | "phi4" | "olmo2" | "qwen3" => models::load(name),
-            #[cfg(feature = "vocabularies")]
             _ if feature(name) == Some(("vocabularies", true)) => open::load(name),
             _ => Err(Error::Vocabulary(match feature(name) {
                 None => format!("no vocabulary is named {name:?}; there are {}", NAMES.join(", ")),

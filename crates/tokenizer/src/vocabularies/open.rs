@@ -23,7 +23,8 @@ pub(super) fn load(name: &str) -> Result<Tokenizer> {
         "p50k_base" => open_ai(recovered(P50K)?, patterns::R50K),
         "qwen2" => qwen2(),
         "deepseek_v3" => deepseek_v3(),
-        _ => mistral_tekken(),
+        "mistral_tekken" => mistral_tekken(),
+        _ => super::models::load(name),
     }
 }
 
