@@ -12,9 +12,12 @@ use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
 use crate::fetch;
 use crate::isa::{Isa, isa};
+use crate::stream;
 
-/// Panels that a task packs at most.
-const TASK_PANELS: usize = 8;
+/// Panels that a task packs at most: where their lanes lie side by side, it reads so many lines of each row in one go.
+const TASK_PANELS: usize = 32;
+/// Bytes of panels from which they are written past the caches: before the first one is used, the last would have driven it out.
+const PAST: usize = 2 << 20;
 
 /// A right operand [K, N] in the form that the kernels of product `P` read: panels of columns, each with its whole depth in
 /// one piece of memory.
@@ -87,17 +90,22 @@ impl<P: Arithmetic> Packed<P> {
         let small = self.depth * self.cols < 1 << 16;
         // As many tasks for each thread.
         let threads = if small { 1 } else { pool::threads() };
+        let pack = B::packer(tier);
+        let whole_panels = Packer { run: pack.past.filter(|_| count * panel >= PAST).unwrap_or(pack.run), ..pack };
         let tasks = count.div_ceil(TASK_PANELS * threads) * threads;
         let task = |index: usize| {
             let panels = cut(count, 1, tasks, index);
             let first = panels.start;
             let cols = self.cols.min(panels.end * P::COLS).saturating_sub(first * P::COLS);
-            let pack = B::packer(tier);
             let target = target.get().wrapping_add(first * panel);
             // SAFETY: every task writes its own panels, which the buffer has room for; the view was checked when it was made.
             unsafe {
                 let source = moved(source.get(), first * P::COLS, 0, pack.size);
-                pack_panels::<P>(pack, source, cols, (P::COLS, true), self.depth, target, panel);
+                let whole = cols / P::COLS;
+                pack_panels::<P>(whole_panels, source, whole * P::COLS, (P::COLS, true), self.depth, target, panel);
+                stream::finish();
+                let (rest, to) = (moved(source, whole * P::COLS, 0, pack.size), target.wrapping_add(whole * panel));
+                pack_panels::<P>(pack, rest, cols - whole * P::COLS, (P::COLS, true), self.depth, to, panel);
                 if P::SHIFTS {
                     for i in 0..cols.div_ceil(P::COLS) {
                         let shifts = shifts.get().add((first + i) * P::COLS);
@@ -189,8 +197,8 @@ pub unsafe fn pack_panels<P: Arithmetic>(
     target: *mut u8,
     stride: usize,
 ) {
-    // Where lanes lie side by side, all panels take their part of some rows before the next rows come. Meanwhile these are
-    // fetched: the processor does not guess short pieces of far rows by itself.
+    // Where lanes lie side by side, all panels take their part of some rows before the next rows come. Short pieces of far rows are
+    // fetched meanwhile: the processor does not guess them by itself.
     let across = source.lane_stride == 1 && source.depth_stride != 1;
     let mut packed = 0;
     if let Some(pack_across) = pack.across.filter(|_| across && width <= 8 && depth.is_multiple_of(P::GROUP)) {
@@ -199,11 +207,16 @@ pub unsafe fn pack_panels<P: Arithmetic>(
         // SAFETY: the caller's.
         unsafe { pack_across(source, panels, lanes, depth / P::GROUP, width, target, stride) };
     }
-    let step = if across { 64 * P::GROUP } else { depth.max(1) };
+    let short = across && lanes * pack.size < 1024;
+    let step = match () {
+        () if short => 64 * P::GROUP,
+        () if across => 16 * P::GROUP,
+        () => depth.max(1),
+    };
     for from in (0..depth).step_by(step) {
         for first in (packed..lanes).step_by(width) {
             let here = (lanes - first).min(width);
-            if across {
+            if short {
                 let share = |lane: usize| (from + step + step * lane / lanes).min(depth);
                 for k in share(first)..share(first + here) {
                     let row = moved(source, 0, k, pack.size).ptr;

@@ -8,6 +8,7 @@ use super::super::kernel::PANEL_BYTES;
 use super::{
     Bf16FromF32, Bf16Same, ByteSame, ByteShifted, F32FromBf16, F32FromF16, F32Same, Form, PackAcrossFn, View, portable,
 };
+use crate::fetch;
 
 /// Vectors of words read from memory.
 pub trait Vectors: Form<Word = u32> {
@@ -149,8 +150,21 @@ unsafe fn transpose(r: [__m256i; 8]) -> [__m256i; 8] {
     }
 }
 
-/// Packs `words` words, a multiple of 8, of ROWS lanes that are contiguous along the depth and `stride` elements apart: eight words
-/// of each at a time, transposed in registers. The number of lanes is fixed so that the loads are straight code.
+/// Eight words of each of ROWS lanes that are contiguous along the depth and `stride` elements apart, transposed. The number of lanes
+/// is fixed so that the loads are straight code.
+#[inline(always)]
+unsafe fn along<F: Vectors, const ROWS: usize>(from: *const F::Source, stride: isize) -> [__m256i; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut rows = [_mm256_setzero_si256(); 8];
+        for (i, row) in rows.iter_mut().enumerate().take(ROWS) {
+            *row = F::along(from.wrapping_offset(i as isize * stride));
+        }
+        transpose(rows)
+    }
+}
+
+/// Packs `words` words, a multiple of 8, of ROWS lanes as [`along`] reads them.
 ///
 /// # Safety
 /// As [`pack`].
@@ -165,19 +179,75 @@ unsafe fn pack_along<F: Vectors, const ROWS: usize>(
     for word in (0..words).step_by(8) {
         // SAFETY: the caller's.
         unsafe {
-            let mut rows = [_mm256_setzero_si256(); 8];
-            for (i, row) in rows.iter_mut().enumerate().take(ROWS) {
-                *row = F::along(from.wrapping_offset(i as isize * stride + (word * F::GROUP) as isize));
-            }
-            for (i, row) in transpose(rows).into_iter().enumerate() {
+            let rows = along::<F, ROWS>(from.wrapping_add(word * F::GROUP), stride);
+            for (i, row) in rows.into_iter().enumerate() {
                 _mm256_storeu_si256(to.add((word + i) * width * 4).cast(), row);
             }
         }
     }
 }
 
-/// Neighbouring lanes that are read together: those of a column panel.
+/// Lanes of a column panel.
 const WIDE: usize = PANEL_BYTES / size_of::<u32>();
+/// Lanes whose words are a line of memory.
+const LINE: usize = fetch::LINE / size_of::<u32>();
+
+/// Packs a whole column panel, `words` words of lanes that lie side by side, if PAST past the caches.
+///
+/// # Safety
+/// As [`pack`]; if PAST, the target is aligned to 32 bytes.
+#[inline(always)]
+unsafe fn panel_across<F: Vectors, const PAST: bool>(from: *const F::Source, stride: isize, words: usize, to: *mut u8) {
+    for word in 0..words {
+        let from = from.wrapping_offset((word * F::GROUP) as isize * stride);
+        for lane in (0..WIDE).step_by(LINE) {
+            // SAFETY: the caller's.
+            unsafe {
+                let first = F::across(from.wrapping_add(lane), stride);
+                let second = F::across(from.wrapping_add(lane + 8), stride);
+                line::<PAST>(to.add(word * PANEL_BYTES + lane * 4), first, second);
+            }
+        }
+    }
+}
+
+/// As [`panel_across`], `words` words, a multiple of 8, of lanes that are contiguous along the depth and `stride` elements apart: by
+/// whole lines of the panel, or each would be fetched twice.
+///
+/// # Safety
+/// As [`panel_across`].
+#[inline(always)]
+unsafe fn panel_along<F: Vectors, const PAST: bool>(from: *const F::Source, stride: isize, words: usize, to: *mut u8) {
+    for lane in (0..WIDE).step_by(LINE) {
+        for word in (0..words).step_by(8) {
+            let from = from.wrapping_offset(lane as isize * stride + (word * F::GROUP) as isize);
+            // SAFETY: the caller's.
+            unsafe {
+                let first = along::<F, 8>(from, stride);
+                let second = along::<F, 8>(from.wrapping_offset(8 * stride), stride);
+                for (i, (first, second)) in first.into_iter().zip(second).enumerate() {
+                    line::<PAST>(to.add((word + i) * PANEL_BYTES + lane * 4), first, second);
+                }
+            }
+        }
+    }
+}
+
+/// Stores a line of a column panel.
+#[inline(always)]
+unsafe fn line<const PAST: bool>(to: *mut u8, first: __m256i, second: __m256i) {
+    let to = to.cast::<__m256i>();
+    // SAFETY: the caller vouches for the line and, if PAST, its alignment.
+    unsafe {
+        if PAST {
+            _mm256_stream_si256(to, first);
+            _mm256_stream_si256(to.add(1), second);
+        } else {
+            _mm256_storeu_si256(to, first);
+            _mm256_storeu_si256(to.add(1), second);
+        }
+    }
+}
 
 /// See [`super::PackFn`].
 ///
@@ -185,6 +255,22 @@ const WIDE: usize = PANEL_BYTES / size_of::<u32>();
 /// As [`super::PackFn`], with AVX2 and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: usize, target: *mut u8) {
+    // SAFETY: the caller's.
+    unsafe { body::<F, false>(source, lanes, depth, width, target) }
+}
+
+/// See [`super::Packer::past`].
+///
+/// # Safety
+/// As [`pack`]; the lanes are those of a column panel, which is aligned to 32 bytes.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn pack_past<F: Vectors>(source: View, lanes: usize, depth: usize, width: usize, target: *mut u8) {
+    // SAFETY: the caller's.
+    unsafe { body::<F, true>(source, lanes, depth, width, target) }
+}
+
+#[inline(always)]
+unsafe fn body<F: Vectors, const PAST: bool>(source: View, lanes: usize, depth: usize, width: usize, target: *mut u8) {
     let from = source.ptr.cast::<F::Source>();
     let at = |lane: usize, k: usize| {
         from.wrapping_offset(lane as isize * source.lane_stride + k as isize * source.depth_stride)
@@ -193,25 +279,23 @@ pub unsafe fn pack<F: Vectors>(source: View, lanes: usize, depth: usize, width: 
     // A single lane is read across, one word after the other, where it can be.
     let along = source.depth_stride == 1 && (lanes > 1 || source.lane_stride != 1);
     let across = source.lane_stride == 1 && !along;
-    // Whole panels side by side: a line of memory after the other.
-    let wide = if across { lanes / WIDE * WIDE } else { 0 };
-    for lane in (0..wide).step_by(WIDE) {
-        // SAFETY: offsets stay within the lanes and depth of the view; rows are whole, so nothing is written past the width.
+    if lanes == WIDE && width == WIDE && (along || across) {
+        // SAFETY: offsets stay within the lanes and depth of the view, stores within the panel.
         unsafe {
-            for word in 0..whole {
-                let (from, to) = (at(lane, word * F::GROUP), target.add((word * width + lane) * 4));
-                for i in (0..WIDE).step_by(8) {
-                    let row = F::across(from.wrapping_add(i), source.depth_stride);
-                    _mm256_storeu_si256(to.add(4 * i).cast(), row);
-                }
+            let words = if along { whole / 8 * 8 } else { whole };
+            if along {
+                panel_along::<F, PAST>(from, source.lane_stride, words, target);
+            } else {
+                panel_across::<F, PAST>(from, source.depth_stride, words, target);
             }
-            let rest = View { ptr: at(lane, whole * F::GROUP).cast(), ..source };
-            let to = target.add((whole * width + lane) * 4);
-            portable::block::<F>(rest, WIDE, depth - whole * F::GROUP, WIDE, width, to);
+            let rest = View { ptr: at(0, words * F::GROUP).cast(), ..source };
+            let to = target.add(words * PANEL_BYTES);
+            portable::block::<F>(rest, WIDE, depth - words * F::GROUP, WIDE, WIDE, to);
         }
+        return;
     }
-    let mut done = wide;
-    for lane in (wide..width).step_by(8) {
+    let mut done = 0;
+    for lane in (0..width).step_by(8) {
         let here = lanes.saturating_sub(lane).min(8);
         let columns = (width - lane).min(8);
         // Only the last block of lanes may write past the width, and only onto words that are written later.

@@ -48,6 +48,9 @@ pub struct Packer {
     pub run: PackFn,
     /// For panels narrower than a line of memory, where there is one.
     pub across: Option<PackAcrossFn>,
+    /// As `run`, for whole column panels that start on a line of memory, with stores past the caches, where there is one:
+    /// [`crate::stream::finish`] follows.
+    pub past: Option<PackFn>,
     /// Bytes of an element.
     pub size: usize,
     /// Whether words are the elements themselves, so that kernels can read rows of a matrix without packing.
@@ -122,7 +125,7 @@ macro_rules! packer {
     ($form:ident, portable) => {
         fn packer(_: Isa) -> Packer {
             let run = portable::pack::<$form>;
-            Packer { run, across: None, size: size_of::<Self>(), plain: $form::PLAIN }
+            Packer { run, across: None, past: None, size: size_of::<Self>(), plain: $form::PLAIN }
         }
     };
     ($form:ident, $avx512:ident) => {
@@ -134,12 +137,12 @@ macro_rules! packer {
                 Isa::Avx2 => avx2::pack::<$form>,
                 _ => portable::pack::<$form>,
             };
-            let across = match isa {
+            let (across, past): (_, Option<PackFn>) = match isa {
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => avx2::across::<$form>(),
-                _ => None,
+                Isa::Avx2 => (avx2::across::<$form>(), Some(avx2::pack_past::<$form>)),
+                _ => (None, None),
             };
-            Packer { run, across, size: size_of::<Self>(), plain: $form::PLAIN }
+            Packer { run, across, past, size: size_of::<Self>(), plain: $form::PLAIN }
         }
     };
 }

@@ -1,6 +1,7 @@
 //! What packers write, what checks refuse, what calls ask of the system.
 
 use cupola_core::alloc;
+use cupola_core::pool::with_threads;
 
 use super::*;
 
@@ -27,6 +28,36 @@ fn products_of_equal_sizes_ask_the_system_for_memory_once() {
         alloc::stats().system_requests - before
     });
     assert_eq!(quietest.skip(1).min(), Some(0));
+}
+
+#[test]
+fn panels_that_are_written_past_the_caches_are_those_of_every_tier() {
+    fn check<P: Product, B: Rhs<P> + Number>() {
+        // More than two megabytes; neither the depth nor the columns are whole blocks of anything.
+        let (k, n) = (1003, 1037);
+        for layout in [0, 1, 2, 3, 6] {
+            let b = stored::<B>(5, k, n, layout);
+            let mut want = None;
+            every_tier(|tier| {
+                for threads in [1, 3] {
+                    let packed = with_threads(threads, || Packed::<P>::new(b.view()));
+                    let panels = packed.panels();
+                    // SAFETY: that many bytes of panels follow there.
+                    let got = unsafe { std::slice::from_raw_parts(panels.start, n.div_ceil(P::COLS) * panels.stride) };
+                    assert!(
+                        got == want.get_or_insert_with(|| got.to_vec()),
+                        "layout {layout}, {threads} threads, {tier:?}"
+                    );
+                }
+            });
+        }
+    }
+    check::<F32, f32>();
+    check::<F32, bf16>();
+    check::<F32, f16>();
+    check::<F64, f64>();
+    check::<Bf16, bf16>();
+    check::<Bf16, f32>();
 }
 
 #[test]
