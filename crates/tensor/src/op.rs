@@ -362,6 +362,8 @@ pub struct Backward<'a> {
     pub(crate) leaves: &'a [Option<(u64, usize)>],
     pub(crate) sink: &'a mut Gradients,
     pub(crate) uses: &'a mut Uses,
+    /// Inputs, leaves, whose gradients the rule has itself added to what the pass collects.
+    pub(crate) added: Vec<usize>,
 }
 
 impl<'a> Backward<'a> {
@@ -426,6 +428,15 @@ impl<'a> Backward<'a> {
     pub fn take_accumulator(&mut self, index: usize) -> Option<Tensor> {
         let ((leaf, number), edge) = (self.leaves[index]?, self.edges[index].as_ref()?);
         self.sink.lend(leaf, number, edge)
+    }
+
+    /// Adds rows of a gradient to what input `index`, a large table, collects: row k of `dy` to row `indices[k]`. `false` where this
+    /// cannot be done without all other rows.
+    pub(crate) fn add_rows(&mut self, index: usize, dy: &Tensor, indices: &[i64]) -> bool {
+        let (Some((leaf, number)), Some(edge)) = (self.leaves[index], &self.edges[index]) else { return false };
+        let added = edge.node.is_leaf() && self.sink.add_rows(leaf, number, self.inputs[index], dy, indices);
+        self.added.extend(added.then_some(index));
+        added
     }
 
     /// Whether what input `index` collects goes on from one pass to the next: it is a leaf, or a fixed function of one.

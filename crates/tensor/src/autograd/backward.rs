@@ -168,6 +168,7 @@ pub(crate) fn pass_through(edge: &Edge, grad: Tensor) -> Tensor {
             leaves: &[None],
             sink: &mut Gradients::new(),
             uses: &mut Uses::default(),
+            added: Vec::new(),
         };
         let mut grads = rule.backward(&mut context).0;
         grad = grads.swap_remove(0).expect("the gradient of the only input was asked for");
@@ -262,14 +263,16 @@ fn run(
             leaves: &leaves,
             sink: grads,
             uses,
+            added: Vec::new(),
         };
         let input_grads = rule.backward(&mut context).0;
+        let added = context.added;
         drop(saved);
         let name = rule.name();
         assert_eq!(input_grads.len(), edges.len(), "{name}: backward returned gradients for another number of inputs");
         for (index, (edge, grad)) in edges.into_iter().zip(input_grads).enumerate() {
             let Some(edge) = edge else { continue };
-            if rule.adds_itself(index) {
+            if added.contains(&index) {
                 deliver(&edge, leaves[index], None, &mut arrived, grads);
                 continue;
             }

@@ -80,10 +80,6 @@ impl<F: Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync> Rule for Recompute<F> {
         "checkpoint"
     }
 
-    fn adds_itself(&self, input: usize) -> bool {
-        input >= self.count
-    }
-
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let needs = |(index, x): (usize, &Tensor)| cx.needs(index).then(|| x.requires_grad());
         let own: Vec<Option<Tensor>> = cx.all_saved().iter().enumerate().map(needs).collect();
@@ -109,6 +105,7 @@ impl<F: Fn(&[Tensor]) -> Vec<Tensor> + Send + Sync> Rule for Recompute<F> {
             cx.uses.go_on_from(leaf, number);
         }
         backward_within(reached, cx);
+        cx.added.extend(self.count..cx.inputs());
         let mut collected = |own: &Tensor| {
             let sum = own.leaf_id().and_then(|id| cx.sink.take(id));
             sum.unwrap_or_else(|| Tensor::zeros_of(*own.shape(), own.dtype()))

@@ -5,7 +5,8 @@ use std::ops::Index;
 use std::sync::OnceLock;
 
 use crate::autograd::backward::pass_through;
-use crate::autograd::graph::Edge;
+use crate::autograd::graph::{Edge, Meta};
+use crate::autograd::rows::Rows;
 use crate::mode;
 use crate::tensor::Tensor;
 
@@ -35,16 +36,44 @@ struct Entry {
 /// What one use of a leaf has collected.
 #[derive(Clone)]
 struct Part {
-    sum: Tensor,
+    sum: Sum,
     /// Where it is not the leaf that was read but a fixed function of it: what leads there.
     through: Option<Edge>,
 }
 
+/// A gradient that more may be added to.
+#[derive(Clone)]
+enum Sum {
+    Whole(Tensor),
+    Rows(Rows),
+}
+
+impl Sum {
+    fn into_whole(self) -> Tensor {
+        match self {
+            Sum::Whole(sum) => sum,
+            Sum::Rows(rows) => rows.into_tensor(),
+        }
+    }
+
+    fn plus(self, other: Sum) -> Sum {
+        Sum::Whole(match (self, other) {
+            (Sum::Whole(sum), Sum::Rows(rows)) | (Sum::Rows(rows), Sum::Whole(sum)) => rows.added_to(sum),
+            (Sum::Rows(some), Sum::Rows(others)) => others.added_to(some.into_tensor()),
+            (Sum::Whole(sum), Sum::Whole(other)) => sum.accumulate(&other),
+        })
+    }
+}
+
 impl Part {
+    fn whole(sum: Tensor) -> Self {
+        Self { sum: Sum::Whole(sum), through: None }
+    }
+
     /// The gradient of the leaf itself.
-    fn into_grad(self) -> Tensor {
+    fn into_grad(self) -> Sum {
         match self.through {
-            Some(edge) => pass_through(&edge, self.sum),
+            Some(edge) => Sum::Whole(pass_through(&edge, self.sum.into_whole())),
             None => self.sum,
         }
     }
@@ -57,18 +86,18 @@ impl Part {
 
 impl Entry {
     fn of(grad: Tensor) -> Self {
-        Self { parts: vec![Some(Part { sum: grad, through: None })], sum: OnceLock::new() }
+        Self { parts: vec![Some(Part::whole(grad))], sum: OnceLock::new() }
     }
 
     fn get(&self) -> Option<&Tensor> {
         let mut parts = self.parts.iter().flatten();
         let first = parts.next()?;
-        if parts.next().is_none() && first.through.is_none() {
-            return Some(&first.sum);
+        if let (Part { sum: Sum::Whole(sum), through: None }, None) = (first, parts.next()) {
+            return Some(sum);
         }
         Some(self.sum.get_or_init(|| {
             let _paused = mode::pause_recording();
-            self.clone().into_sum().expect("there are several parts")
+            self.clone().into_sum().expect("there are parts")
         }))
     }
 
@@ -76,16 +105,19 @@ impl Entry {
         if let Some(sum) = self.sum.into_inner() {
             return Some(sum);
         }
-        self.parts.into_iter().flatten().map(Part::into_grad).reduce(|sum, part| sum.accumulate(&part))
+        self.parts.into_iter().flatten().map(Part::into_grad).reduce(Sum::plus).map(Sum::into_whole)
     }
 
     /// The gradient in one part.
     fn whole(&mut self) -> Option<&mut Tensor> {
-        if self.parts.len() > 1 || self.parts.iter().flatten().any(|part| part.through.is_some()) {
+        if !matches!(self.parts[..], [] | [None | Some(Part { sum: Sum::Whole(_), through: None })]) {
             let _paused = mode::pause_recording();
-            self.parts = vec![std::mem::take(self).into_sum().map(|sum| Part { sum, through: None })];
+            self.parts = vec![std::mem::take(self).into_sum().map(Part::whole)];
         }
-        self.parts.first_mut()?.as_mut().map(|part| &mut part.sum)
+        match self.parts.first_mut()?.as_mut()? {
+            Part { sum: Sum::Whole(sum), .. } => Some(sum),
+            Part { sum: Sum::Rows(_), .. } => unreachable!("the parts were put together"),
+        }
     }
 }
 
@@ -149,13 +181,36 @@ impl Gradients {
             entry.parts.resize(number + 1, None);
         }
         let place = &mut entry.parts[number];
-        let new = Part { sum: grad, through: (!edge.node.is_leaf()).then(|| edge.clone()) };
+        let new = Part { sum: Sum::Whole(grad), through: (!edge.node.is_leaf()).then(|| edge.clone()) };
         *place = Some(match place.take() {
             None => new,
-            Some(part) if part.takes(edge) => Part { sum: part.sum.accumulate(&new.sum), through: part.through },
+            Some(part) if part.takes(edge) => Part { sum: part.sum.plus(new.sum), through: part.through },
             // This pass reads the leaf in another way than an earlier one.
-            Some(part) => Part { sum: part.into_grad().accumulate(&new.into_grad()), through: None },
+            Some(part) => Part { sum: part.into_grad().plus(new.into_grad()), through: None },
         });
+    }
+
+    /// Adds rows of a gradient to what leaf `id`, a table, has collected by its use of this number: row k of `dy` to row `indices[k]`.
+    /// `false` where that cannot be kept by rows.
+    pub(crate) fn add_rows(&mut self, id: u64, number: usize, table: Meta, dy: &Tensor, indices: &[i64]) -> bool {
+        if !Rows::suit(table) {
+            return false;
+        }
+        let entry = self.by_leaf.entry(id).or_default();
+        if entry.parts.len() <= number {
+            entry.parts.resize(number + 1, None);
+        }
+        let rows = match entry.parts[number].take() {
+            None => Rows::new(table),
+            Some(Part { sum: Sum::Rows(rows), through: None }) => rows,
+            whole => {
+                entry.parts[number] = whole;
+                return false;
+            }
+        };
+        entry.sum.take();
+        entry.parts[number] = Some(Part { sum: Sum::Rows(rows.add(dy, indices)), through: None });
+        true
     }
 
     /// Takes out what leaf `id` has collected by its use of this number, to be added to in place and given back to [`Gradients::add`]
@@ -164,7 +219,7 @@ impl Gradients {
         let entry = self.by_leaf.get_mut(&id)?;
         entry.sum.take();
         let part = entry.parts.get_mut(number)?.take_if(|part| part.takes(edge))?;
-        Some(part.sum)
+        Some(part.sum.into_whole())
     }
 
     /// Takes the gradient of leaf `id` out.

@@ -33,11 +33,6 @@ impl Meta {
 pub(crate) trait Rule: Send + Sync {
     fn name(&self) -> &'static str;
     fn backward(&self, context: &mut Backward<'_>) -> InputGrads;
-    /// Whether `backward` has itself added the gradient of this input, a leaf, to what the pass collects.
-    fn adds_itself(&self, input: usize) -> bool {
-        let _ = input;
-        false
-    }
     /// See [`crate::Op::fixed`].
     fn fixed(&self) -> Option<u64> {
         None

@@ -9,4 +9,5 @@ pub mod gradcheck;
 pub mod gradients;
 pub mod graph;
 pub mod inspect;
+pub(crate) mod rows;
 pub mod running;

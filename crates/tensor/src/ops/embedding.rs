@@ -41,8 +41,11 @@ impl Op for Embedding {
     fn backward(&self, cx: &mut Backward<'_>) -> InputGrads {
         let ([indices], dy, table) = (cx.saved(), cx.take_dy().contiguous(), cx.input(0));
         let dims = Dims { outer: 1, n: table.shape[0], inner: table.shape[1] };
-        let mut sum = RunningSum::new(cx, 0, wide(table.dtype));
         let indices = indices.to_indices();
+        if cx.add_rows(0, &dy, &indices) {
+            return [None, None].into();
+        }
+        let mut sum = RunningSum::new(cx, 0, wide(table.dtype));
         with_float!(Self::NAME, dy.dtype(), T => {
             embedding::scatter_add(dy.slice_of::<T>(), dims, &indices, sum.slice());
         });
