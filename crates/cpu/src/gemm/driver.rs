@@ -17,7 +17,7 @@ use cupola_core::{Buffer, DType, parallel_for, pool};
 
 use super::epilogue::{Finish, Part};
 use super::grid::{Blocks, Grid, blocks, cut, even, steps};
-use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Tile, TileFn, Widened};
+use super::kernel::{Kernels, MAX_PANELS, MAX_ROWS, PANEL_BYTES, Strip, StripFn, Tile, TileFn, Widened};
 use super::pack::{OVERRUN, Packer, View};
 use super::packed::{Panels, moved, pack_panels};
 use super::product::Arithmetic;
@@ -83,6 +83,13 @@ pub struct Call<'a, P: Arithmetic> {
     pub resting: Option<(*mut P::Acc, usize)>,
 }
 
+impl<P: Arithmetic> Call<'_, P> {
+    /// Columns of a panel.
+    fn panel_cols(&self) -> usize {
+        self.kernels.line / P::WORD
+    }
+}
+
 // SAFETY: the pointers address operands, which are only read, and C and what rests beside it, of which each task uses its own
 // block.
 unsafe impl<P: Arithmetic> Sync for Call<'_, P> {}
@@ -92,7 +99,7 @@ unsafe impl Sync for Group<'_> {}
 
 /// How many rows a task takes at most.
 pub fn block_rows<P: Arithmetic>(kernels: &Kernels<P::Acc>) -> usize {
-    blocks(kernels.rows()).rows * kernels.rows()
+    blocks(kernels).rows * kernels.rows()
 }
 
 /// Runs a call over its groups, whose rows do not overlap.
@@ -100,7 +107,13 @@ pub fn block_rows<P: Arithmetic>(kernels: &Kernels<P::Acc>) -> usize {
 /// # Safety
 /// All views, panels and pointers must be valid for the rows, columns and depth; C is not used by anybody else.
 pub unsafe fn run<P: Arithmetic>(call: &Call<'_, P>, groups: &[Group<'_>]) {
-    let panels = call.cols.len().div_ceil(P::COLS);
+    for group in groups {
+        if let Right::Packed(panels) = &group.right {
+            assert_eq!(panels.line, call.kernels.line, "a right operand that was packed for other instructions");
+        }
+    }
+    let cols = call.panel_cols();
+    let panels = call.cols.len().div_ceil(cols);
     let rows: usize = groups.iter().map(|group| group.rows.len()).sum();
     if rows == 0 || panels == 0 {
         return;
@@ -109,7 +122,7 @@ pub unsafe fn run<P: Arithmetic>(call: &Call<'_, P>, groups: &[Group<'_>]) {
     let words = call.depth.div_ceil(P::GROUP);
     let cost = call.cols.len().saturating_mul(words).saturating_mul(rows + 11 * groups.len());
     let threads = if cost > 1 << 20 { pool::threads() } else { 1 };
-    let grid = Grid::new(groups.iter().map(|group| group.rows.len()), call.kernels.rows(), (panels, P::COLS), threads);
+    let grid = Grid::new(groups.iter().map(|group| group.rows.len()), call.kernels, (panels, cols), threads);
     let task = |index: usize| {
         let (mut row_block, col_block) = (index / grid.col_blocks, index % grid.col_blocks);
         for group in groups {
@@ -182,7 +195,8 @@ impl<P: Arithmetic> Task<'_, P> {
         let words = call.depth.div_ceil(P::GROUP);
         let rows = self.rows.len();
         let full = call.kernels.rows();
-        let Blocks { depth: most, group: together, wide, .. } = blocks(full);
+        let Blocks { depth: most, group: together, wide, .. } = blocks(call.kernels);
+        let line = call.kernels.line;
         // Words that one becomes; a widened column panel has to fit the first cache as well.
         let parts = if self.widened().is_some() { 2 } else { 1 };
         let most = most / parts;
@@ -203,10 +217,10 @@ impl<P: Arithmetic> Task<'_, P> {
 
         let right_bytes = match self.group.right {
             Right::Packed(_) => 0,
-            Right::Strided(..) => several * block_words * PANEL_BYTES,
+            Right::Strided(..) => several * block_words * line,
         };
-        let wide_bytes = if parts > 1 { parts * block_words * PANEL_BYTES } else { 0 };
-        let tile_bytes = rows.min(full) * P::COLS * size_of::<P::Acc>();
+        let wide_bytes = if parts > 1 { parts * block_words * line } else { 0 };
+        let tile_bytes = rows.min(full) * call.panel_cols() * size_of::<P::Acc>();
         let tiles = if words > block_words { group.min(self.panels.len()) * rows.div_ceil(full) } else { 0 };
         let left_stride = match parts {
             1 => full * slab_words * P::WORD + OVERRUN,
@@ -295,12 +309,12 @@ impl<P: Arithmetic> Task<'_, P> {
     /// Takes column panels past all row panels.
     unsafe fn columns(&self, block: &Block<P::Acc>) {
         let call = self.call;
-        let full = call.kernels.rows();
+        let (full, line, cols) = (call.kernels.rows(), call.kernels.line, call.panel_cols());
         let (several, wide_kernel) = self.several();
-        let kernels = self.widened().map_or(call.kernels, |widened| widened.kernels);
+        let kernels = self.widened().map_or(call.kernels, |widened| widened.kernels.for_matrices());
         let behind = block.from - block.slab.start;
         let row_panels = self.rows.len().div_ceil(full);
-        let size = self.rows.len().min(full) * P::COLS;
+        let size = self.rows.len().min(full) * cols;
         let mut panel = block.panels.start;
         while panel < block.panels.end {
             let (count, wide_kernel) = match wide_kernel {
@@ -309,29 +323,39 @@ impl<P: Arithmetic> Task<'_, P> {
             };
             // SAFETY: the caller's.
             let right = unsafe { self.right(block, panel, count) };
-            let (col, width) = (panel * P::COLS, count * P::COLS);
-            let sums = block.sums.wrapping_add((panel - block.panels.start) * row_panels * size);
             let ahead = self.ahead(block, panel + count).filter(|_| row_panels > 1);
-            for index in 0..row_panels {
+            let mut index = 0;
+            while index < row_panels {
                 if let Some(ahead) = &ahead {
                     ahead.fetch(index, row_panels);
                 }
                 let first = index * full;
                 let rows = (self.rows.len() - first).min(full);
+                let (count, kernel) = match wide_kernel {
+                    Some(kernel) => (count, kernel),
+                    None => match self.last_rows(kernels, block, panel, rows) {
+                        Some(turn) => turn,
+                        None => break,
+                    },
+                };
+                let (col, width) = (panel * cols, count * cols);
                 let a = block.left.0.wrapping_add(index * block.left.1 + rows * behind * right.parts * P::WORD);
                 // The last four row panels fetch a quarter of the next column panel each. A single one streams, and leaves that
                 // to the processor.
-                let (far, far_step) = match row_panels - index {
+                let to_come = (block.panels.end - panel) / count;
+                let (far, far_step, far_next) = match row_panels - index {
                     n if n <= FETCHING && row_panels > 1 && ahead.is_none() => {
-                        let quarter = (FETCHING - n) * block.words * PANEL_BYTES / FETCHING;
-                        (right.next.wrapping_add(quarter), PANEL_BYTES / FETCHING / right.parts)
+                        let quarter = block.words * line / FETCHING;
+                        (right.next.wrapping_add((FETCHING - n) * quarter), line / FETCHING / right.parts, quarter)
                     }
-                    // The others fetch themselves at the next block's depth, when this one's columns are at their end.
-                    _ if row_panels > 1 && panel + count >= block.panels.end => {
+                    // With the last two column panels, the others fetch themselves at the next block's depth: a kernel asks for every
+                    // second line.
+                    _ if row_panels > 1 && to_come <= 2 => {
                         let step = rows * right.parts * P::WORD;
-                        (a.wrapping_add(block.words * step), step / right.parts)
+                        let far = a.wrapping_add(block.words * step + (to_come - 1) * fetch::LINE);
+                        (far, step / right.parts, block.left.1)
                     }
-                    _ => (right.start, 0),
+                    _ => (right.start, 0, 0),
                 };
                 let tile = Tile {
                     depth: block.words * right.parts,
@@ -359,14 +383,46 @@ impl<P: Arithmetic> Task<'_, P> {
                     width,
                     start: block.start,
                     end: block.end,
-                    sums: sums.wrapping_add(index * size),
+                    sums: block.sums.wrapping_add(((panel - block.panels.start) * row_panels + index) * size),
                     shifts: right.shifts,
                 };
-                let kernel = wide_kernel.unwrap_or(kernels.single[rows - 1]);
+                // Full row panels that fetch alike go in one strip.
+                let alike = match row_panels.saturating_sub(FETCHING) {
+                    border if index < border => border,
+                    _ => self.rows.len() / full,
+                };
+                let strip = kernels.strip.filter(|_| ahead.is_none() && alike > index + 1);
+                let strip = strip.map(|kernel| {
+                    let tiles = alike - index;
+                    (kernel, Strip { tiles, a: block.left.1, far: far_next, start: size, end: size, next: 0 })
+                });
                 // SAFETY: the caller's.
-                unsafe { self.tile(kernel, tile, &spot) };
+                index += unsafe { self.tile(kernel, strip, tile, &spot) };
             }
             panel += count;
+        }
+    }
+
+    /// The kernel for a row panel, and how many column panels it takes. A last one of few rows takes several, which it meets with the
+    /// first of them; nothing is left to do with the others.
+    fn last_rows(
+        &self,
+        kernels: &Kernels<P::Acc>,
+        block: &Block<P::Acc>,
+        panel: usize,
+        rows: usize,
+    ) -> Option<(usize, TileFn<P::Acc>)> {
+        let single = (1, kernels.single[rows - 1]);
+        let packed = matches!(self.group.right, Right::Packed(_)) && self.widened().is_none();
+        let Some(&several) = kernels.several.get(rows - 1).filter(|_| packed && self.rows.len() > rows) else {
+            return Some(single);
+        };
+        let done = panel - block.panels.start;
+        let first = done / several.0 * several.0;
+        match first + several.0 <= block.panels.len() {
+            true if done > first => None,
+            true => Some(several),
+            false => Some(single),
         }
     }
 
@@ -376,19 +432,21 @@ impl<P: Arithmetic> Task<'_, P> {
         let packed = unsafe { self.packed(block, panel, count) };
         let Some(widened) = self.widened() else { return packed };
         // SAFETY: kernels for several panels are for a single row panel, so this is one; the scratch has room for it.
-        unsafe { (widened.run)(packed.start, block.words, P::COLS, block.wide) };
-        Columns { start: block.wide, step: PANEL_BYTES, parts: 2, ..packed }
+        unsafe { (widened.run)(packed.start, block.words, self.call.panel_cols(), block.wide) };
+        Columns { start: block.wide, step: self.call.kernels.line, parts: 2, ..packed }
     }
 
     /// `count` column panels for a block, packed now if need be.
     unsafe fn packed(&self, block: &Block<P::Acc>, panel: usize, count: usize) -> Columns<P::Acc> {
-        let (call, col) = (self.call, panel * P::COLS);
+        let call = self.call;
+        let (line, cols_each) = (call.kernels.line, call.panel_cols());
+        let col = panel * cols_each;
         match &self.group.right {
             Right::Packed(panels) => Columns {
-                next: panels.start.wrapping_add((panel + 1) * panels.stride + block.from * PANEL_BYTES),
+                next: panels.start.wrapping_add((panel + 1) * panels.stride + block.from * line),
                 parts: 1,
-                start: panels.start.wrapping_add(panel * panels.stride + block.from * PANEL_BYTES),
-                step: PANEL_BYTES,
+                start: panels.start.wrapping_add(panel * panels.stride + block.from * line),
+                step: line,
                 panel: panels.stride,
                 shifts: match panels.shifts {
                     Some(shifts) if call.shifted && block.from == 0 => shifts[col..].as_ptr().cast(),
@@ -397,23 +455,23 @@ impl<P: Arithmetic> Task<'_, P> {
             },
             Right::Strided(view, pack) => {
                 let source = moved(*view, col, block.from * P::GROUP, pack.size);
-                let cols = (call.cols.len() - col).min(count * P::COLS);
-                if self.direct() && cols == count * P::COLS {
+                let cols = (call.cols.len() - col).min(count * cols_each);
+                if self.direct() && cols == count * cols_each {
                     return Columns {
                         start: source.ptr,
                         step: view.depth_stride as usize * pack.size,
-                        panel: PANEL_BYTES,
-                        next: source.ptr.wrapping_add(PANEL_BYTES),
+                        panel: line,
+                        next: source.ptr.wrapping_add(line),
                         parts: 1,
                         shifts: std::ptr::null(),
                     };
                 }
                 let depth = (call.depth - block.from * P::GROUP).min(block.words * P::GROUP);
-                let stride = block.words * PANEL_BYTES;
+                let stride = block.words * line;
                 // SAFETY: the caller's; the scratch has room for as many panels.
-                unsafe { pack_panels::<P>(*pack, source, cols, (P::COLS, true), depth, block.right, stride) };
+                unsafe { pack_panels::<P>(*pack, source, cols, (cols_each, true), depth, block.right, stride) };
                 let (start, next) = (block.right.cast_const(), block.right.wrapping_add(stride).cast_const());
-                Columns { start, step: PANEL_BYTES, panel: stride, next, parts: 1, shifts: std::ptr::null() }
+                Columns { start, step: line, panel: stride, next, parts: 1, shifts: std::ptr::null() }
             }
         }
     }
@@ -429,17 +487,25 @@ impl<P: Arithmetic> Task<'_, P> {
             () if panel < self.panels.end => (panel, 0),
             () => return None,
         };
-        let col = panel * P::COLS;
+        let cols = call.panel_cols();
+        let col = panel * cols;
         Some(Ahead {
             view: moved(*view, col, from * P::GROUP, pack.size),
             size: pack.size,
-            lanes: (call.cols.len() - col).min(P::COLS),
+            lanes: (call.cols.len() - col).min(cols),
             depth: (call.depth - from * P::GROUP).min(block.words * P::GROUP),
         })
     }
 
-    /// Runs a kernel between where its sums come from and where they go.
-    unsafe fn tile(&self, kernel: TileFn<P::Acc>, mut tile: Tile<P::Acc>, spot: &Spot<P::Acc>) {
+    /// Runs a kernel between where its sums come from and where they go, or, where sums are kept as the kernel gives them, one for
+    /// a strip, whose steps are those of the scratch; returns the number of tiles.
+    unsafe fn tile(
+        &self,
+        kernel: TileFn<P::Acc>,
+        strip: Option<(StripFn<P::Acc>, Strip)>,
+        mut tile: Tile<P::Acc>,
+        spot: &Spot<P::Acc>,
+    ) -> usize {
         let call = self.call;
         let &Spot { part, width, .. } = spot;
         let whole = part.cols == width;
@@ -501,6 +567,20 @@ impl<P: Arithmetic> Task<'_, P> {
             if let Some((c, stride)) = in_c(call.exact).filter(|_| spot.end == Place::Result) {
                 (tile.next, tile.next_stride) = (c.wrapping_add(call.kernels.rows() * stride), stride);
             }
+            let kept = place.is_some() && tile.end != own && !std::ptr::eq(tile.start, own);
+            if let Some((kernel, mut strip)) = strip.filter(|_| kept) {
+                match spot.start {
+                    Place::Zero => strip.start = 0,
+                    Place::Scratch => {}
+                    Place::Result | Place::Resting => strip.start = part.rows * tile.start_stride,
+                }
+                if spot.end != Place::Scratch {
+                    strip.end = part.rows * tile.end_stride;
+                }
+                strip.next = part.rows * tile.next_stride;
+                kernel(&tile, strip);
+                return strip.tiles;
+            }
             kernel(&tile);
             match place {
                 None => call.finish.store(part, own, width),
@@ -508,6 +588,7 @@ impl<P: Arithmetic> Task<'_, P> {
                 Some(_) => {}
             }
         }
+        1
     }
 }
 

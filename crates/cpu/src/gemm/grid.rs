@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::kernel::MAX_PANELS;
+use super::kernel::{Kernels, MAX_PANELS, PANEL_BYTES};
 
 /// How a task is cut.
 pub struct Blocks {
@@ -18,13 +18,14 @@ pub struct Blocks {
 
 /// Rows, depth and the resting sums of a group fill at most half of a second cache of 512 KiB, of `wide` panels three quarters, and a
 /// column panel a first cache. Processors with AVX-512 have 32 to 48 KiB of that and tall kernels, which read columns less often;
-/// others have 32 KiB, and what a half of a panel's columns leaves of them is enough for the rows that stream past. The numbers
+/// others have 32 KiB, of which a panel of one line leaves half to the rows that stream past. The numbers
 /// for AVX2 were chosen by measuring; `wide` was not measured with AVX-512.
-pub const fn blocks(kernel_rows: usize) -> Blocks {
-    if kernel_rows > 6 {
-        Blocks { rows: 10, depth: 384, group: 8, wide: 12 }
+pub const fn blocks<Acc>(kernels: &Kernels<Acc>) -> Blocks {
+    let panels = PANEL_BYTES / kernels.line;
+    if kernels.rows() > 6 {
+        Blocks { rows: 10, depth: 384, group: 8 * panels, wide: 12 * panels }
     } else {
-        Blocks { rows: 24, depth: 256, group: 4, wide: 12 }
+        Blocks { rows: 24, depth: 256, group: 4 * panels, wide: 12 * panels }
     }
 }
 
@@ -41,9 +42,9 @@ impl Grid {
     /// The cut that promises to be done first: the longest thread's share of tasks, and a part of one more for what no plan
     /// knows, times what a task takes. That is its elements of the result, its rows, which it packs for itself, and its columns,
     /// which it reads.
-    pub fn new(
+    pub fn new<Acc>(
         groups: impl Iterator<Item = usize> + Clone,
-        full: usize,
+        kernels: &Kernels<Acc>,
         (panels, cols): (usize, usize),
         threads: usize,
     ) -> Self {
@@ -54,7 +55,8 @@ impl Grid {
         /// Sixteenths of a task that is added for waiting.
         const WAIT: usize = 2;
         let count = |rows: usize| groups.clone().map(|group| group.div_ceil(rows)).sum::<usize>();
-        let most = blocks(full).rows * full;
+        let full = kernels.rows();
+        let most = blocks(kernels).rows * full;
         let longest = groups.clone().max().unwrap_or(0).max(1);
         // Whole groups of panels, so that kernels for several of them are not cut short.
         let widest = panels.div_ceil(MAX_PANELS);

@@ -199,7 +199,7 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
     fn call(&self) -> Call<'_, P> {
         let tier = P::tier(isa());
         Call {
-            kernels: P::kernels(tier),
+            kernels: P::kernels(tier).for_matrices(),
             widened: P::widened(tier),
             left: View { ptr: self.a.ptr.cast(), lane_stride: self.a.row_stride(), depth_stride: self.a.col_stride() },
             pack_left: A::packer(tier),
@@ -260,9 +260,9 @@ impl<'a, P: Product, A: Lhs<P>, C: Output<P::Acc>> Prepared<'a, P, A, C> {
         }
         let depth = b.rows();
         let chunk_depth = if depth <= CHUNK_WORDS * P::GROUP { depth.max(1) } else { CHUNK_WORDS * P::GROUP };
-        let panels = CHUNK_BYTES / (chunk_depth.div_ceil(P::GROUP) * PANEL_BYTES);
-        for col in (0..self.cols).step_by(panels * P::COLS) {
-            let cols = col..self.cols.min(col + panels * P::COLS);
+        let chunk_cols = CHUNK_BYTES / (chunk_depth.div_ceil(P::GROUP) * PANEL_BYTES) * P::COLS;
+        for col in (0..self.cols).step_by(chunk_cols) {
+            let cols = col..self.cols.min(col + chunk_cols);
             let mut beside = (depth > chunk_depth && call.exact.is_none())
                 // Only f32 accumulators have results that are not accumulators.
                 .then(|| Buffer::uninit(DType::F32, rows.len() * cols.len(), Placement::Passing));

@@ -6,7 +6,7 @@ use cupola_core::alloc::Placement;
 use cupola_core::{Buffer, DType, parallel_for, pool};
 
 use super::grid::cut;
-use super::kernel::{PANEL_BYTES, Tile};
+use super::kernel::Tile;
 use super::matrix::MatRef;
 use super::pack::{Packer, Rhs, View};
 use super::product::{Arithmetic, Int8};
@@ -14,8 +14,9 @@ use crate::fetch;
 use crate::isa::{Isa, isa};
 use crate::stream;
 
-/// Panels that a task packs at most: where their lanes lie side by side, it reads so many lines of each row in one go.
-const TASK_PANELS: usize = 32;
+/// Bytes of a word of depth across all panels that a task packs at most: where their lanes lie side by side, it reads so much of each
+/// row in one go.
+const TASK_BYTES: usize = 4096;
 /// Bytes of panels from which they are written past the caches: before the first one is used, the last would have driven it out.
 const PAST: usize = 2 << 20;
 
@@ -23,10 +24,12 @@ const PAST: usize = 2 << 20;
 /// one piece of memory.
 ///
 /// Any number of rows can be multiplied with it, and the result has the same bits as with the operand it was made from. The
-/// form is the same in every tier. It takes as much memory as the operand in the product's own element type, with N rounded
-/// up to 32 columns.
+/// form is that of the tier it was made in. It takes as much memory as the operand in the product's own element type, with N rounded
+/// up to 32 columns at most.
 pub struct Packed<P> {
     panels: Buffer,
+    /// Bytes of a panel's word of depth.
+    line: usize,
     /// Of byte products: -128 times the sum of each column.
     shifts: Option<Buffer>,
     depth: usize,
@@ -37,6 +40,8 @@ pub struct Packed<P> {
 /// A packed operand as the driver sees it.
 pub struct Panels<'a> {
     pub start: *const u8,
+    /// Bytes of a word of depth.
+    pub line: usize,
     /// From one panel to the next.
     pub stride: usize,
     pub shifts: Option<&'a [i32]>,
@@ -49,11 +54,13 @@ impl<P: Arithmetic> Packed<P> {
     }
 
     pub(super) fn placed<B: Rhs<P>>(b: MatRef<'_, B>, placement: Placement) -> Self {
-        let panels = b.cols().div_ceil(P::COLS);
-        let bytes = panels * panel_bytes::<P>(b.rows());
+        let line = P::kernels(P::tier(isa())).for_matrices().line;
+        let panels = b.cols().div_ceil(line / P::WORD);
+        let bytes = panels * panel_bytes::<P>(b.rows(), line);
         let mut packed = Self {
             panels: Buffer::uninit(DType::U8, bytes, placement),
-            shifts: P::SHIFTS.then(|| Buffer::uninit(DType::I32, panels * P::COLS, placement)),
+            line,
+            shifts: P::SHIFTS.then(|| Buffer::uninit(DType::I32, panels * line / P::WORD, placement)),
             depth: b.rows(),
             cols: b.cols(),
             product: PhantomData,
@@ -81,35 +88,36 @@ impl<P: Arithmetic> Packed<P> {
 
     fn fill<B: Rhs<P>>(&mut self, b: MatRef<'_, B>) {
         let tier = P::tier(isa());
-        let panel = panel_bytes::<P>(self.depth);
+        let (panel, each) = (panel_bytes::<P>(self.depth, self.line), self.line / P::WORD);
+        assert_eq!(self.line, P::kernels(tier).for_matrices().line, "refill: packed for other instructions");
         let target = Shared(self.panels.as_mut_slice::<u8>().as_mut_ptr());
         let shifts =
             Shared(self.shifts.as_mut().map_or(std::ptr::null_mut(), |s| s.as_mut_slice::<i32>().as_mut_ptr()));
         let source = columns(b);
-        let count = self.cols.div_ceil(P::COLS);
+        let count = self.cols.div_ceil(each);
         let small = self.depth * self.cols < 1 << 16;
         // As many tasks for each thread.
         let threads = if small { 1 } else { pool::threads() };
         let pack = B::packer(tier);
         let whole_panels = Packer { run: pack.past.filter(|_| count * panel >= PAST).unwrap_or(pack.run), ..pack };
-        let tasks = count.div_ceil(TASK_PANELS * threads) * threads;
+        let tasks = count.div_ceil(TASK_BYTES / self.line * threads) * threads;
         let task = |index: usize| {
             let panels = cut(count, 1, tasks, index);
             let first = panels.start;
-            let cols = self.cols.min(panels.end * P::COLS).saturating_sub(first * P::COLS);
+            let cols = self.cols.min(panels.end * each).saturating_sub(first * each);
             let target = target.get().wrapping_add(first * panel);
             // SAFETY: every task writes its own panels, which the buffer has room for; the view was checked when it was made.
             unsafe {
-                let source = moved(source.get(), first * P::COLS, 0, pack.size);
-                let whole = cols / P::COLS;
-                pack_panels::<P>(whole_panels, source, whole * P::COLS, (P::COLS, true), self.depth, target, panel);
+                let source = moved(source.get(), first * each, 0, pack.size);
+                let whole = cols / each;
+                pack_panels::<P>(whole_panels, source, whole * each, (each, true), self.depth, target, panel);
                 stream::finish();
-                let (rest, to) = (moved(source, whole * P::COLS, 0, pack.size), target.wrapping_add(whole * panel));
-                pack_panels::<P>(pack, rest, cols - whole * P::COLS, (P::COLS, true), self.depth, to, panel);
+                let (rest, to) = (moved(source, whole * each, 0, pack.size), target.wrapping_add(whole * panel));
+                pack_panels::<P>(pack, rest, cols - whole * each, (each, true), self.depth, to, panel);
                 if P::SHIFTS {
-                    for i in 0..cols.div_ceil(P::COLS) {
-                        let shifts = shifts.get().add((first + i) * P::COLS);
-                        column_shifts(tier, target.add(i * panel), self.depth.div_ceil(P::GROUP), shifts);
+                    for i in 0..cols.div_ceil(each) {
+                        let shifts = shifts.get().add((first + i) * each);
+                        column_shifts(tier, (target.add(i * panel), self.line), self.depth.div_ceil(P::GROUP), shifts);
                     }
                 }
             }
@@ -139,7 +147,8 @@ impl<P: Arithmetic> Packed<P> {
     pub(super) fn panels(&self) -> Panels<'_> {
         Panels {
             start: self.panels.as_slice::<u8>().as_ptr(),
-            stride: panel_bytes::<P>(self.depth),
+            line: self.line,
+            stride: panel_bytes::<P>(self.depth, self.line),
             shifts: self.shifts.as_ref().map(|s| s.as_slice()),
         }
     }
@@ -167,9 +176,9 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-/// Bytes of a column panel of `depth` elements of depth.
-pub fn panel_bytes<P: Arithmetic>(depth: usize) -> usize {
-    depth.div_ceil(P::GROUP) * PANEL_BYTES
+/// Bytes of a column panel of `depth` elements of depth, with `line` of them to a word.
+pub fn panel_bytes<P: Arithmetic>(depth: usize, line: usize) -> usize {
+    depth.div_ceil(P::GROUP) * line
 }
 
 /// A right operand as packers see it.
@@ -240,16 +249,16 @@ pub unsafe fn pack_panels<P: Arithmetic>(
 }
 
 /// -128 times the sum of each column of a packed panel of bytes, wrapping: what the shift of the left operand added.
-unsafe fn column_shifts(tier: Isa, panel: *const u8, words: usize, shifts: *mut i32) {
+unsafe fn column_shifts(tier: Isa, (panel, line): (*const u8, usize), words: usize, shifts: *mut i32) {
     const STEP: usize = 256;
     static ONES: [u8; STEP * 4] = [1; STEP * 4];
-    let kernel = Int8::kernels(tier).single[0];
+    let kernel = Int8::kernels(tier).for_matrices().single[0];
     for word in (0..words).step_by(STEP) {
         let tile = Tile {
             depth: STEP.min(words - word),
             a: ONES.as_ptr(),
-            b: panel.wrapping_add(word * PANEL_BYTES),
-            b_step: PANEL_BYTES,
+            b: panel.wrapping_add(word * line),
+            b_step: line,
             b_panel: 0,
             start: if word == 0 { std::ptr::null() } else { shifts.cast_const() },
             start_stride: 0,
@@ -264,7 +273,7 @@ unsafe fn column_shifts(tier: Isa, panel: *const u8, words: usize, shifts: *mut 
         // SAFETY: the caller vouches for the panel and for a panel's width of shifts.
         unsafe { kernel(&tile) };
     }
-    for column in 0..Int8::COLS {
+    for column in 0..line / Int8::WORD {
         // SAFETY: as above.
         unsafe {
             let shift = shifts.add(column);

@@ -2,7 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, Lanes, Tile, TileFn, Widened, body, rest};
+use super::{Kernels, Lanes, PANEL_BYTES, Strip, Tile, TileFn, Widened, body, rest};
+use crate::fetch::LINE;
 
 pub struct F32;
 pub struct F64;
@@ -327,7 +328,7 @@ unsafe fn widen_panel(panel: *const u8, words: usize, width: usize, target: *mut
 }
 
 macro_rules! kernels {
-    ($(#[$doc:meta])* $table:ident: $acc:ty, $name:ident, $whole:ident, $lanes:ty) => {
+    ($(#[$doc:meta])* $table:ident: $acc:ty, $name:ident, $whole:ident, $narrow:ident, $strip:ident, $lanes:ty) => {
         #[target_feature(enable = "avx2,fma")]
         unsafe fn $name<const R: usize>(tile: &Tile<$acc>) {
             // SAFETY: the caller vouches for the tile; this function enables the instructions.
@@ -344,30 +345,58 @@ macro_rules! kernels {
             unsafe { body::<$lanes, R, V, 4>(tile, 0) };
         }
 
+        /// Panels of one line.
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn $narrow<const R: usize, const V: usize>(tile: &Tile<$acc>) {
+            // SAFETY: as above.
+            unsafe { body::<$lanes, R, V, 2>(tile, 0) };
+        }
+
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn $strip(tile: &Tile<$acc>, strip: Strip) {
+            let mut tile = *tile;
+            let (start, next) = (usize::from(!tile.start.is_null()), usize::from(!tile.next.is_null()));
+            for _ in 0..strip.tiles {
+                // SAFETY: as above; pointers behind the last tile are not used.
+                unsafe { body::<$lanes, 6, 2, 2>(&tile, 0) };
+                tile.a = tile.a.wrapping_add(strip.a);
+                tile.start = tile.start.wrapping_add(start * strip.start);
+                tile.end = tile.end.wrapping_add(strip.end);
+                tile.next = tile.next.wrapping_add(next * strip.next);
+                tile.far = tile.far.wrapping_add(strip.far);
+            }
+        }
+
         $(#[$doc])*
         pub static $table: Kernels<$acc> = {
             type Run = TileFn<$acc>;
             const SINGLE: [Run; 6] =
                 [$whole::<1, 4>, $whole::<2, 4>, $whole::<3, 4>, $name::<4>, $name::<5>, $name::<6>];
             const SEVERAL: [(usize, Run); 1] = [(2, $whole::<1, 8>)];
-            Kernels { single: &SINGLE, several: &SEVERAL }
+            const NARROW: [Run; 6] = [
+                $narrow::<1, 2>, $narrow::<2, 2>, $narrow::<3, 2>, $narrow::<4, 2>, $narrow::<5, 2>, $narrow::<6, 2>,
+            ];
+            const SEVERAL_NARROW: [(usize, Run); 3] = [(4, $narrow::<1, 8>), (2, $narrow::<2, 4>), (2, $narrow::<3, 4>)];
+            static LINES: Kernels<$acc> =
+                Kernels { line: LINE, single: &NARROW, several: &SEVERAL_NARROW, strip: Some($strip), narrow: None };
+            Kernels { line: PANEL_BYTES, single: &SINGLE, several: &SEVERAL, strip: None, narrow: Some(&LINES) }
         };
     };
 }
 
 kernels!(
     /// f32 by fused multiply-add.
-    F32_KERNELS: f32, f32_tile, f32_whole, F32
+    F32_KERNELS: f32, f32_tile, f32_whole, f32_narrow, f32_strip, F32
 );
 kernels!(
     /// f64 by fused multiply-add.
-    F64_KERNELS: f64, f64_tile, f64_whole, F64
+    F64_KERNELS: f64, f64_tile, f64_whole, f64_narrow, f64_strip, F64
 );
 kernels!(
     /// Pairs of bf16, widened in registers.
-    BF16_KERNELS: f32, bf16_tile, bf16_whole, Bf16
+    BF16_KERNELS: f32, bf16_tile, bf16_whole, bf16_narrow, bf16_strip, Bf16
 );
 kernels!(
     /// Quadruples of bytes, widened to 16 bits in registers.
-    INT8_KERNELS: i32, int8_tile, int8_whole, Int8
+    INT8_KERNELS: i32, int8_tile, int8_whole, int8_narrow, int8_strip, Int8
 );

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernels, Lanes, Tile, TileFn, body};
+use super::{Kernels, Lanes, PANEL_BYTES, Tile, TileFn, body};
 
 pub struct F32;
 pub struct F64;
@@ -208,7 +208,7 @@ macro_rules! kernels {
                 (4, $name::<1, 8>), (4, $name::<2, 8>), (4, $name::<3, 8>), (2, $name::<4, 4>), (2, $name::<5, 4>),
                 (2, $name::<6, 4>),
             ];
-            Kernels { single: &SINGLE, several: &SEVERAL }
+            Kernels { line: PANEL_BYTES, single: &SINGLE, several: &SEVERAL, strip: None, narrow: None }
         };
     };
 }

@@ -1,8 +1,9 @@
 //! Micro-kernels: the product of one panel of rows with one or a few panels of columns, in registers.
 //!
 //! Operands arrive packed. A *word* holds the depth that one multiply-accumulate takes: one f32 or f64, a pair of bf16, four
-//! bytes. A column panel is, for each word of depth, [`PANEL_BYTES`] of neighbouring columns (32 words, 16 for f64); a row
-//! panel is, for each word of depth, one word of each of its rows. The format is the same for every tier.
+//! bytes. A column panel is, for each word of depth, [`PANEL_BYTES`] of neighbouring columns (32 words, 16 for f64), or a line of
+//! memory where kernels for products of matrices prefer that ([`Kernels::narrow`]); a row panel is, for each word of depth, one word
+//! of each of its rows.
 //!
 //! Every kernel walks the depth once, upwards, with one accumulator for each element of the result, so all of them compute
 //! the same chain of operations for an element and differ only in how many elements they hold at a time.
@@ -15,7 +16,7 @@ pub(crate) mod portable;
 
 use crate::fetch::{self, LINE};
 
-/// Bytes of one word of depth across a column panel.
+/// Bytes of one word of depth across a column panel, at most.
 pub const PANEL_BYTES: usize = 128;
 /// More rows than this are in no row panel.
 pub const MAX_ROWS: usize = 14;
@@ -50,7 +51,7 @@ pub struct Tile<Acc> {
     /// From one row of `next` to the next.
     pub next_stride: usize,
     /// An address to fetch into the second cache at each word of depth, and the step from one to the next. A kernel that takes
-    /// several words in a turn may fetch once in it, and the line beside for the other half of a panel.
+    /// several words in a turn may fetch once in it, and one that passes twice over a panel the line beside the second time.
     pub far: *const u8,
     pub far_step: usize,
 }
@@ -62,18 +63,49 @@ pub struct Tile<Acc> {
 /// panels and words of depth.
 pub type TileFn<Acc> = unsafe fn(&Tile<Acc>);
 
+/// Tiles one below the other: so many, and how far one is from the next. Where a pointer of the first tile is null, so it is for all.
+#[derive(Clone, Copy)]
+pub struct Strip {
+    pub tiles: usize,
+    /// Bytes from one row panel to the next, and from what one fetches to what the next does.
+    pub a: usize,
+    pub far: usize,
+    /// Accumulators from where one tile starts to where the next one does, and the same for the others.
+    pub start: usize,
+    pub end: usize,
+    pub next: usize,
+}
+
+/// As [`TileFn`] for each tile of a strip in turn.
+///
+/// # Safety
+/// As [`TileFn`], for all of the tiles.
+pub type StripFn<Acc> = unsafe fn(&Tile<Acc>, Strip);
+
 /// The kernels of one product in one tier.
 pub struct Kernels<Acc: 'static> {
+    /// Bytes of one word of depth across a column panel.
+    pub line: usize,
     /// `single[r - 1]` takes r rows and one column panel; as many as a full row panel has rows.
     pub single: &'static [TileFn<Acc>],
     /// `several[r - 1]` takes r rows and the given number of column panels, for those r that leave registers free.
     pub several: &'static [(usize, TileFn<Acc>)],
+    /// Full row panels and one column panel, where there is such a kernel: little is left to do between two tiles.
+    pub strip: Option<StripFn<Acc>>,
+    /// Kernels for column panels of one line, for products of matrices: a block of such a panel leaves room in the first cache for
+    /// the rows that pass it, and lies in all of its sets.
+    pub narrow: Option<&'static Kernels<Acc>>,
 }
 
 impl<Acc> Kernels<Acc> {
     /// Rows of a full row panel.
-    pub fn rows(&self) -> usize {
+    pub const fn rows(&self) -> usize {
         self.single.len()
+    }
+
+    /// Those that products of matrices use.
+    pub fn for_matrices(&'static self) -> &'static Self {
+        self.narrow.unwrap_or(self)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Any target: 4 rows by 8 accumulators at a time, in arrays that the compiler keeps in vector registers.
 
-use super::{Kernels, Lanes, Tile, body};
+use super::{Kernels, Lanes, PANEL_BYTES, Tile, body};
 use crate::gemm::product::Accumulator;
 
 /// `a * b + c`: fused where the target has the instruction, in two roundings where it would be a function call.
@@ -140,8 +140,11 @@ macro_rules! portable {
 
         $(#[$doc])*
         pub static $table: Kernels<$acc> = Kernels {
+            line: PANEL_BYTES,
             single: &[$name::<1>, $name::<2>, $name::<3>, $name::<4>],
             several: &[],
+            strip: None,
+            narrow: None,
         };
     };
 }

@@ -4,7 +4,6 @@ use std::arch::x86_64::*;
 
 use cupola_core::dtype::{bf16, f16};
 
-use super::super::kernel::PANEL_BYTES;
 use super::{
     Bf16FromF32, Bf16Same, ByteSame, ByteShifted, F32FromBf16, F32FromF16, F32Same, Form, PackAcrossFn, View, portable,
 };
@@ -187,53 +186,56 @@ unsafe fn pack_along<F: Vectors, const ROWS: usize>(
     }
 }
 
-/// Lanes of a column panel.
-const WIDE: usize = PANEL_BYTES / size_of::<u32>();
 /// Lanes whose words are a line of memory.
 const LINE: usize = fetch::LINE / size_of::<u32>();
 
-/// Packs a whole column panel, `words` words of lanes that lie side by side, if PAST past the caches.
+/// Packs a line of lanes of a column panel that is `pitch` bytes wide, `words` words of lanes that lie side by side, if PAST past the
+/// caches.
 ///
 /// # Safety
 /// As [`pack`]; if PAST, the target is aligned to 32 bytes.
 #[inline(always)]
-unsafe fn panel_across<F: Vectors, const PAST: bool>(from: *const F::Source, stride: isize, words: usize, to: *mut u8) {
+unsafe fn line_across<F: Vectors, const PAST: bool>(
+    from: *const F::Source,
+    stride: isize,
+    words: usize,
+    to: *mut u8,
+    pitch: usize,
+) {
     for word in 0..words {
         let from = from.wrapping_offset((word * F::GROUP) as isize * stride);
-        for lane in (0..WIDE).step_by(LINE) {
-            // SAFETY: the caller's.
-            unsafe {
-                let first = F::across(from.wrapping_add(lane), stride);
-                let second = F::across(from.wrapping_add(lane + 8), stride);
-                line::<PAST>(to.add(word * PANEL_BYTES + lane * 4), first, second);
-            }
-        }
+        // SAFETY: the caller's.
+        unsafe { line::<PAST>(to.add(word * pitch), F::across(from, stride), F::across(from.wrapping_add(8), stride)) };
     }
 }
 
-/// As [`panel_across`], `words` words, a multiple of 8, of lanes that are contiguous along the depth and `stride` elements apart: by
-/// whole lines of the panel, or each would be fetched twice.
+/// As [`line_across`], `words` words, a multiple of 8, of lanes that are contiguous along the depth and `stride` elements apart: less
+/// than a line at a time would fetch each twice.
 ///
 /// # Safety
-/// As [`panel_across`].
+/// As [`line_across`].
 #[inline(always)]
-unsafe fn panel_along<F: Vectors, const PAST: bool>(from: *const F::Source, stride: isize, words: usize, to: *mut u8) {
-    for lane in (0..WIDE).step_by(LINE) {
-        for word in (0..words).step_by(8) {
-            let from = from.wrapping_offset(lane as isize * stride + (word * F::GROUP) as isize);
-            // SAFETY: the caller's.
-            unsafe {
-                let first = along::<F, 8>(from, stride);
-                let second = along::<F, 8>(from.wrapping_offset(8 * stride), stride);
-                for (i, (first, second)) in first.into_iter().zip(second).enumerate() {
-                    line::<PAST>(to.add((word + i) * PANEL_BYTES + lane * 4), first, second);
-                }
+unsafe fn line_along<F: Vectors, const PAST: bool>(
+    from: *const F::Source,
+    stride: isize,
+    words: usize,
+    to: *mut u8,
+    pitch: usize,
+) {
+    for word in (0..words).step_by(8) {
+        let from = from.wrapping_add(word * F::GROUP);
+        // SAFETY: the caller's.
+        unsafe {
+            let first = along::<F, 8>(from, stride);
+            let second = along::<F, 8>(from.wrapping_offset(8 * stride), stride);
+            for (i, (first, second)) in first.into_iter().zip(second).enumerate() {
+                line::<PAST>(to.add((word + i) * pitch), first, second);
             }
         }
     }
 }
 
-/// Stores a line of a column panel.
+/// Stores a line.
 #[inline(always)]
 unsafe fn line<const PAST: bool>(to: *mut u8, first: __m256i, second: __m256i) {
     let to = to.cast::<__m256i>();
@@ -279,23 +281,23 @@ unsafe fn body<F: Vectors, const PAST: bool>(source: View, lanes: usize, depth: 
     // A single lane is read across, one word after the other, where it can be.
     let along = source.depth_stride == 1 && (lanes > 1 || source.lane_stride != 1);
     let across = source.lane_stride == 1 && !along;
-    if lanes == WIDE && width == WIDE && (along || across) {
+    let whole_lines = if (along || across) && width.is_multiple_of(LINE) { lanes / LINE * LINE } else { 0 };
+    for lane in (0..whole_lines).step_by(LINE) {
         // SAFETY: offsets stay within the lanes and depth of the view, stores within the panel.
         unsafe {
             let words = if along { whole / 8 * 8 } else { whole };
+            let to = target.add(lane * 4);
             if along {
-                panel_along::<F, PAST>(from, source.lane_stride, words, target);
+                line_along::<F, PAST>(at(lane, 0), source.lane_stride, words, to, width * 4);
             } else {
-                panel_across::<F, PAST>(from, source.depth_stride, words, target);
+                line_across::<F, PAST>(at(lane, 0), source.depth_stride, words, to, width * 4);
             }
-            let rest = View { ptr: at(0, words * F::GROUP).cast(), ..source };
-            let to = target.add(words * PANEL_BYTES);
-            portable::block::<F>(rest, WIDE, depth - words * F::GROUP, WIDE, WIDE, to);
+            let rest = View { ptr: at(lane, words * F::GROUP).cast(), ..source };
+            portable::block::<F>(rest, LINE, depth - words * F::GROUP, LINE, width, to.add(words * width * 4));
         }
-        return;
     }
-    let mut done = 0;
-    for lane in (0..width).step_by(8) {
+    let mut done = whole_lines;
+    for lane in (whole_lines..width).step_by(8) {
         let here = lanes.saturating_sub(lane).min(8);
         let columns = (width - lane).min(8);
         // Only the last block of lanes may write past the width, and only onto words that are written later.
