@@ -3,6 +3,7 @@
 use super::kernel::{MAX_PANELS, PANEL_BYTES};
 use super::matrix::{MatMut, MatRef};
 use super::product::{Accumulator, Output};
+use crate::fetch::LINE;
 use crate::isa::Isa;
 
 /// From the sum of an element to what is stored:
@@ -141,14 +142,17 @@ impl<'a, Acc: Accumulator, C: Output<Acc>> Target<'a, Acc, C> {
             && C::EXACT
     }
 
-    /// Columns of a whole panel of 32-bit words are a number that the compiler knows: no copy calls, and vectors all through.
+    /// Columns of a whole panel of 32-bit words, wide or narrow, are a number that the compiler knows: no copy calls, and vectors all
+    /// through.
     #[inline(always)]
     unsafe fn store_rows<const FUSED: bool>(&self, part: Part, tile: *const Acc, stride: usize) {
         const WHOLE: usize = PANEL_BYTES / 4;
+        const NARROW: usize = LINE / 4;
         // SAFETY: the caller's.
         unsafe {
             match part.cols {
                 WHOLE => self.store_cols::<FUSED>(Part { cols: WHOLE, ..part }, tile, stride),
+                NARROW => self.store_cols::<FUSED>(Part { cols: NARROW, ..part }, tile, stride),
                 _ => self.store_cols::<FUSED>(part, tile, stride),
             }
         }
