@@ -85,8 +85,8 @@ fn put<T: Copy>(target: &mut [T], at: usize, len: usize, values: [T; WINDOWS]) {
     }
 }
 
-/// The largest elements of windows of two by two, and where they stand; `first` is the first window's corner. Lane by lane in steps that
-/// vectors have: which element is the largest is no branch that a processor could foresee.
+/// The largest elements of windows of two by two, and where they stand; `first` is the first window's corner. Lane by lane, as
+/// vectors go: which element is the largest is no branch that a processor could foresee.
 #[inline(always)]
 fn corners<T: Real>(
     upper: [T; 2 * WINDOWS],
@@ -153,6 +153,51 @@ kernel! {
                 let target = i * across + from;
                 y[target..target + len].copy_from_slice(&best[..len]);
                 index[target..target + len].copy_from_slice(&at[..len]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{Isa, with_isa};
+
+    /// What [`forward`] says of a window, element by element.
+    fn largest(elements: [(f32, usize); 4]) -> (f32, i32) {
+        let (mut best, mut at) = elements[0];
+        for (value, position) in elements {
+            if value > best || value.is_nan() {
+                (best, at) = (value, position);
+            }
+        }
+        (best, at as i32)
+    }
+
+    #[test]
+    fn windows_of_two_by_two_have_the_largest_element_and_its_place() {
+        for input in [[2, 2], [3, 5], [10, 10], [28, 28], [7, 33], [4, 17]] {
+            let output = input.map(|size| size / 2);
+            let (stride, padding, dilation) = ([2, 2], [0, 0], [1, 1]);
+            let pooling = Pooling { planes: 3, input, output, kernel: [2, 2], stride, padding, dilation };
+            let (from, to) = (input[0] * input[1], output[0] * output[1]);
+            // Equals in most windows, here and there a NaN or what is smaller than every number.
+            let value = |i: usize| match i * 7919 % 31 {
+                0 => f32::NAN,
+                1..=3 => f32::NEG_INFINITY,
+                other => (other / 6) as f32,
+            };
+            let x: Vec<f32> = (0..3 * from).map(value).collect();
+            for isa in Isa::available() {
+                let (mut y, mut index) = (vec![0.5; 3 * to], vec![7; 3 * to]);
+                with_isa(isa, || forward(&pooling, &x, &mut y, &mut index));
+                for (place, (y, index)) in y.iter().zip(&index).enumerate() {
+                    let (plane, i, j) = (place / to, place % to / output[1], place % output[1]);
+                    let corner = 2 * (i * input[1] + j);
+                    let positions = [corner, corner + 1, corner + input[1], corner + input[1] + 1];
+                    let wanted = largest(positions.map(|position| (x[plane * from + position], position)));
+                    assert_eq!((y.to_bits(), *index), (wanted.0.to_bits(), wanted.1), "{isa:?}, {input:?}, {place}");
+                }
             }
         }
     }

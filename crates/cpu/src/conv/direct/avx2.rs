@@ -27,13 +27,14 @@ pub(super) fn serves_forward(conv: &Conv) -> bool {
     fills_vectors(conv, LANES) && conv.output[1] >= LANES && conv.depth() <= DEPTH
 }
 
-/// Whether [`weight_gradient`] is the faster way: output channels fill its lanes well enough. An image is one task, so large weights are
-/// left to the general way unless images are small, of which there are many.
+/// Whether [`weight_gradient`] is the faster way: output channels fill its lanes well enough. Larger weights gain too, but
+/// chunks of images would take from them that a batch in parts of any size gives the bits of the whole.
 pub(super) fn serves_weight(conv: &Conv) -> bool {
     let lanes = conv.group_out().next_multiple_of(LANES);
-    let products = conv.depth() * conv.group_out();
-    let few = products <= 1 << 13 || (products <= 1 << 18 && conv.output_plane() <= 1024);
-    few && (2..=6).contains(&conv.kernel[1]) && conv.dilation[1] == 1 && conv.group_out() * 8 >= lanes * 5
+    conv.depth() * conv.group_out() <= 8192
+        && (2..=6).contains(&conv.kernel[1])
+        && conv.dilation[1] == 1
+        && conv.group_out() * 8 >= lanes * 5
 }
 
 /// Some rows of an image for all channels, with zeros at both sides where windows reach outside.
