@@ -162,12 +162,11 @@ pub fn forward<T: Convolve>(conv: &Conv, x: &[T], w: &[T], bias: Option<&[T]>, y
     let (rows, depth, taps) = (conv.group_out(), conv.depth(), conv.offsets());
     #[cfg(target_arch = "x86_64")]
     if let (Some(x), Some(w), Some(y)) = (direct::single(x), direct::single(w), direct::single_mut(y))
-        && crate::isa() == crate::Isa::Avx512
-        && direct::serves_forward(conv)
+        && direct::serves_forward(crate::isa(), conv)
     {
         let panels = RowPanels::of_rows(conv.groups, rows, depth, w);
-        // SAFETY: the tier is that of AVX-512; sizes were checked.
-        return unsafe { direct::forward(conv, x, &panels, bias.and_then(direct::single), y) };
+        // SAFETY: the tier was asked; sizes were checked.
+        return unsafe { direct::forward(crate::isa(), conv, x, &panels, bias.and_then(direct::single), y) };
     }
     let panels = RowPanels::of_rows(conv.groups, rows, depth, w);
     let gather = Gather {
@@ -187,7 +186,7 @@ pub fn forward<T: Convolve>(conv: &Conv, x: &[T], w: &[T], bias: Option<&[T]>, y
 }
 
 /// The gradient of the input, `[N, Cin, H, W]`, from that of the output; or, seen from the other side, the transposed
-/// convolution of `dy`, plus `bias` (`[Cin]`). Each element is one chain over (output channel, tap) in rising order.
+/// convolution of `dy`, plus `bias` (`[Cin]`). Each element is one chain over (output channel, tap), channels in rising order.
 ///
 /// # Panics
 /// When a slice has another length than the sizes say.
@@ -199,14 +198,13 @@ pub fn input_gradient<T: Convolve>(conv: &Conv, dy: &[T], w: &[T], bias: Option<
     }
     #[cfg(target_arch = "x86_64")]
     if let (Some(dy), Some(w), Some(dx)) = (direct::single(dy), direct::single(w), direct::single_mut(dx))
-        && crate::isa() == crate::Isa::Avx512
         && let Some(back) = conv.turned()
-        && direct::serves_few_rows(&back)
+        && direct::serves_few_rows(crate::isa(), &back)
     {
         let flipped: Vec<usize> = (0..conv.taps()).rev().collect();
         let panels = RowPanels::of_columns(conv, &flipped, w);
-        // SAFETY: the tier is that of AVX-512; sizes were checked.
-        return unsafe { direct::forward(&back, dy, &panels, bias.and_then(direct::single), dx) };
+        // SAFETY: the tier was asked; sizes were checked.
+        return unsafe { direct::forward(crate::isa(), &back, dy, &panels, bias.and_then(direct::single), dx) };
     }
     for down in 0..conv.stride[0].min(conv.input[0]) {
         for across in 0..conv.stride[1].min(conv.input[1]) {
@@ -244,4 +242,72 @@ fn phase<T: Convolve>(conv: &Conv, start: [usize; 2], dy: &[T], w: &[T], bias: O
         target_step: conv.stride,
     };
     gather.run(dy, &panels, bias, dx);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::isa::{Isa, with_isa};
+
+    fn values(len: usize, seed: u64) -> Vec<f64> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Few bits, so that both types hold the same.
+            f64::from((state >> 54) as u32) / 512.0 - 1.0
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    /// Output, gradient of the input and gradient of the weight.
+    fn all<T: Convolve>(conv: &Conv, number: impl Fn(f64) -> T) -> [Vec<T>; 3] {
+        let of = |len: usize, seed: u64| values(len, seed).into_iter().map(&number).collect::<Vec<T>>();
+        let (x, w, bias) = (of(conv.input_len(), 1), of(conv.weight_len(), 2), of(conv.out_channels, 3));
+        let dy = of(conv.output_len(), 4);
+        let [mut y, mut dx, mut dw] = [dy.len(), x.len(), w.len()].map(|len| vec![number(0.5); len]);
+        forward(conv, &x, &w, Some(&bias), &mut y);
+        input_gradient(conv, &dy, &w, None, &mut dx);
+        weight_gradient(conv, &x, &dy, true, &mut dw);
+        [y, dx, dw]
+    }
+
+    #[test]
+    fn kernels_straight_from_the_image_agree_with_f64() {
+        let mut cases = Vec::new();
+        for width in 1..=7 {
+            for out_channels in [5, 8, 13, 16, 22] {
+                // Padding alone, with rows that no kernel row reads, dilated downwards, and without any.
+                for (padding, stride, dilation) in [([1, 1], 1, 1), ([4, 0], 2, 1), ([2, 2], 1, 2), ([0, 0], 1, 1)] {
+                    cases.push((3, 1, out_channels, [3, width], [9, 21], padding, [stride, 1], [dilation, 1]));
+                }
+            }
+        }
+        cases.push((2, 1, 6, [3, 3], [8, 20], [1, 1], [2, 3], [1, 1]));
+        cases.push((2, 1, 6, [3, 3], [8, 20], [1, 2], [1, 1], [1, 2]));
+        cases.push((4, 2, 12, [2, 3], [8, 24], [1, 1], [1, 1], [1, 1]));
+        cases.push((12, 2, 36, [5, 5], [6, 14], [0, 0], [1, 1], [1, 1]));
+        cases.push((16, 1, 8, [2, 2], [17, 17], [0, 0], [1, 1], [1, 1]));
+        for (in_channels, groups, out_channels, kernel, input, padding, stride, dilation) in cases {
+            let size = |axis: usize| {
+                Conv::output_size(input[axis], kernel[axis], stride[axis], padding[axis], dilation[axis])
+                    .expect("the kernel fits")
+            };
+            let output = [size(0), size(1)];
+            let conv =
+                Conv { batch: 3, groups, in_channels, out_channels, input, output, kernel, stride, padding, dilation };
+            let wanted = all::<f64>(&conv, |x| x);
+            for isa in Isa::available() {
+                let found = with_isa(isa, || all::<f32>(&conv, |x| x as f32));
+                for (part, (found, wanted)) in ["y", "dx", "dw"].iter().zip(found.iter().zip(&wanted)) {
+                    for (index, (found, wanted)) in found.iter().zip(wanted).enumerate() {
+                        let off = (f64::from(*found) - wanted).abs();
+                        assert!(
+                            off < 1e-4 * wanted.abs().max(1.0),
+                            "{part}[{index}] on {isa:?}: {found}, {wanted}, {conv:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }

@@ -99,7 +99,7 @@ fn add_chunks<T: Convolve>(partial: &[T], dw: &mut [T]) {
 /// Whether vectors along the rows of the image are the faster way.
 #[cfg(target_arch = "x86_64")]
 fn serves<T: Convolve>(conv: &Conv, x: &[T]) -> bool {
-    direct::single(x).is_some() && isa() == Isa::Avx512 && direct::serves_weight(conv)
+    direct::single(x).is_some() && direct::serves_weight(isa(), conv)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -117,11 +117,11 @@ fn directly<T: Convolve>(
 ) {
     #[cfg(target_arch = "x86_64")]
     if let (Some(x), Some(dy), Some(partial)) = (direct::single(x), direct::single(dy), direct::single_mut(partial)) {
-        let parts = cupola_core::pool::Parts::new(partial, conv.weight_len());
+        let (isa, parts) = (isa(), cupola_core::pool::Parts::new(partial, conv.weight_len()));
         parallel_for(parts.len(), |chunk| {
             let (_, dw) = parts.take(chunk);
             // SAFETY: `serves` has seen the tier; sizes were checked.
-            unsafe { direct::weight_gradient(conv, x, dy, images(chunk), dw) };
+            unsafe { direct::weight_gradient(isa, conv, x, dy, images(chunk), dw) };
         });
     }
     #[cfg(not(target_arch = "x86_64"))]

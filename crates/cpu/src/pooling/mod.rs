@@ -99,6 +99,15 @@ impl Pooling {
         (values, low, high)
     }
 
+    /// Whether windows are two by two elements, each element in at most one, and all inside.
+    fn halves(&self) -> bool {
+        let inside = |axis: usize| 2 * self.output[axis] <= self.input[axis];
+        [self.kernel, self.stride] == [[2, 2]; 2]
+            && (self.padding, self.dilation) == ([0, 0], [1, 1])
+            && inside(0)
+            && inside(1)
+    }
+
     /// Elements of work in the planes of one piece are about [`crate::work::PIECE`].
     fn planes_per_piece(&self) -> usize {
         crate::work::rows_per_piece(self.input_plane().max(self.output_plane()))
