@@ -42,6 +42,7 @@ mod packed;
 mod product;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 /// The innermost loops, for products whose operands are not matrices in memory: convolutions, recurrences.
 pub(crate) mod tiles {
