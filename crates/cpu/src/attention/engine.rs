@@ -1,11 +1,13 @@
 //! What a tier and a type of operands compute attention with: the vectors of the matrix products, and on top of them the few
 //! functions of a softmax.
 
+#[cfg(target_arch = "x86_64")]
+use crate::gemm::Bf16;
 use crate::gemm::kernel::{Lanes, portable};
 #[cfg(target_arch = "x86_64")]
 use crate::gemm::kernel::{avx2, avx512};
 use crate::gemm::pack::{Lhs, Packer};
-use crate::gemm::{Bf16, F32, F64};
+use crate::gemm::{F32, F64};
 use crate::isa::Isa;
 use crate::real::Real;
 use crate::tier::{self, Tier};

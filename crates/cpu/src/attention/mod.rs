@@ -40,7 +40,9 @@ mod scratch;
 
 use cupola_core::{Rng, bf16, f16, parallel_for, pool};
 
-use crate::isa::{Isa, extensions, isa};
+use crate::isa::isa;
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Isa, extensions};
 use crate::real::Number;
 
 pub use operand::{Heads, HeadsMut};

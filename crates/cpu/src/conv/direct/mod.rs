@@ -10,7 +10,9 @@
 //! | `avx2` | images are copied into a frame of zeros; the gradient of the weight has output channels in its lanes |
 //! | `avx512` | lanes outside of the image are masked; the gradient of the weight has columns in its lanes |
 
+#[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 
 use std::any::TypeId;
@@ -42,15 +44,18 @@ fn fills_vectors(conv: &Conv, lanes: usize) -> bool {
 /// Whether [`forward`] is the faster way.
 pub(super) fn serves_forward(isa: Isa, conv: &Conv) -> bool {
     match isa {
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => avx512::serves(conv) && conv.group_in() <= 4,
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::serves_forward(conv),
-        Isa::Scalar => false,
+        _ => false,
     }
 }
 
 /// Whether [`forward`] is the faster way for the gradient of the input: where one panel of rows is all there is.
 pub(super) fn serves_few_rows(isa: Isa, conv: &Conv) -> bool {
     match isa {
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => avx512::serves(conv) && conv.group_out() <= 14,
         _ => serves_forward(isa, conv),
     }
@@ -59,9 +64,11 @@ pub(super) fn serves_few_rows(isa: Isa, conv: &Conv) -> bool {
 /// Whether [`weight_gradient`] is the faster way.
 pub(super) fn serves_weight(isa: Isa, conv: &Conv) -> bool {
     match isa {
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => avx512::serves_weight(conv),
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => avx2::serves_weight(conv),
-        Isa::Scalar => false,
+        _ => false,
     }
 }
 
@@ -80,8 +87,11 @@ pub(super) unsafe fn forward(
 ) {
     // SAFETY: the caller's.
     match isa {
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::forward(conv, x, panels, bias, y) },
-        _ => unsafe { avx2::forward(conv, x, panels, bias, y) },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::forward(conv, x, panels, bias, y) },
+        _ => unreachable!("no other tier serves: {:?}", (conv, x.len(), panels.count(), bias, y.len())),
     }
 }
 
@@ -99,8 +109,11 @@ pub(super) unsafe fn weight_gradient(
 ) {
     // SAFETY: the caller's.
     match isa {
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512::weight_gradient(conv, x, dy, images, dw) },
-        _ => unsafe { avx2::weight_gradient(conv, x, dy, images, dw) },
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2::weight_gradient(conv, x, dy, images, dw) },
+        _ => unreachable!("no other tier serves: {:?}", (conv, x.len(), dy.len(), images, dw.len())),
     }
 }
 
