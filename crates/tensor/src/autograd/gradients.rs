@@ -89,6 +89,14 @@ impl Entry {
         Self { parts: vec![Some(Part::whole(grad))], sum: OnceLock::new() }
     }
 
+    /// What the use of this number has collected.
+    fn part(&mut self, number: usize) -> &mut Option<Part> {
+        if self.parts.len() <= number {
+            self.parts.resize(number + 1, None);
+        }
+        &mut self.parts[number]
+    }
+
     fn get(&self) -> Option<&Tensor> {
         let mut parts = self.parts.iter().flatten();
         let first = parts.next()?;
@@ -177,10 +185,7 @@ impl Gradients {
     pub(crate) fn add(&mut self, id: u64, number: usize, grad: Tensor, edge: &Edge) {
         let entry = self.by_leaf.entry(id).or_default();
         entry.sum.take();
-        if entry.parts.len() <= number {
-            entry.parts.resize(number + 1, None);
-        }
-        let place = &mut entry.parts[number];
+        let place = entry.part(number);
         let new = Part { sum: Sum::Whole(grad), through: (!edge.node.is_leaf()).then(|| edge.clone()) };
         *place = Some(match place.take() {
             None => new,
@@ -197,19 +202,17 @@ impl Gradients {
             return false;
         }
         let entry = self.by_leaf.entry(id).or_default();
-        if entry.parts.len() <= number {
-            entry.parts.resize(number + 1, None);
-        }
-        let rows = match entry.parts[number].take() {
+        let place = entry.part(number);
+        let rows = match place.take() {
             None => Rows::new(table),
             Some(Part { sum: Sum::Rows(rows), through: None }) => rows,
             whole => {
-                entry.parts[number] = whole;
+                *place = whole;
                 return false;
             }
         };
+        *place = Some(Part { sum: Sum::Rows(rows.add(dy, indices)), through: None });
         entry.sum.take();
-        entry.parts[number] = Some(Part { sum: Sum::Rows(rows.add(dy, indices)), through: None });
         true
     }
 
