@@ -28,6 +28,7 @@
 //! | `epilogue` | [`Epilogue`]: bias, activation, residual and the rest |
 //! | `grid` | how a product is cut into tasks, and a task into blocks |
 //! | `driver` | running them, on threads |
+//! | `tile` | running a kernel on tiles, between where their sums come from and where they go |
 //! | `kernel` | the innermost loops, in registers, for each instruction set |
 //! | `pack` | bringing operands into the order that kernels read |
 //! | `packed` | [`Packed`]: right operands packed once, for weights |
